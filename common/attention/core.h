@@ -1,0 +1,62 @@
+// AttentionCore: sequence parallelism as one interface. A core sees its inputs sharded as its place in the composition
+// says and calls an inner core on what it has traded for: Hybrid is Ulysses(Ring(kernel)).
+#ifndef SEQPAR_COMMON_ATTENTION_CORE_H_
+#define SEQPAR_COMMON_ATTENTION_CORE_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/comm/communicator.h"
+#include "common/device/device.h"
+#include "common/parallel/head_layout.h"
+#include "common/parallel/mask.h"
+#include "common/parallel/token_layout.h"
+
+namespace seqpar {
+
+// What one rank runs on: not owned, outlive the cores. `comm` orders all communication, `compute` all kernels.
+struct RankStreams {
+  Device* device = nullptr;
+  Stream* compute = nullptr;
+  Stream* comm = nullptr;
+};
+
+struct AttentionShape {
+  int64_t batch = 1;
+  int head_dim = 0;
+  int group = 1;  // query heads a KV head
+  DType dtype = DType::kF32;
+};
+
+// Memory of one forward that backward needs. Made by NewState, filled by Forward, read by Backward; one a layer, or
+// one for all layers where the layer recomputes. Opaque to callers.
+class AttentionState {
+ public:
+  virtual ~AttentionState() = default;
+};
+
+// Calls enqueue on the rank's streams and return at once; errors are sticky in the streams (a returned error is a
+// refused allocation). One call at a time.
+//
+// tokens(): what the caller must hold: q [tokens * batch, q_heads * head_dim], kv [tokens * batch, 2 kv_heads *
+// head_dim] with K in the first half of the columns and V in the second, both contiguous, of the storage type, with
+// q_heads and kv_heads those of heads().
+class AttentionCore {
+ public:
+  virtual ~AttentionCore() = default;
+  virtual const TokenShare& tokens() const = 0;
+  virtual const HeadRange& heads() const = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<AttentionState>> NewState() = 0;
+  // out [as q], storage type. After it happened q and kv may be overwritten unless backward is to follow with
+  // this state: then q, kv and out must stay unchanged until Backward has happened.
+  virtual absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state) = 0;
+  // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward.
+  virtual absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
+                                AttentionState* state, const Matrix& dq, const Matrix& dkv) = 0;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COMMON_ATTENTION_CORE_H_
