@@ -1,0 +1,41 @@
+// The planner: a pure function from job, cluster and calibration to a plan and its explanation (design.md section 5).
+#ifndef SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
+#define SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/job/cluster.h"
+#include "common/job/job.h"
+#include "common/job/plan.h"
+
+namespace seqpar {
+
+// What finished jobs taught: measured over predicted, multiplied into predictions. 1 where nothing is known.
+struct Calibration {
+  double compute = 1;
+  double communication = 1;
+  double memory = 1;
+};
+
+struct PlanOptions {
+  bool all_candidates = false;  // Explanation::all
+  // True: only devices that are free now. False: every device of a ready node, for "would it fit".
+  bool only_free = false;
+};
+
+struct PlannedJob {
+  Plan plan;  // ranks placed: node and device of each
+  Explanation explanation;
+};
+
+// FAILED_PRECONDITION (INFEASIBLE) where no mesh within the job's own limits fits on these devices; the message names
+// the nearest that would fit and what it needs. UNAVAILABLE where the job's `workers.min` (or its explicit degrees) asks
+// for more devices than there are, or than are free: the message says how many it waits for. INVALID_ARGUMENT where the
+// asked mesh cannot mean anything (tensor * ulysses > heads), with the nearest meshes that can. REQUIRES: a validated job.
+absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster, const Calibration& calibration,
+                                   const PlanOptions& options);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
