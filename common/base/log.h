@@ -1,4 +1,5 @@
-// Structured logging to stderr: one line a record, UTC, with job, attempt, rank and phase where the thread has them.
+// Structured logging to stderr: one line a record, UTC, with job, attempt, rank and phase where the thread
+// has them.
 #ifndef SEQPAR_COMMON_BASE_LOG_H_
 #define SEQPAR_COMMON_BASE_LOG_H_
 
@@ -45,12 +46,28 @@ struct LogField {
   std::string value;
 };
 
+// One record as a line with its newline, in UTC; takes the calling thread's context. Text:
+//   2026-11-24T14:30:00.123Z I worker rank started job=j-1 rank=3 note="two words"
+// JSON: one object with time, level, component, message and the fields, all strings; a field named like one
+// of those four gets a trailing underscore. Either way bytes that are not UTF-8 become U+FFFD and control
+// characters escapes, so that a record is always one line.
+std::string FormatLogRecord(const LogConfig& config, int64_t wall_us, LogLevel level,
+                            const std::string& message, std::initializer_list<LogField> fields);
+
 // Thread-safe; a record is one write(2).
 void Log(LogLevel level, const std::string& message, std::initializer_list<LogField> fields = {});
-inline void LogDebug(const std::string& m, std::initializer_list<LogField> f = {}) { Log(LogLevel::kDebug, m, f); }
-inline void LogInfo(const std::string& m, std::initializer_list<LogField> f = {}) { Log(LogLevel::kInfo, m, f); }
-inline void LogWarning(const std::string& m, std::initializer_list<LogField> f = {}) { Log(LogLevel::kWarning, m, f); }
-inline void LogError(const std::string& m, std::initializer_list<LogField> f = {}) { Log(LogLevel::kError, m, f); }
+inline void LogDebug(const std::string& m, std::initializer_list<LogField> f = {}) {
+  Log(LogLevel::kDebug, m, f);
+}
+inline void LogInfo(const std::string& m, std::initializer_list<LogField> f = {}) {
+  Log(LogLevel::kInfo, m, f);
+}
+inline void LogWarning(const std::string& m, std::initializer_list<LogField> f = {}) {
+  Log(LogLevel::kWarning, m, f);
+}
+inline void LogError(const std::string& m, std::initializer_list<LogField> f = {}) {
+  Log(LogLevel::kError, m, f);
+}
 
 }  // namespace seqpar
 

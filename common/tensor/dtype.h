@@ -32,7 +32,15 @@ inline BF16 ToBF16(float value) {
 }
 inline float ToFloat(BF16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 
-// n elements from one type to another, by way of float32 (float64 where either is kF64). Regions must not overlap.
+// IEEE binary16 as its bits. Rounds to nearest even, past 65504 to infinity; NaN stays NaN (quiet).
+struct F16 {
+  uint16_t bits;
+};
+F16 ToF16(float value);
+float ToFloat(F16 value);
+
+// n elements from one type to another, by way of float32 (float64 where either is kF64). Each element is
+// rounded once, to nearest even. Neither side needs alignment; regions must not overlap.
 void ConvertElements(const void* from, DType from_type, void* to, DType to_type, int64_t n);
 
 }  // namespace seqpar
