@@ -21,12 +21,18 @@ struct Segment {
   friend bool operator==(const Segment&, const Segment&) = default;
 };
 
-// An ordered list of segments whose positions ascend strictly: a rank's tokens, or a group's. Adjacent stride-1
-// segments are joined and empty ones dropped (Normalise), so equal token lists are equal values.
+// An ordered list of segments whose positions ascend strictly: a rank's tokens, or a group's. Segments that
+// go on where the one before ends with the same stride are joined (a segment of one token keeps its stride),
+// ends are one past the last token, and empty segments are dropped: a share that was cut and put together
+// again is the same value.
 class TokenShare {
  public:
   TokenShare() = default;
+  // REQUIRES: Ascends(segments).
   explicit TokenShare(std::vector<Segment> segments);
+  // Whether segments may form a share: strides of at least 1, positions not negative and strictly ascending.
+  // For those who read segments from outside.
+  static bool Ascends(const std::vector<Segment>& segments);
 
   const std::vector<Segment>& segments() const { return segments_; }
   int64_t size() const { return size_; }
@@ -48,8 +54,9 @@ class TokenShare {
 enum class LayoutKind { kContiguous, kZigzag, kStriped };
 const char* LayoutName(LayoutKind kind);  // "contiguous", "zigzag", "striped"
 
-// The tokens [0, n) cut over `ring` ranks. Contiguous: the first n % ring shares have one more. Zigzag: 2 ring chunks,
-// the first n % (2 ring) one longer, rank r holds chunks r and 2 ring - 1 - r. Striped: p belongs to p % ring.
+// The tokens [0, n) cut over `ring` ranks. Contiguous: the first n % ring shares have one more. Zigzag: 2
+// ring chunks, the first n % (2 ring) one longer, rank r holds chunks r and 2 ring - 1 - r. Striped: p
+// belongs to p % ring.
 std::vector<TokenShare> RingShares(LayoutKind kind, int64_t n, int ring);
 
 // What every rank of a mesh holds: ring shares by layout, each split over ulysses, then tensor (formulas.md,
@@ -58,13 +65,16 @@ class TokenLayout {
  public:
   TokenLayout() = default;
   TokenLayout(const Mesh& mesh, LayoutKind kind, int64_t tokens);
-  // From explicit shares, one a rank (as a plan carries them): the union over tensor, then ulysses, must be ascending
-  // within each ring share, which the constructor from a kind guarantees.
+  // From explicit shares, one a rank (as a plan carries them): the union over tensor, then ulysses, must be
+  // ascending within each ring share, which the constructor from a kind guarantees.
   TokenLayout(const Mesh& mesh, std::vector<TokenShare> by_rank);
 
   const TokenShare& OfRank(int rank) const { return by_rank_[rank]; }
-  // Union over the tensor group: the tokens that rank's (ring, ulysses) coordinate computes attention projections for.
-  const TokenShare& OfTensorGroup(int ring, int ulysses) const { return by_ulysses_[ring * mesh_.ulysses + ulysses]; }
+  // Union over the tensor group: the tokens that rank's (ring, ulysses) coordinate computes attention
+  // projections for.
+  const TokenShare& OfTensorGroup(int ring, int ulysses) const {
+    return by_ulysses_[ring * mesh_.ulysses + ulysses];
+  }
   // Union over tensor and ulysses: the share of one ring rank.
   const TokenShare& OfRing(int ring) const { return by_ring_[ring]; }
   int64_t tokens() const { return tokens_; }
