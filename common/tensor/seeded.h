@@ -15,10 +15,11 @@ void Philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
 uint64_t Fnv1a64(const std::string& text);
 
 // Fills out[0, n) with the values of flat indices [begin, begin + n) of tensor `name`: uniform on
-// [-sqrt(3 variance), sqrt(3 variance)). Key: the seed's low and high words. Counter: low and high word of index / 4,
-// low and high word of the name's FNV-1a; word index % 4 of the output, its upper 24 bits as a fraction.
-// float32, computed in float64 and rounded once.
-void SeededUniform(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n, float* out);
+// [-sqrt(3 variance), sqrt(3 variance)). Key: the seed's low and high words. Counter: low and high word of
+// index / 4, low and high word of the name's FNV-1a; word index % 4 of the output, its upper 24 bits as a
+// fraction. float32, computed in float64 and rounded once.
+void SeededUniform(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n,
+                   float* out);
 
 }  // namespace seqpar
 
