@@ -19,3 +19,7 @@ if(SEQPAR_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
   find_package(benchmark CONFIG REQUIRED)
 endif()
+if(SEQPAR_BUILD_TESTS)
+  # Debian's python3, not one that happens to be first in PATH.
+  find_program(SEQPAR_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+endif()

@@ -1,0 +1,232 @@
+"""Real processes for the end-to-end tests: a coordinator and workers on free ports, the command line, and their deaths.
+
+Everything lives in one temporary folder and ends with the test, also when it fails. Waits are bounded and poll a
+condition; nothing sleeps for a fixed time.
+"""
+import array
+import json
+import math
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
+ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
+
+
+def wait_for(condition, what, seconds=60):
+    """Returns the first true value of condition(); fails the test after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s in vain for {what}")
+        time.sleep(0.02)
+
+
+def children_of(pid):
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                found += [int(p) for p in f.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Process:
+    def __init__(self, args, log):
+        self.log = log
+        self.popen = subprocess.Popen([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
+                                      stderr=subprocess.STDOUT, env=environment())
+        self.pid = self.popen.pid
+
+    def kill(self, sig=signal.SIGKILL, wait=True):
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.send_signal(sig)
+        return self.popen.wait(30) if wait else None
+
+
+def environment():
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SEQPAR_") or k == "SEQPAR_BIN"}
+    env["UCX_TLS"] = os.environ.get("UCX_TLS", "posix,cma,self,tcp")
+    return env
+
+
+class ClusterTest(unittest.TestCase):
+    """One cluster a test. Override slots, lease and so on in the class."""
+    slots = 4
+    lease = "4s"
+    autostart = True
+
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-e2e-"))
+        self.data = self.dir / "data"
+        self.data.mkdir()
+        self.processes = []
+        self.port = None
+        self.coordinator = None
+        self.addCleanup(self._clean)
+        if self.autostart:
+            self.start_coordinator()
+            self.worker = self.start_worker("node-a")
+            self.wait_ready("node-a")
+
+    def _clean(self):
+        executors = [c for p in self.processes for c in children_of(p.pid)]
+        for process in self.processes:
+            process.kill()
+        try:
+            wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
+        finally:
+            failed = any(error for _, error in getattr(self._outcome, "errors", []) or []) or \
+                (hasattr(self._outcome, "result") and not self._outcome.result.wasSuccessful())
+            if failed:
+                for log in sorted(self.dir.glob("*.log")):
+                    print(f"---- {log.name} (last 60 lines)")
+                    print("\n".join(log.read_text(errors="replace").splitlines()[-60:]))
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    # --- processes ---
+
+    def start_coordinator(self, *more):
+        listen = f"127.0.0.1:{self.port or 0}"
+        port_file = self.dir / "port"
+        port_file.unlink(missing_ok=True)
+        process = Process([BIN / "seqpar-coordinator", "--listen", listen, "--port-file", port_file, "--state-dir",
+                           self.dir / "state", "--data-root", f"data={self.data}", "--lease", self.lease, *more],
+                          self.dir / "coordinator.log")
+        self.processes.append(process)
+        self.coordinator = process
+
+        def bound():
+            self.assertIsNone(process.popen.poll(), f"the coordinator ended: {log_tail(process.log)}")
+            return port_file.exists() and port_file.read_text().strip()
+        address = wait_for(bound, "the coordinator's port", 20)
+        self.port = int(address.rsplit(":", 1)[-1])
+        self.server = f"127.0.0.1:{self.port}"
+        return process
+
+    def start_worker(self, name, *more, slots=None):
+        process = Process([BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", name, "--cpu-slots",
+                           slots or self.slots, "--threads-per-slot", 1, "--memory-per-slot", "1GiB", "--data-root",
+                           f"data={self.data}", "--state-dir", self.dir / f"worker-{name}", *more],
+                          self.dir / f"{name}.log")
+        self.processes.append(process)
+        return process
+
+    def wait_ready(self, *names, seconds=30):
+        def ready():
+            nodes = self.cli("nodes", check=False)
+            return nodes is not None and {n["name"] for n in nodes.get("nodes", [])
+                                          if n["state"] == "NODE_STATE_READY"} >= set(names)
+        wait_for(ready, f"nodes {names}", seconds)
+
+    def executors(self, worker):
+        """Executor processes of a daemon, by pid."""
+        found = []
+        for pid in children_of(worker.pid):
+            try:
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"executor" in command:
+                found.append(pid)
+        return found
+
+    # --- the command line ---
+
+    def run_cli(self, *args, timeout=120):
+        """(exit code, stdout, stderr)"""
+        done = subprocess.run([str(BIN / "seqpar"), "--server", self.server, "-o", "json", *map(str, args)],
+                              capture_output=True, text=True, timeout=timeout, env=environment(), cwd=self.data)
+        return done.returncode, done.stdout, done.stderr
+
+    def cli(self, *args, check=True, timeout=120):
+        """The answer as JSON; None where it failed and check is off."""
+        code, out, err = self.run_cli(*args, timeout=timeout)
+        if code != 0:
+            if check:
+                raise AssertionError(f"seqpar {' '.join(map(str, args))}: exit code {code}\n{out}\n{err}")
+            return None
+        return json.loads(out) if out.strip() else {}
+
+    def write_job(self, name="job.yaml", **changes):
+        """A small job; keyword arguments replace top-level fields."""
+        job = {
+            "name": "test",
+            "config": {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+                       "intermediate_size": 48, "num_hidden_layers": 2, "rope_theta": 10000.0},
+            "weights": {"seed": 1},
+            "input": {"seed": 2, "tokens": 131},
+            "workers": {"min": 4, "max": 4},
+        }
+        job.update(changes)
+        path = self.data / name
+        path.write_text(json.dumps({k: v for k, v in job.items() if v is not None}))
+        return path
+
+    def submit(self, path, *more):
+        return self.cli("submit", "-f", path, *more)["id"]
+
+    def get(self, job):
+        return self.cli("get", job)
+
+    def wait_ended(self, job, seconds=90):
+        def ended():
+            state = self.cli("get", job, check=False)
+            return state if state and state["state"] in ENDED else None
+        return wait_for(ended, f"job {job} to end", seconds)
+
+    def wait_succeeded(self, job, seconds=90):
+        state = self.wait_ended(job, seconds)
+        self.assertEqual(state["state"], "JOB_STATE_SUCCEEDED", json.dumps(state.get("error"), indent=1))
+        return state
+
+
+def log_tail(path, lines=20):
+    return "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-lines:])
+
+
+def read_safetensors(path):
+    """{name: (dtype, shape, list of floats)}; F32 and BF16."""
+    raw = pathlib.Path(path).read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + size])
+    tensors = {}
+    for name, info in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = info["data_offsets"]
+        data = raw[8 + size + begin:8 + size + end]
+        if info["dtype"] == "BF16":
+            halves = array.array("H", data)
+            wide = array.array("I", (h << 16 for h in halves))
+            values = array.array("f", wide.tobytes())
+        else:
+            values = array.array("f", data)
+        tensors[name] = (info["dtype"], info["shape"], values)
+    return tensors
+
+
+def relative_error(got, want):
+    top = math.sqrt(sum((a - b) ** 2 for a, b in zip(got, want)))
+    return top / (math.sqrt(sum(b * b for b in want)) or 1.0)
