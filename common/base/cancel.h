@@ -11,8 +11,8 @@
 
 namespace seqpar {
 
-// Thread-safe. The first Cancel wins; callbacks registered before it run in the cancelling thread, those registered
-// after it run at once. Callbacks must not call back into the token.
+// Thread-safe. The first Cancel wins; callbacks registered before it run in the cancelling thread, those
+// registered after it run at once. Callbacks must not call back into the token.
 class CancelToken {
  public:
   void Cancel(absl::Status why);

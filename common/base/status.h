@@ -1,4 +1,5 @@
-// Errors of seqpar: absl::Status carrying a stable machine-readable reason and, for invalid input, every violation.
+// Errors of seqpar: absl::Status carrying a stable machine-readable reason and, for invalid input, every
+// violation.
 #ifndef SEQPAR_COMMON_BASE_STATUS_H_
 #define SEQPAR_COMMON_BASE_STATUS_H_
 
@@ -11,8 +12,8 @@
 
 namespace seqpar {
 
-// One thing that is wrong with an input: `field` is a path as in the job file ("config.head_dim"), `description`
-// says what is wrong, `nearest` the nearest legal value ("" where none makes sense).
+// One thing that is wrong with an input: `field` is a path as in the job file ("config.head_dim"),
+// `description` says what is wrong, `nearest` the nearest legal value ("" where none makes sense).
 struct Violation {
   std::string field;
   std::string description;
@@ -64,16 +65,17 @@ std::string NearestName(const std::string& wanted, const std::vector<std::string
 }  // namespace seqpar
 
 // Returns from the enclosing function where the expression is not OK.
-#define SEQPAR_RETURN_IF_ERROR(expr)                   \
-  do {                                                 \
-    ::absl::Status seqpar_status_ = (expr);            \
-    if (!seqpar_status_.ok()) return seqpar_status_;   \
+#define SEQPAR_RETURN_IF_ERROR(expr)                 \
+  do {                                               \
+    ::absl::Status seqpar_status_ = (expr);          \
+    if (!seqpar_status_.ok()) return seqpar_status_; \
   } while (false)
 
 #define SEQPAR_CONCAT_INNER_(a, b) a##b
 #define SEQPAR_CONCAT_(a, b) SEQPAR_CONCAT_INNER_(a, b)
 // SEQPAR_ASSIGN_OR_RETURN(auto x, Call()): declares or assigns x, or returns the error.
-#define SEQPAR_ASSIGN_OR_RETURN(lhs, expr) SEQPAR_ASSIGN_OR_RETURN_(SEQPAR_CONCAT_(seqpar_or_, __LINE__), lhs, expr)
+#define SEQPAR_ASSIGN_OR_RETURN(lhs, expr) \
+  SEQPAR_ASSIGN_OR_RETURN_(SEQPAR_CONCAT_(seqpar_or_, __LINE__), lhs, expr)
 #define SEQPAR_ASSIGN_OR_RETURN_(tmp, lhs, expr) \
   auto tmp = (expr);                             \
   if (!tmp.ok()) return tmp.status();            \

@@ -1,0 +1,152 @@
+#include "common/base/data_roots.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <memory>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+absl::Status Refuse(const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument, message);
+}
+
+std::string ErrnoText(int error) { return std::generic_category().message(error); }
+
+// realpath(3); "" with errno set where it fails.
+std::string RealPath(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> resolved(realpath(path.c_str(), nullptr), std::free);
+  return resolved == nullptr ? std::string() : std::string(resolved.get());
+}
+
+bool IsDirectory(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+std::string Join(const std::string& folder, const std::string& rest) {
+  if (rest.empty()) return folder;
+  return folder == "/" ? "/" + rest : absl::StrCat(folder, "/", rest);
+}
+
+// Without empty and "." components and without a slash at the end; links and ".." stay.
+std::string Tidy(const std::string& absolute) {
+  std::string tidy;
+  for (const std::string& component : std::vector<std::string>(absl::StrSplit(absolute, '/'))) {
+    if (!component.empty() && component != ".") absl::StrAppend(&tidy, "/", component);
+  }
+  return tidy.empty() ? "/" : tidy;
+}
+
+bool IsUnder(const std::string& path, const std::string& folder) {
+  if (folder == "/" || path == folder) return true;
+  return path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 &&
+         path[folder.size()] == '/';
+}
+
+// The canonical form of `path` (absolute, tidy): realpath of what exists of it, and the rest as it stands.
+absl::StatusOr<std::string> Canonical(const std::string& path) {
+  std::string existing = path;
+  std::string rest;
+  struct stat info;
+  while (lstat(existing.c_str(), &info) != 0) {
+    if (errno != ENOENT && errno != ENOTDIR) return Refuse(absl::StrCat(existing, ": ", ErrnoText(errno)));
+    const size_t slash = existing.rfind('/');
+    rest = Join(existing.substr(slash + 1), rest);
+    existing = slash == 0 ? "/" : existing.substr(0, slash);
+  }
+  const std::string resolved = RealPath(existing);
+  if (resolved.empty()) {
+    return Refuse(absl::StrCat(existing, " is a symbolic link to nowhere: ", ErrnoText(errno)));
+  }
+  if (!rest.empty() && !IsDirectory(resolved)) return Refuse(absl::StrCat(existing, " is not a directory"));
+  return Join(resolved, rest);
+}
+
+}  // namespace
+
+absl::StatusOr<std::pair<std::string, std::string>> ParseDataRoot(const std::string& flag) {
+  const size_t equals = flag.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == flag.size()) {
+    return Refuse(absl::StrCat("data root \"", flag, "\" is not NAME=PATH"));
+  }
+  const std::string name = flag.substr(0, equals);
+  const bool legal = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+  });
+  if (!legal) {
+    return Refuse(absl::StrCat("data root name \"", name, "\" has other characters than A-Z a-z 0-9 - _ ."));
+  }
+  return std::make_pair(name, flag.substr(equals + 1));
+}
+
+absl::StatusOr<DataRoots> DataRoots::Create(
+    const std::vector<std::pair<std::string, std::string>>& named_paths) {
+  DataRoots roots;
+  for (const auto& named : named_paths) {
+    Root root;
+    root.name = named.first;
+    for (const Root& other : roots.roots_) {
+      if (other.name == root.name) return Refuse(absl::StrCat("data root ", root.name, " is given twice"));
+    }
+    root.path = RealPath(named.second);
+    if (root.path.empty()) {
+      return Refuse(absl::StrCat("data root ", root.name, "=", named.second, ": ", ErrnoText(errno)));
+    }
+    if (!IsDirectory(root.path)) {
+      return Refuse(absl::StrCat("data root ", root.name, "=", named.second, " is not a directory"));
+    }
+    // A relative root has no other absolute name than its canonical one.
+    root.given = named.second[0] == '/' ? Tidy(named.second) : root.path;
+    roots.roots_.push_back(std::move(root));
+  }
+  return roots;
+}
+
+absl::StatusOr<std::string> DataRoots::Resolve(const std::string& path) const {
+  if (roots_.empty()) return Refuse("no data root is configured, so no file can be used");
+  if (path.empty()) return Refuse("the path is empty");
+  if (path.find('\0') != std::string::npos) return Refuse("the path contains a NUL");
+  for (const std::string& component : std::vector<std::string>(absl::StrSplit(path, '/'))) {
+    if (component == "..") return Refuse(absl::StrCat("path ", path, " contains \"..\""));
+  }
+
+  const bool relative = path[0] != '/';
+  const std::string absolute = Tidy(relative ? Join(roots_[0].path, path) : path);
+  const Root* root = relative ? &roots_[0] : nullptr;
+  for (const Root& candidate : roots_) {
+    if (relative || !(IsUnder(absolute, candidate.given) || IsUnder(absolute, candidate.path))) continue;
+    // Of roots inside one another the innermost.
+    if (root == nullptr || candidate.path.size() > root->path.size()) root = &candidate;
+  }
+  if (root == nullptr) {
+    return Refuse(absl::StrCat("path ", path, " is under none of the data roots: ", ToString()));
+  }
+  const absl::StatusOr<std::string> canonical = Canonical(absolute);
+  if (!canonical.ok()) return Annotate(canonical.status(), absl::StrCat("path ", path));
+  if (!IsUnder(*canonical, root->path)) {
+    return Refuse(absl::StrCat("path ", path, " leaves data root ", root->name,
+                               " by a symbolic link; the data roots: ", ToString()));
+  }
+  return *canonical;
+}
+
+std::string DataRoots::ToString() const {
+  return absl::StrJoin(roots_, ", ", [](std::string* out, const Root& root) {
+    absl::StrAppend(out, root.name, "=", root.path);
+  });
+}
+
+}  // namespace seqpar

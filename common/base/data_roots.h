@@ -1,0 +1,52 @@
+// The folders that jobs may read and write, and the one way from a path in a job to a path of the file
+// system.
+#ifndef SEQPAR_COMMON_BASE_DATA_ROOTS_H_
+#define SEQPAR_COMMON_BASE_DATA_ROOTS_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace seqpar {
+
+// Splits the value of a --data-root flag, "NAME=PATH". Names are letters, digits, '-', '_' and '.'.
+absl::StatusOr<std::pair<std::string, std::string>> ParseDataRoot(const std::string& flag);
+
+// Immutable, thread-safe.
+class DataRoots {
+ public:
+  struct Root {
+    std::string name;
+    std::string path;   // absolute, without symbolic links
+    std::string given;  // absolute, as configured
+  };
+
+  // No roots: every path is refused.
+  DataRoots() = default;
+
+  // From (name, path) pairs in order of preference. INVALID_ARGUMENT for a name given twice and a path that
+  // is not an existing directory.
+  static absl::StatusOr<DataRoots> Create(
+      const std::vector<std::pair<std::string, std::string>>& named_paths);
+
+  // The canonical absolute path of `path`, which need not exist. A relative path is relative to the first
+  // root, an absolute one must lie under a root, by its configured or its canonical name. INVALID_ARGUMENT,
+  // naming the roots, for an empty path, an embedded NUL, a ".." anywhere, a symbolic link that leaves the
+  // root, and one whose target does not exist (creating it would create a file elsewhere). What is checked is
+  // the file system as it is now: who shares a root with people who may swap a folder for a link meanwhile
+  // opens with O_NOFOLLOW.
+  absl::StatusOr<std::string> Resolve(const std::string& path) const;
+
+  const std::vector<Root>& roots() const { return roots_; }
+  // "data=/srv/data, out=/srv/out".
+  std::string ToString() const;
+
+ private:
+  std::vector<Root> roots_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COMMON_BASE_DATA_ROOTS_H_
