@@ -1,0 +1,216 @@
+#include "common/device/host_stream.h"
+
+#include <pthread.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+
+namespace seqpar {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+double SecondsSince(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+// What wakes a stream's thread: new work, a failure, an event that it waits for.
+struct Wakeup {
+  std::mutex mutex;
+  std::condition_variable changed;
+};
+
+// Happens once, with the status of the stream that it was recorded in. Thread-safe.
+class HostEvent : public Event::State {
+ public:
+  void Happen(const absl::Status& status) {
+    std::vector<std::shared_ptr<Wakeup>> waiters;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      happened_ = true;
+      status_ = status;
+      waiters.swap(waiters_);
+    }
+    happening_.notify_all();
+    for (const auto& waiter : waiters) {
+      // Taking the lock orders this notice after the waiter's check of happened().
+      { std::lock_guard<std::mutex> lock(waiter->mutex); }
+      waiter->changed.notify_all();
+    }
+  }
+
+  bool happened() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return happened_;
+  }
+
+  // REQUIRES: happened().
+  absl::Status status() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return status_;
+  }
+
+  // `waiter` is woken when the event happens.
+  void Notify(std::shared_ptr<Wakeup> waiter) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!happened_) waiters_.push_back(std::move(waiter));
+  }
+
+  absl::Status Block() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    happening_.wait(lock, [this] { return happened_; });
+    return status_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable happening_;
+  bool happened_ = false;
+  absl::Status status_;
+  std::vector<std::shared_ptr<Wakeup>> waiters_;
+};
+
+class HostStream : public Stream {
+ public:
+  explicit HostStream(const std::string& name) : thread_([this] { Run(); }) {
+    pthread_setname_np(thread_.native_handle(), name.substr(0, 15).c_str());
+  }
+
+  ~HostStream() override {
+    {
+      std::lock_guard<std::mutex> lock(wakeup_->mutex);
+      closing_ = true;
+    }
+    wakeup_->changed.notify_all();
+    thread_.join();
+  }
+
+  Event Record() override {
+    auto event = std::make_shared<HostEvent>();
+    Push(Operation{Operation::kRecord, nullptr, event});
+    return Event(event);
+  }
+
+  void Wait(const Event& event) override {
+    if (event.state() == nullptr) return;
+    auto host_event = std::dynamic_pointer_cast<HostEvent>(event.state());
+    SEQPAR_CHECK(host_event != nullptr);  // an event of another kind of device
+    Push(Operation{Operation::kWait, nullptr, std::move(host_event)});
+  }
+
+  absl::Status Synchronize() override {
+    SEQPAR_CHECK(std::this_thread::get_id() != thread_.get_id());
+    auto event = std::make_shared<HostEvent>();
+    Push(Operation{Operation::kRecord, nullptr, event});
+    return event->Block();
+  }
+
+  absl::Status status() const override {
+    std::lock_guard<std::mutex> lock(wakeup_->mutex);
+    return status_;
+  }
+
+  void Fail(const absl::Status& why) override {
+    SEQPAR_CHECK(!why.ok());
+    {
+      std::lock_guard<std::mutex> lock(wakeup_->mutex);
+      if (status_.ok()) status_ = why;
+    }
+    wakeup_->changed.notify_all();
+  }
+
+  StreamTimes times() const override {
+    std::lock_guard<std::mutex> lock(wakeup_->mutex);
+    return times_;
+  }
+
+  void HostFunction(std::function<absl::Status()> fn) override {
+    Push(Operation{Operation::kRun, std::move(fn), nullptr});
+  }
+
+ private:
+  struct Operation {
+    enum Kind { kRun, kRecord, kWait } kind;
+    std::function<absl::Status()> fn;
+    std::shared_ptr<HostEvent> event;
+  };
+
+  void Push(Operation operation) {
+    {
+      std::lock_guard<std::mutex> lock(wakeup_->mutex);
+      queue_.push_back(std::move(operation));
+    }
+    wakeup_->changed.notify_all();
+  }
+
+  void Run() {
+    for (;;) {
+      Operation operation;
+      {
+        std::unique_lock<std::mutex> lock(wakeup_->mutex);
+        wakeup_->changed.wait(lock, [this] { return !queue_.empty() || closing_; });
+        if (queue_.empty()) return;
+        operation = std::move(queue_.front());
+        queue_.pop_front();
+      }
+      Execute(operation);
+    }
+  }
+
+  void Execute(Operation& operation) {
+    const absl::Status before = status();
+    switch (operation.kind) {
+      case Operation::kRecord:
+        operation.event->Happen(before);
+        break;
+      case Operation::kWait:
+        if (before.ok()) WaitFor(operation.event);
+        break;
+      case Operation::kRun: {
+        if (!before.ok()) break;
+        const auto start = SteadyClock::now();
+        const absl::Status result = operation.fn();
+        const double seconds = SecondsSince(start);
+        if (!result.ok()) Fail(result);
+        std::lock_guard<std::mutex> lock(wakeup_->mutex);
+        times_.busy_seconds += seconds;
+        break;
+      }
+    }
+  }
+
+  // Until the event has happened or this stream fails: a cancelled stream does not wait for a peer that may
+  // be stuck.
+  void WaitFor(const std::shared_ptr<HostEvent>& event) {
+    const auto start = SteadyClock::now();
+    event->Notify(wakeup_);
+    {
+      std::unique_lock<std::mutex> lock(wakeup_->mutex);
+      wakeup_->changed.wait(lock, [&] { return event->happened() || !status_.ok(); });
+      times_.wait_seconds += SecondsSince(start);
+    }
+    if (event->happened() && !event->status().ok()) Fail(event->status());
+  }
+
+  // Shared with the events that this stream waits for, which may outlive it.
+  const std::shared_ptr<Wakeup> wakeup_ = std::make_shared<Wakeup>();
+  // Guarded by wakeup_->mutex.
+  std::deque<Operation> queue_;
+  bool closing_ = false;
+  absl::Status status_;
+  StreamTimes times_;
+  std::thread thread_;  // last: started when everything else exists
+};
+
+}  // namespace
+
+std::unique_ptr<Stream> MakeHostStream(const std::string& name) { return std::make_unique<HostStream>(name); }
+
+}  // namespace seqpar

@@ -1,0 +1,20 @@
+// LayerNorm and RMSNorm over rows. Arguments as Device::NormForward and NormBackward; shapes checked by the
+// caller.
+#ifndef SEQPAR_WORKER_DEVICE_CPU_NORM_H_
+#define SEQPAR_WORKER_DEVICE_CPU_NORM_H_
+
+#include "common/device/device.h"
+#include "worker/device/cpu/thread_pool.h"
+
+namespace seqpar::cpu {
+
+void NormForward(ThreadPool& pool, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias,
+                 float eps, const Matrix& y, float* stats);
+
+// dx may be the memory of dy, x or the residual.
+void NormBackward(ThreadPool& pool, NormKind kind, const Matrix& x, const Matrix& weight, const float* stats,
+                  const Matrix& dy, const Matrix* residual, const Matrix& dx, float* dweight, float* dbias);
+
+}  // namespace seqpar::cpu
+
+#endif  // SEQPAR_WORKER_DEVICE_CPU_NORM_H_

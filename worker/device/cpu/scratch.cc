@@ -1,0 +1,38 @@
+#include "worker/device/cpu/scratch.h"
+
+#include <algorithm>
+
+namespace seqpar {
+
+Scratch::~Scratch() {
+  if (pool_ != nullptr) pool_->Return({data_, bytes_});
+}
+
+ScratchPool::~ScratchPool() {
+  for (const Block& block : free_) memory_->Free(block.data, block.bytes);
+}
+
+absl::StatusOr<Scratch> ScratchPool::Floats(int64_t count) {
+  constexpr int64_t kGranule = 4096;  // spares a new block for every slightly larger call
+  const int64_t bytes =
+      (std::max<int64_t>(count, 1) * int64_t{sizeof(float)} + kGranule - 1) / kGranule * kGranule;
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto largest = std::max_element(free_.begin(), free_.end(),
+                                        [](const Block& a, const Block& b) { return a.bytes < b.bytes; });
+  if (largest != free_.end()) {
+    const Block block = *largest;
+    free_.erase(largest);
+    if (block.bytes >= bytes) return Scratch(this, block.data, block.bytes);
+    memory_->Free(block.data, block.bytes);  // to be replaced by the larger one
+  }
+  absl::StatusOr<void*> data = memory_->Allocate(bytes, "kernel scratch");
+  if (!data.ok()) return data.status();
+  return Scratch(this, *data, bytes);
+}
+
+void ScratchPool::Return(Block block) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  free_.push_back(block);
+}
+
+}  // namespace seqpar
