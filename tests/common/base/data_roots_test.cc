@@ -1,0 +1,163 @@
+#include "common/base/data_roots.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+// base/{data,out,elsewhere}, with data/sub/file and elsewhere/secret.
+class DataRootsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::canonical(fs::temp_directory_path()) / "seqpar-roots-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    base_ = pattern;
+    fs::create_directories(base_ / "data/sub");
+    fs::create_directories(base_ / "out");
+    fs::create_directories(base_ / "elsewhere");
+    std::ofstream(base_ / "data/sub/file") << "x";
+    std::ofstream(base_ / "elsewhere/secret") << "x";
+    auto roots = DataRoots::Create({{"data", Path("data")}, {"out", Path("out")}});
+    ASSERT_TRUE(roots.ok()) << roots.status();
+    roots_ = *roots;
+  }
+  void TearDown() override { fs::remove_all(base_); }
+
+  std::string Path(const std::string& relative) const { return (base_ / relative).string(); }
+  std::string Resolved(const std::string& path) const {
+    const absl::StatusOr<std::string> resolved = roots_.Resolve(path);
+    return resolved.ok() ? *resolved : "refused: " + std::string(resolved.status().message());
+  }
+
+  fs::path base_;
+  DataRoots roots_;
+};
+
+TEST_F(DataRootsTest, ResolvesWhatIsInside) {
+  EXPECT_EQ(Resolved("sub/file"), Path("data/sub/file"));
+  EXPECT_EQ(Resolved("./sub//./file"), Path("data/sub/file"));
+  EXPECT_EQ(Resolved("sub/"), Path("data/sub"));
+  EXPECT_EQ(Resolved("."), Path("data"));
+  EXPECT_EQ(Resolved(Path("data/sub/file")), Path("data/sub/file"));
+  EXPECT_EQ(Resolved(Path("out")), Path("out"));
+  EXPECT_EQ(Resolved("..hidden"), Path("data/..hidden"));  // a name, not a way up
+}
+
+TEST_F(DataRootsTest, ResolvesWhatDoesNotExistYet) {
+  EXPECT_EQ(Resolved("new.safetensors"), Path("data/new.safetensors"));
+  EXPECT_EQ(Resolved("sub/a/b/c"), Path("data/sub/a/b/c"));
+  EXPECT_EQ(Resolved(Path("out/new")), Path("out/new"));
+}
+
+TEST_F(DataRootsTest, RefusesPathsOutsideAndNamesTheRoots) {
+  for (const std::string& path :
+       {std::string("/etc/passwd"), Path("elsewhere/secret"), Path(""), Path("data2"), std::string("/")}) {
+    const auto resolved = roots_.Resolve(path);
+    ASSERT_EQ(resolved.status().code(), absl::StatusCode::kInvalidArgument) << path;
+    EXPECT_EQ(ReasonOf(resolved.status()), reason::kInvalidArgument);
+    EXPECT_THAT(std::string(resolved.status().message()),
+                HasSubstr("data=" + Path("data") + ", out=" + Path("out")));
+  }
+}
+
+TEST_F(DataRootsTest, RefusesDotDotEvenWhereItStaysInside) {
+  for (const std::string& path :
+       {std::string("../elsewhere/secret"), std::string("sub/../sub/file"), std::string(".."),
+        Path("data/../elsewhere/secret"), std::string("new/..")}) {
+    EXPECT_THAT(Resolved(path), HasSubstr("contains \"..\"")) << path;
+  }
+}
+
+TEST_F(DataRootsTest, RefusesEmptyAndNul) {
+  EXPECT_THAT(Resolved(""), HasSubstr("empty"));
+  EXPECT_THAT(Resolved(std::string("sub/file\0/../../x", 17)), HasSubstr("NUL"));
+}
+
+TEST_F(DataRootsTest, RefusesLinksThatLeaveTheRoot) {
+  fs::create_directory_symlink(base_ / "elsewhere", base_ / "data/away");
+  fs::create_symlink("../../elsewhere/secret", base_ / "data/sub/leaf");
+  fs::create_directory_symlink(base_ / "out", base_ / "data/to-out");
+  for (const std::string& path :
+       {std::string("away"), std::string("away/secret"), std::string("away/new/deep"),
+        std::string("sub/leaf"), Path("data/away/secret"), std::string("to-out/x"), Path("data/to-out/x")}) {
+    EXPECT_THAT(Resolved(path), HasSubstr("leaves data root data")) << path;
+  }
+}
+
+TEST_F(DataRootsTest, RefusesDanglingAndCircularLinks) {
+  fs::create_symlink(base_ / "elsewhere/not-yet", base_ / "data/dangling");
+  fs::create_symlink("loop", base_ / "data/loop");
+  EXPECT_THAT(Resolved("dangling"), HasSubstr("symbolic link to nowhere"));
+  EXPECT_THAT(Resolved("dangling/x"), HasSubstr("symbolic link to nowhere"));
+  EXPECT_THAT(Resolved("loop"), HasSubstr("refused"));
+  EXPECT_THAT(Resolved("loop/x"), HasSubstr("refused"));
+}
+
+TEST_F(DataRootsTest, FollowsLinksThatStay) {
+  fs::create_symlink("sub/file", base_ / "data/alias");
+  fs::create_directory_symlink(base_ / "data/sub", base_ / "data/alias-dir");
+  EXPECT_EQ(Resolved("alias"), Path("data/sub/file"));
+  EXPECT_EQ(Resolved("alias-dir/new"), Path("data/sub/new"));
+}
+
+TEST_F(DataRootsTest, RefusesFilesUsedAsFolders) {
+  EXPECT_THAT(Resolved("sub/file/x"), HasSubstr("is not a directory"));
+}
+
+TEST_F(DataRootsTest, RefusesNamesThatAreTooLong) {
+  EXPECT_THAT(Resolved(std::string(5000, 'x')), HasSubstr("too long"));
+}
+
+TEST_F(DataRootsTest, ARootMayItselfBeALink) {
+  fs::create_directory_symlink(base_ / "data", base_ / "link");
+  auto roots = DataRoots::Create({{"l", Path("link") + "/"}});
+  ASSERT_TRUE(roots.ok()) << roots.status();
+  EXPECT_EQ(roots->roots()[0].path, Path("data"));
+  EXPECT_EQ(*roots->Resolve("sub/file"), Path("data/sub/file"));
+  EXPECT_EQ(*roots->Resolve(Path("link/sub/file")), Path("data/sub/file"));
+  EXPECT_EQ(*roots->Resolve(Path("data/sub/file")), Path("data/sub/file"));
+}
+
+TEST_F(DataRootsTest, OfNestedRootsTheInnermostHolds) {
+  auto roots = DataRoots::Create({{"outer", Path("data")}, {"inner", Path("data/sub")}});
+  ASSERT_TRUE(roots.ok());
+  fs::create_symlink("../top", base_ / "data/sub/up");
+  std::ofstream(base_ / "data/top") << "x";
+  EXPECT_FALSE(roots->Resolve(Path("data/sub/up")).ok());
+  EXPECT_TRUE(roots->Resolve(Path("data/top")).ok());
+}
+
+TEST_F(DataRootsTest, CreateRefusesBadRoots) {
+  const auto message = [](const std::vector<std::pair<std::string, std::string>>& named) {
+    return std::string(DataRoots::Create(named).status().message());
+  };
+  EXPECT_THAT(message({{"a", Path("nowhere")}}), HasSubstr("No such file"));
+  EXPECT_THAT(message({{"a", Path("data/sub/file")}}), HasSubstr("not a directory"));
+  EXPECT_THAT(message({{"a", Path("data")}, {"a", Path("out")}}), HasSubstr("given twice"));
+  EXPECT_THAT(message({{"a", ""}}), HasSubstr("No such file"));
+}
+
+TEST(DataRoots, WithoutRootsNothingResolves) { EXPECT_FALSE(DataRoots().Resolve("x").ok()); }
+
+TEST(ParseDataRoot, SplitsAtTheFirstEqualsSign) {
+  const auto root = ParseDataRoot("data-1=/srv/a=b");
+  ASSERT_TRUE(root.ok());
+  EXPECT_EQ(root->first, "data-1");
+  EXPECT_EQ(root->second, "/srv/a=b");
+  for (const char* bad : {"", "data", "=x", "data=", "da ta=/x", "a/b=/x"}) {
+    EXPECT_FALSE(ParseDataRoot(bad).ok()) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace seqpar
