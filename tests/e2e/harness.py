@@ -78,6 +78,8 @@ class ClusterTest(unittest.TestCase):
     autostart = True
 
     def setUp(self):
+        if getattr(self, "processes", None) == []:
+            return  # a test that starts several clusters in turn: the first one is still unused
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-e2e-"))
         self.data = self.dir / "data"
         self.data.mkdir()
@@ -103,6 +105,7 @@ class ClusterTest(unittest.TestCase):
                 for log in sorted(self.dir.glob("*.log")):
                     print(f"---- {log.name} (last 60 lines)")
                     print("\n".join(log.read_text(errors="replace").splitlines()[-60:]))
+            self.processes = None
             shutil.rmtree(self.dir, ignore_errors=True)
 
     # --- processes ---

@@ -1,0 +1,130 @@
+#include "common/tensor/checkpoint.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/fd.h"
+#include "common/base/status.h"
+#include "nlohmann/json.hpp"
+
+namespace seqpar {
+namespace {
+
+constexpr int64_t kMaxJsonBytes = int64_t{64} << 20;
+
+absl::StatusOr<UniqueFd> OpenForReading(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) {
+    const auto code = errno == ENOENT ? absl::StatusCode::kNotFound : absl::StatusCode::kFailedPrecondition;
+    return MakeError(code, reason::kStorage, absl::StrCat("cannot open ", path, ": ", strerror(errno)));
+  }
+  return fd;
+}
+
+absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, OpenForReading(path));
+  struct stat st;
+  if (fstat(fd.get(), &st) != 0 || st.st_size > kMaxJsonBytes) {
+    return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+                     absl::StrCat(path, ": not a JSON file of at most ", kMaxJsonBytes, " bytes"));
+  }
+  std::string text(st.st_size, '\0');
+  SEQPAR_RETURN_IF_ERROR(PreadAll(fd.get(), text.data(), st.st_size, 0));
+  return text;
+}
+
+bool Exists(const std::string& path) {
+  struct stat st;
+  return stat(path.c_str(), &st) == 0;
+}
+
+absl::Status BadIndex(const std::string& path, const std::string& what) {
+  return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument, absl::StrCat(path, ": ", what));
+}
+
+// Tensor name -> file name, from model.safetensors.index.json.
+absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
+  SEQPAR_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path));
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    return BadIndex(path, "no object weight_map");
+  }
+  std::map<std::string, std::string> files;
+  for (const auto& [name, file] : json["weight_map"].items()) {
+    if (!file.is_string()) return BadIndex(path, absl::StrCat("weight_map.", name, " is not a file name"));
+    const std::string value = file.get<std::string>();
+    if (value.empty() || value.find('/') != std::string::npos || value == "." || value == "..") {
+      return BadIndex(path, absl::StrCat("weight_map.", name, " leaves the folder: ", value));
+    }
+    files[name] = value;
+  }
+  return files;
+}
+
+}  // namespace
+
+absl::Status Checkpoint::AddFile(const std::string& path, const std::map<std::string, std::string>* wanted,
+                                 const std::string& file_name) {
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, OpenForReading(path));
+  auto header = ReadSafetensorsHeader(fd.get());
+  if (!header.ok()) return Annotate(header.status(), path);
+  files_.push_back(path);
+  for (auto& [name, info] : header->tensors) {
+    if (wanted) {
+      auto it = wanted->find(name);
+      if (it == wanted->end() || it->second != file_name) continue;
+    }
+    tensors_[name] = TensorLocation{path, std::move(info)};
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
+  Checkpoint result;
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) {
+    return MakeError(absl::StatusCode::kNotFound, reason::kNotFound, absl::StrCat(path, ": ", strerror(errno)));
+  }
+  if (!S_ISDIR(st.st_mode)) {
+    SEQPAR_RETURN_IF_ERROR(result.AddFile(path, nullptr, ""));
+    return result;
+  }
+  const std::string config = path + "/config.json";
+  if (Exists(config)) {
+    SEQPAR_ASSIGN_OR_RETURN(result.config_json_, ReadSmallFile(config));
+    result.files_.push_back(config);
+  }
+  const std::string index = path + "/model.safetensors.index.json";
+  const std::string single = path + "/model.safetensors";
+  if (!Exists(index)) {
+    if (!Exists(single)) {
+      return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
+                       absl::StrCat(path, ": neither model.safetensors nor model.safetensors.index.json is in it"));
+    }
+    SEQPAR_RETURN_IF_ERROR(result.AddFile(single, nullptr, ""));
+    return result;
+  }
+  SEQPAR_ASSIGN_OR_RETURN(const auto wanted, ReadIndex(index));
+  result.files_.push_back(index);
+  std::set<std::string> names;
+  for (const auto& [name, file] : wanted) names.insert(file);
+  for (const std::string& name : names) {
+    SEQPAR_RETURN_IF_ERROR(result.AddFile(absl::StrCat(path, "/", name), &wanted, name));
+  }
+  for (const auto& [name, file] : wanted) {
+    if (!result.Find(name)) return BadIndex(index, absl::StrCat("weight_map.", name, ": ", file, " has no such tensor"));
+  }
+  return result;
+}
+
+const TensorLocation* Checkpoint::Find(const std::string& name) const {
+  auto it = tensors_.find(name);
+  return it == tensors_.end() ? nullptr : &it->second;
+}
+
+}  // namespace seqpar
