@@ -43,6 +43,7 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool attention_out_bias = false;
   bool mlp_bias = false;
+  friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
 struct MaskSpec {
@@ -51,6 +52,7 @@ struct MaskSpec {
   int64_t right = -1;
   std::vector<int64_t> documents;
   Mask Make(int64_t tokens) const { return Mask(kind, tokens, left, right, documents); }
+  friend bool operator==(const MaskSpec&, const MaskSpec&) = default;
 };
 
 // Exactly one of file and seed.
@@ -58,6 +60,7 @@ struct Source {
   std::string file;
   std::optional<uint64_t> seed;
   bool given() const { return !file.empty() || seed.has_value(); }
+  friend bool operator==(const Source&, const Source&) = default;
 };
 
 struct ParallelismSpec {
@@ -66,6 +69,7 @@ struct ParallelismSpec {
   int tensor = 0, ulysses = 0, ring = 0, inner = 0;
   CoreKind core = CoreKind::kRing;
   std::optional<LayoutKind> layout;  // none: auto
+  friend bool operator==(const ParallelismSpec&, const ParallelismSpec&) = default;
 };
 
 struct JobSpec {
@@ -93,10 +97,11 @@ struct JobSpec {
   int max_attempts = 0;         // 0: the coordinator's default
 
   bool backward() const { return pass == JobPass::kForwardBackward; }
+  friend bool operator==(const JobSpec&, const JobSpec&) = default;
 };
 
-// Model flops of the job (formulas.md, "Arithmetic"): recomputation not counted. attention and the rest apart, forward
-// only; backward is 2.5 times the former and twice the latter.
+// Model flops of the job (formulas.md, "Arithmetic"): recomputation not counted. attention and the rest
+// apart, forward only; backward is 2.5 times the former and twice the latter.
 struct ModelFlops {
   double attention_forward = 0;
   double linear_forward = 0;

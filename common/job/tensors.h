@@ -1,4 +1,5 @@
-// Names, shapes and places of a job's tensors: which weights a configuration has, and what an output file holds.
+// Names, shapes and places of a job's tensors: which weights a configuration has, and what an output file
+// holds.
 #ifndef SEQPAR_COMMON_JOB_TENSORS_H_
 #define SEQPAR_COMMON_JOB_TENSORS_H_
 
@@ -24,8 +25,9 @@ inline constexpr char kHiddenStates[] = "hidden_states";
 inline constexpr char kHiddenStatesGrad[] = "hidden_states.grad";
 inline constexpr char kGradOutput[] = "grad_output";
 
-// The tensors of the output file in the order in which it holds them: hidden_states, hidden_states.grad (job's dtype,
-// [batch, tokens, hidden]), then NAME.grad for every weight (float32). Only those that the job asks for.
+// The tensors of the output file in the order in which it holds them: hidden_states, hidden_states.grad
+// (job's dtype, [batch, tokens, hidden]), then NAME.grad for every weight (float32). Only those that the job
+// asks for.
 std::vector<NamedTensorShape> OutputTensors(const JobSpec& job);
 
 // The header of the output file and where everything lies in it. Metadata: format "pt".

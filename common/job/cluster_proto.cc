@@ -1,0 +1,158 @@
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+// A cluster file says "this many": a slip of the pen must not fill the memory.
+constexpr int64_t kDevicesMax = 1 << 16;
+
+class ClusterChecker {
+ public:
+  void Add(const std::string& field, const std::string& what, const std::string& nearest = "") {
+    violations_.push_back({field, what, nearest});
+  }
+
+  void Positive(const std::string& field, double value) {
+    if (!(value > 0) || !std::isfinite(value)) Add(field, absl::StrCat("must be positive, is ", value));
+  }
+
+  void Link(const std::string& field, const v1::LinkRates& link) {
+    if (!(link.latency() >= 0) || !std::isfinite(link.latency())) {
+      Add(field + ".latency", absl::StrCat("must not be negative, is ", link.latency()), "0");
+    }
+    Positive(field + ".bandwidth", link.bandwidth());
+  }
+
+  void Device(const std::string& field, const v1::DeviceSpec& device) {
+    if (device.kind() != "cpu" && device.kind() != "cuda") {
+      Add(field + ".kind", absl::StrCat("must be cpu or cuda, is '", device.kind(), "'"),
+          NearestName(device.kind(), {"cpu", "cuda"}));
+    }
+    Positive(field + ".memory_bytes", static_cast<double>(device.memory_bytes()));
+    if (device.threads() < 0) {
+      Add(field + ".threads", absl::StrCat("must not be negative, is ", device.threads()), "1");
+    }
+    const v1::DeviceRates& rates = device.rates();
+    Positive(field + ".rates.gemm_flops", rates.gemm_flops());
+    Positive(field + ".rates.attention_forward_flops", rates.attention_forward_flops());
+    Positive(field + ".rates.attention_backward_flops", rates.attention_backward_flops());
+    Positive(field + ".rates.copy_bytes", rates.copy_bytes());
+    Positive(field + ".rates.peak_flops", rates.peak_flops());
+  }
+
+  // Returns the number of nodes and the number of devices of each that `node` stands for; zeros where it is
+  // wrong.
+  std::pair<int64_t, int64_t> Node(const std::string& field, const v1::NodeSpec& node) {
+    if (node.name().empty()) Add(field + ".name", "is missing");
+    if (node.count() < 0) Add(field + ".count", absl::StrCat("must be positive, is ", node.count()), "1");
+    if (node.devices().empty()) Add(field + ".devices", "must list at least one device");
+    for (int i = 0; i < node.devices_size(); ++i) {
+      Device(absl::StrCat(field, ".devices[", i, "]"), node.devices(i));
+    }
+    if (node.devices_each() < 0) {
+      Add(field + ".devices_each", absl::StrCat("must be positive, is ", node.devices_each()), "1");
+    } else if (node.devices_each() > 0 && node.devices_size() > 1) {
+      Add(field + ".devices_each", "repeats one device, but several are listed", "leave it out");
+    }
+    const int64_t count = std::max<int64_t>(node.count(), 1);
+    const int64_t devices = node.devices_each() > 0 ? node.devices_each() : node.devices_size();
+    if (devices > 1 || node.has_local()) Link(field + ".local", node.local());
+    devices_ += count * devices;
+    if (devices_ > kDevicesMax) {
+      Add(field, absl::StrCat("the cluster has more than ", kDevicesMax, " devices"),
+          absl::StrCat(kDevicesMax));
+      return {0, 0};
+    }
+    return {count, devices};
+  }
+
+  absl::Status status() const {
+    return violations_.empty() ? absl::OkStatus() : InvalidInput(reason::kInvalidArgument, violations_);
+  }
+
+ private:
+  std::vector<Violation> violations_;
+  int64_t devices_ = 0;
+};
+
+}  // namespace
+
+v1::DeviceSpec DeviceToProto(const DeviceSpec& device) {
+  v1::DeviceSpec proto;
+  proto.set_kind(device.kind);
+  proto.set_name(device.name);
+  proto.set_memory_bytes(device.memory_bytes);
+  proto.set_threads(device.threads);
+  v1::DeviceRates* rates = proto.mutable_rates();
+  rates->set_gemm_flops(device.rates.gemm_flops);
+  rates->set_attention_forward_flops(device.rates.attention_forward_flops);
+  rates->set_attention_backward_flops(device.rates.attention_backward_flops);
+  rates->set_copy_bytes(device.rates.copy_bytes);
+  rates->set_peak_flops(device.rates.peak_flops);
+  return proto;
+}
+
+DeviceSpec DeviceFromProto(const v1::DeviceSpec& proto) {
+  DeviceSpec device;
+  device.kind = proto.kind();
+  device.name = proto.name();
+  device.memory_bytes = proto.memory_bytes();
+  device.threads = proto.threads() > 0 ? proto.threads() : 1;
+  device.rates.gemm_flops = proto.rates().gemm_flops();
+  device.rates.attention_forward_flops = proto.rates().attention_forward_flops();
+  device.rates.attention_backward_flops = proto.rates().attention_backward_flops();
+  device.rates.copy_bytes = proto.rates().copy_bytes();
+  device.rates.peak_flops = proto.rates().peak_flops();
+  return device;
+}
+
+v1::LinkRates LinkToProto(const LinkRates& link) {
+  v1::LinkRates proto;
+  proto.set_latency(link.latency);
+  proto.set_bandwidth(link.bandwidth);
+  return proto;
+}
+
+LinkRates LinkFromProto(const v1::LinkRates& proto) { return {proto.latency(), proto.bandwidth()}; }
+
+absl::StatusOr<ClusterSnapshot> ClusterFromProto(const v1::Cluster& proto) {
+  ClusterChecker checker;
+  ClusterSnapshot cluster;
+  std::set<std::string> names;
+  if (proto.nodes().empty()) checker.Add("nodes", "must list at least one node");
+  for (int i = 0; i < proto.nodes_size(); ++i) {
+    const v1::NodeSpec& spec = proto.nodes(i);
+    const std::string field = absl::StrCat("nodes[", i, "]");
+    const std::pair<int64_t, int64_t> size = checker.Node(field, spec);
+    for (int64_t n = 0; n < size.first && size.second > 0; ++n) {
+      NodeSnapshot node;
+      node.name = size.first > 1 ? absl::StrCat(spec.name(), "-", n) : spec.name();
+      if (!spec.name().empty() && !names.insert(node.name).second) {
+        checker.Add(field + ".name", absl::StrCat("another node has the name '", node.name, "'"));
+        break;
+      }
+      for (int64_t d = 0; d < size.second; ++d) {
+        node.devices.push_back(
+            DeviceFromProto(spec.devices(spec.devices_each() > 0 ? 0 : static_cast<int>(d))));
+      }
+      node.free.assign(node.devices.size(), true);
+      node.local = LinkFromProto(spec.local());
+      cluster.nodes.push_back(std::move(node));
+    }
+  }
+  if (cluster.nodes.size() > 1 || proto.has_network()) checker.Link("network", proto.network());
+  cluster.network = LinkFromProto(proto.network());
+  SEQPAR_RETURN_IF_ERROR(checker.status());
+  return cluster;
+}
+
+}  // namespace seqpar
