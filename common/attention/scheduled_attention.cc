@@ -1,0 +1,340 @@
+#include "common/attention/scheduled_attention.h"
+
+#include <cmath>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+// A tile of the schedule: everything that is known before the data is.
+struct PlannedTile {
+  AttentionTile tile;      // without its matrices
+  bool at_home = false;    // keys lie in the rank's own K/V, else in the receive buffer
+  int64_t first_key = 0;   // there, in keys
+  int64_t first_grad = 0;  // in the rank's own dK/dV or in the gradient buffer, in keys
+};
+
+class State : public AttentionState {
+ public:
+  Buffer lse;
+  Buffer kept_kv;  // the receive buffer, where the schedule keeps K/V for backward
+};
+
+class ScheduledAttention : public AttentionCore {
+ public:
+  ScheduledAttention(const RankStreams& streams, Communicator* group, const AttentionShape& shape,
+                     const HeadRange& heads, std::vector<TokenShare> shares, const Mask& mask,
+                     KvSchedule schedule, Operation operation)
+      : streams_(streams),
+        group_(group),
+        shape_(shape),
+        heads_(heads),
+        tokens_(shares[schedule.rank]),
+        mask_(mask),
+        schedule_(std::move(schedule)),
+        operation_(operation) {
+    SEQPAR_CHECK(schedule_.ranks == 1 || (group_ != nullptr && group_->size() == schedule_.ranks));
+    PlanTiles();
+  }
+
+  const TokenShare& tokens() const override { return tokens_; }
+  const HeadRange& heads() const override { return heads_; }
+
+  absl::Status AllocateForward() {
+    if (!schedule_.kv_kept) {
+      SEQPAR_RETURN_IF_ERROR(Allocate(KvBytes(schedule_.buffer_keys), "received K/V", &kv_buffer_));
+    }
+    if (shape_.dtype == DType::kF32) return absl::OkStatus();
+    return Allocate(rows() * q_cols() * 4, "float32 attention output", &out_sum_);
+  }
+
+  absl::StatusOr<std::unique_ptr<AttentionState>> NewState() override {
+    auto state = std::make_unique<State>();
+    SEQPAR_RETURN_IF_ERROR(Allocate(rows() * heads_.q_heads() * 4, "log-sum-exp", &state->lse));
+    if (schedule_.kv_kept) {
+      SEQPAR_RETURN_IF_ERROR(Allocate(KvBytes(schedule_.buffer_keys), "kept K/V", &state->kept_kv));
+    }
+    return absl::StatusOr<std::unique_ptr<AttentionState>>(std::move(state));
+  }
+
+  absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state) override {
+    CheckShapes(q, kv);
+    State& kept = static_cast<State&>(*state);
+    const bool direct = shape_.dtype == DType::kF32;
+    const Matrix sum = direct ? out : Matrix(out_sum_.data(), DType::kF32, rows(), q_cols());
+    const Matrix lse = LseOf(kept);
+    bool first = true;
+    RunSlots(Pass::kForward, kv, ReceivedKv(kept), Matrix(), [&](const PlannedTile& planned) {
+      streams_.device->AttentionForward(*streams_.compute, Fill(planned, q, kv, ReceivedKv(kept)), sum, lse,
+                                        first);
+      first = false;
+    });
+    SEQPAR_CHECK(!first || rows() == 0);  // every query sees itself, which is at home
+    if (!direct) streams_.device->Copy(*streams_.compute, sum, out);
+    return absl::OkStatus();
+  }
+
+  absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
+                        AttentionState* state, const Matrix& dq, const Matrix& dkv) override {
+    CheckShapes(q, kv);
+    SEQPAR_RETURN_IF_ERROR(AllocateBackward());
+    State& kept = static_cast<State&>(*state);
+    Device& device = *streams_.device;
+    Stream& compute = *streams_.compute;
+    const bool direct = shape_.dtype == DType::kF32;
+    const Matrix dq_sum = direct ? dq : Matrix(dq_sum_.data(), DType::kF32, rows(), q_cols());
+    const Matrix home = direct ? dkv : Matrix(dkv_sum_.data(), DType::kF32, rows(), kv_cols());
+    const Matrix delta(delta_.data(), DType::kF32, rows(), heads_.q_heads());
+    device.AttentionDelta(compute, shape_.head_dim, dout, out, delta);
+    device.Zero(compute, dq_sum.data, dq_sum.bytes());
+    device.Zero(compute, home.data, home.bytes());
+    RunSlots(Pass::kBackward, kv, ReceivedKv(kept), home, [&](const PlannedTile& planned) {
+      const Matrix sums = planned.at_home ? home : Grads(schedule_.grad_keys, grad_buffer_);
+      const Matrix dkeys = KeyRows(sums, planned.first_grad, planned.tile.keys);
+      if (!planned.at_home) device.Zero(compute, dkeys.data, dkeys.bytes());
+      const int64_t half = kv_cols() / 2;
+      device.AttentionBackward(compute, Fill(planned, q, kv, ReceivedKv(kept)), dout, LseOf(kept), delta,
+                               dq_sum, dkeys.Cols(0, half), dkeys.Cols(half, 2 * half));
+    });
+    if (!direct) {
+      device.Copy(compute, dq_sum, dq);
+      device.Copy(compute, home, dkv);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  int64_t rows() const { return tokens_.size() * shape_.batch; }
+  int64_t q_cols() const { return int64_t{heads_.q_heads()} * shape_.head_dim; }
+  int64_t kv_cols() const { return int64_t{2} * heads_.kv_heads() * shape_.head_dim; }
+  int64_t KvBytes(int64_t keys) const { return keys * shape_.batch * kv_cols() * SizeOf(shape_.dtype); }
+  int64_t GradBytes(int64_t keys) const { return keys * shape_.batch * kv_cols() * 4; }
+  bool AtHome(const KvPiece& piece) const { return piece.home == schedule_.rank; }
+
+  absl::Status Allocate(int64_t bytes, const char* what, Buffer* buffer) {
+    if (bytes == 0) return absl::OkStatus();
+    SEQPAR_ASSIGN_OR_RETURN(*buffer, streams_.device->Allocate(bytes, what));
+    return absl::OkStatus();
+  }
+
+  absl::Status AllocateBackward() {
+    if (backward_allocated_) return absl::OkStatus();
+    SEQPAR_RETURN_IF_ERROR(Allocate(rows() * heads_.q_heads() * 4, "attention delta", &delta_));
+    SEQPAR_RETURN_IF_ERROR(Allocate(GradBytes(schedule_.grad_keys), "travelling dK/dV", &grad_buffer_));
+    SEQPAR_RETURN_IF_ERROR(Allocate(GradBytes(schedule_.grad_recv_keys), "received dK/dV", &grad_received_));
+    if (shape_.dtype != DType::kF32) {
+      SEQPAR_RETURN_IF_ERROR(Allocate(rows() * q_cols() * 4, "float32 dQ", &dq_sum_));
+      SEQPAR_RETURN_IF_ERROR(Allocate(rows() * kv_cols() * 4, "float32 dK/dV", &dkv_sum_));
+    }
+    backward_allocated_ = true;
+    return absl::OkStatus();
+  }
+
+  void CheckShapes(const Matrix& q, const Matrix& kv) const {
+    SEQPAR_CHECK(q.rows == rows() && q.cols == q_cols() && q.dtype == shape_.dtype && q.contiguous());
+    SEQPAR_CHECK(kv.rows == rows() && kv.cols == kv_cols() && kv.dtype == shape_.dtype && kv.contiguous());
+  }
+
+  Matrix LseOf(const State& state) const {
+    return Matrix(state.lse.data(), DType::kF32, rows(), heads_.q_heads());
+  }
+  Matrix ReceivedKv(const State& state) const {
+    void* data = schedule_.kv_kept ? state.kept_kv.data() : kv_buffer_.data();
+    return Matrix(data, shape_.dtype, schedule_.buffer_keys * shape_.batch, kv_cols());
+  }
+  Matrix Grads(int64_t keys, const Buffer& buffer) const {
+    return Matrix(buffer.data(), DType::kF32, keys * shape_.batch, kv_cols());
+  }
+  Matrix KeyRows(const Matrix& m, int64_t first, int64_t keys) const {
+    return m.Rows(first * shape_.batch, (first + keys) * shape_.batch);
+  }
+
+  // A piece away from home is one tile; one at home is a tile for each of its ranges of the rank's own K/V.
+  void PlanTiles() {
+    tiles_.resize(schedule_.slots.size());
+    for (size_t s = 0; s < tiles_.size(); ++s) {
+      for (int index : schedule_.slots[s].work) {
+        const KvPiece& piece = schedule_.pieces[index];
+        if (AtHome(piece)) {
+          for (const IndexRange& range : piece.ranges) {
+            AddTile(s, true, tokens_.Slice(range.begin, range.end), range.begin, range.begin);
+          }
+        } else {
+          AddTile(s, false, piece.keys, piece.buffer_offset, piece.grad_offset);
+        }
+      }
+    }
+  }
+
+  void AddTile(size_t slot, bool at_home, TokenShare keys, int64_t first_key, int64_t first_grad) {
+    auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(mask_, tokens_, keys));
+    SEQPAR_CHECK(ranges->overlap != Overlap::kEmpty);
+    PlannedTile planned;
+    planned.at_home = at_home;
+    planned.first_key = first_key;
+    planned.first_grad = first_grad;
+    AttentionTile& tile = planned.tile;
+    tile.batch = shape_.batch;
+    tile.heads = heads_;
+    tile.group = shape_.group;
+    tile.head_dim = shape_.head_dim;
+    tile.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    tile.queries = tokens_.size();
+    tile.keys = keys.size();
+    tile.ranges = std::move(ranges);
+    tile.mask = &mask_;
+    tile.query_positions = tokens_;
+    tile.key_positions = std::move(keys);
+    tiles_[slot].push_back(std::move(planned));
+  }
+
+  AttentionTile Fill(const PlannedTile& planned, const Matrix& q, const Matrix& kv,
+                     const Matrix& received) const {
+    AttentionTile tile = planned.tile;
+    const Matrix keys = KeyRows(planned.at_home ? kv : received, planned.first_key, tile.keys);
+    const int64_t half = kv_cols() / 2;
+    tile.q = q;
+    tile.k = keys.Cols(0, half);
+    tile.v = keys.Cols(half, 2 * half);
+    return tile;
+  }
+
+  // `home_grads` is used in backward only.
+  template <typename RunTile>
+  void RunSlots(Pass pass, const Matrix& kv, const Matrix& received, const Matrix& home_grads,
+                RunTile run_tile) {
+    Stream& compute = *streams_.compute;
+    Stream& comm = *streams_.comm;
+    const bool backward = pass == Pass::kBackward;
+    Event computed = compute.Record();
+    for (size_t s = 0; s < tiles_.size(); ++s) {
+      const KvSlot& slot = schedule_.slots[s];
+      Event exchanged;
+      if (schedule_.ranks > 1) {
+        comm.Wait(computed);
+        std::vector<Transfer> sends, receives;
+        if (!backward || !schedule_.kv_kept) {
+          AppendKv(slot.send_kv, kv, received, &sends);
+          AppendKv(slot.recv_kv, kv, received, &receives);
+        }
+        if (backward) {
+          AppendGrads(slot, &sends, &receives);
+        }
+        group_->SendRecv(comm, {operation_, pass}, std::move(sends), std::move(receives));
+        exchanged = comm.Record();
+      }
+      for (const PlannedTile& planned : tiles_[s]) run_tile(planned);
+      compute.Wait(exchanged);
+      if (backward) AddArrived(slot, home_grads);
+      computed = compute.Record();
+    }
+  }
+
+  // K/V of the messages' pieces: a span for each block of memory that they lie in.
+  void AppendKv(const std::vector<KvMessage>& messages, const Matrix& kv, const Matrix& received,
+                std::vector<Transfer>* transfers) const {
+    for (const KvMessage& message : messages) {
+      Transfer transfer{message.peer, {}};
+      for (int index : message.pieces) {
+        const KvPiece& piece = schedule_.pieces[index];
+        if (AtHome(piece)) {
+          for (const IndexRange& range : piece.ranges) {
+            AppendSpan(KeyRows(kv, range.begin, range.size()), &transfer);
+          }
+        } else {
+          AppendSpan(KeyRows(received, piece.buffer_offset, piece.size), &transfer);
+        }
+      }
+      transfers->push_back(std::move(transfer));
+    }
+  }
+
+  void AppendGrads(const KvSlot& slot, std::vector<Transfer>* sends, std::vector<Transfer>* receives) const {
+    const Matrix grads = Grads(schedule_.grad_keys, grad_buffer_);
+    const Matrix arrived = Grads(schedule_.grad_recv_keys, grad_received_);
+    for (const KvMessage& message : slot.send_grad) {
+      Transfer transfer{message.peer, {}};
+      for (int index : message.pieces) {
+        const KvPiece& piece = schedule_.pieces[index];
+        AppendSpan(KeyRows(grads, piece.grad_offset, piece.size), &transfer);
+      }
+      sends->push_back(std::move(transfer));
+    }
+    for (const KvMessage& message : slot.recv_grad) {
+      Transfer transfer{message.peer, {}};
+      for (size_t i = 0; i < message.pieces.size(); ++i) {
+        AppendSpan(KeyRows(arrived, message.offsets[i], schedule_.pieces[message.pieces[i]].size), &transfer);
+      }
+      receives->push_back(std::move(transfer));
+    }
+  }
+
+  static void AppendSpan(const Matrix& m, Transfer* transfer) {
+    if (m.bytes() > 0) transfer->spans.push_back({m.data, m.bytes()});
+  }
+
+  // To a travelling sum, what came for it in this slot or before; to the rank's own, what came in this slot.
+  void AddArrived(const KvSlot& slot, const Matrix& home_grads) {
+    const Matrix grads = Grads(schedule_.grad_keys, grad_buffer_);
+    const Matrix arrived = Grads(schedule_.grad_recv_keys, grad_received_);
+    const auto add = [&](const Matrix& from, const Matrix& to) {
+      streams_.device->Add(*streams_.compute, to, from, to);
+    };
+    for (int index : slot.work) {
+      const KvPiece& piece = schedule_.pieces[index];
+      if (AtHome(piece) || piece.grad_recv_offset < 0) continue;
+      add(KeyRows(arrived, piece.grad_recv_offset, piece.size),
+          KeyRows(grads, piece.grad_offset, piece.size));
+    }
+    for (const KvMessage& message : slot.recv_grad) {
+      for (size_t i = 0; i < message.pieces.size(); ++i) {
+        const KvPiece& piece = schedule_.pieces[message.pieces[i]];
+        int64_t offset = message.offsets[i];
+        if (!AtHome(piece)) continue;
+        for (const IndexRange& range : piece.ranges) {
+          add(KeyRows(arrived, offset, range.size()), KeyRows(home_grads, range.begin, range.size()));
+          offset += range.size();
+        }
+      }
+    }
+  }
+
+  const RankStreams streams_;
+  Communicator* const group_;
+  const AttentionShape shape_;
+  const HeadRange heads_;
+  const TokenShare tokens_;
+  const Mask mask_;
+  const KvSchedule schedule_;
+  const Operation operation_;
+  std::vector<std::vector<PlannedTile>> tiles_;  // by slot
+
+  Buffer kv_buffer_, out_sum_;
+  bool backward_allocated_ = false;
+  Buffer delta_, dq_sum_, dkv_sum_, grad_buffer_, grad_received_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AttentionCore>> MakeScheduledAttention(
+    const RankStreams& streams, Communicator* group, const AttentionShape& shape, const HeadRange& heads,
+    std::vector<TokenShare> shares, const Mask& mask, KvSchedule schedule, Operation operation) {
+  auto core = std::make_unique<ScheduledAttention>(streams, group, shape, heads, std::move(shares), mask,
+                                                   std::move(schedule), operation);
+  SEQPAR_RETURN_IF_ERROR(core->AllocateForward());
+  return absl::StatusOr<std::unique_ptr<AttentionCore>>(std::move(core));
+}
+
+absl::StatusOr<std::unique_ptr<AttentionCore>> MakeLocalAttention(const RankStreams& streams,
+                                                                  const AttentionShape& shape,
+                                                                  const HeadRange& heads,
+                                                                  const TokenShare& tokens,
+                                                                  const Mask& mask) {
+  return MakeScheduledAttention(streams, nullptr, shape, heads, {tokens}, mask,
+                                RingSchedule({tokens}, mask, 0, 1), Operation::kRing);
+}
+
+}  // namespace seqpar
