@@ -36,6 +36,16 @@ class AttentionState {
   virtual ~AttentionState() = default;
 };
 
+// What a rank really attended with, for verification: the matrices of the innermost core. Those of backward are empty
+// where there was none.
+struct AttentionView {
+  TokenShare tokens;
+  HeadRange heads;
+  Matrix q, kv, out;     // storage type
+  Matrix lse;            // float32 [tokens * batch, q_heads]
+  Matrix dout, dq, dkv;  // storage type
+};
+
 // Calls enqueue on the rank's streams and return at once; errors are sticky in the streams (a returned error is a
 // refused allocation). One call at a time.
 //
@@ -55,6 +65,10 @@ class AttentionCore {
   // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward.
   virtual absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
                                 AttentionState* state, const Matrix& dq, const Matrix& dkv) = 0;
+
+  // The innermost core's view of the last Forward (and Backward, where `outer` has its matrices) of `state`, whose
+  // matrices `outer` names. Valid until the next call.
+  virtual AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const = 0;
 };
 
 }  // namespace seqpar

@@ -106,6 +106,14 @@ class ScheduledAttention : public AttentionCore {
     return absl::OkStatus();
   }
 
+  AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const override {
+    AttentionView view = outer;
+    view.tokens = tokens_;
+    view.heads = heads_;
+    view.lse = LseOf(static_cast<const State&>(state));
+    return view;
+  }
+
  private:
   int64_t rows() const { return tokens_.size() * shape_.batch; }
   int64_t q_cols() const { return int64_t{heads_.q_heads()} * shape_.head_dim; }

@@ -78,6 +78,20 @@ class UlyssesAttention : public AttentionCore {
     return absl::OkStatus();
   }
 
+  AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const override {
+    const State& kept = static_cast<const State&>(state);
+    AttentionView view;
+    view.q = InnerQ(kept.q);
+    view.kv = InnerKv(kept.kv);
+    view.out = InnerQ(kept.out);
+    if (!outer.dq.empty()) {
+      view.dout = InnerQ(dout_);
+      view.dq = InnerQ(dq_);
+      view.dkv = InnerKv(dkv_);
+    }
+    return inner_->Innermost(view, *kept.inner);
+  }
+
  private:
   int64_t rows() const { return tokens_.size() * shape_.batch; }
   int64_t inner_rows() const { return first_row_.back(); }
