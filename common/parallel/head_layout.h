@@ -9,7 +9,8 @@
 
 namespace seqpar {
 
-// Half-open ranges of global head indices. KV heads are those that the query heads use: head h uses h / group.
+// Half-open ranges of global head indices. KV heads are those that the query heads use: head h uses h /
+// group.
 struct HeadRange {
   int q_begin = 0;
   int q_end = 0;
@@ -23,7 +24,8 @@ struct HeadRange {
 // The KV heads that query heads [q_begin, q_end) use, `group` = H / Hk query heads a KV head.
 HeadRange MakeHeadRange(int q_begin, int q_end, int group);
 
-// Query heads [begin, end) over n parts, the first get one more. Parts may be empty where n exceeds the heads.
+// Query heads [begin, end) over n parts, the first get one more. Parts may be empty where n exceeds the
+// heads.
 std::vector<HeadRange> SplitHeads(int q_begin, int q_end, int group, int n);
 
 // Query heads over tensor, then ulysses. REQUIRES: heads % kv_heads == 0, tensor * ulysses <= heads.

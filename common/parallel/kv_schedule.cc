@@ -231,11 +231,10 @@ std::vector<Stop> RingStops(const std::vector<TokenShare>& shares, const Mask& m
                             const TokenShare& keys, int inner) {
   const int nodes = static_cast<int>(shares.size()) / inner;
   std::vector<Stop> stops;
-  int previous = -1;       // the stop before this one in the same node; -1: none but home
-  int first_of_node = -1;  // the first stop of the latest node before this one; -1: none but home
+  int first_of_node = -1;  // the first stop of the latest node that has one, home's node apart; -1: none yet
   for (int a = 0; a < nodes; ++a) {
     int first_here = -1;
-    previous = -1;
+    int previous = -1;  // the stop before in this node; -1: none yet
     for (int b = a == 0 ? 1 : 0; b < inner; ++b) {
       const int rank = (home / inner + a) % nodes * inner + (home % inner + b) % inner;
       if (AttendedPairs(mask, shares[rank], keys) == 0) continue;
@@ -261,6 +260,7 @@ std::vector<Stop> RingStops(const std::vector<TokenShare>& shares, const Mask& m
 }
 
 std::vector<Travel> RingTravels(const std::vector<TokenShare>& shares, const Mask& mask, int inner) {
+  SEQPAR_CHECK(inner >= 1 && shares.size() % inner == 0);
   std::vector<Travel> travels;
   for (int home = 0; home < static_cast<int>(shares.size()); ++home) {
     int64_t begin = 0;
@@ -299,12 +299,10 @@ Travel GatherTravel(const std::vector<TokenShare>& shares, const Mask& mask, int
 }  // namespace
 
 KvSchedule RingSchedule(const std::vector<TokenShare>& shares, const Mask& mask, int rank, int inner) {
-  SEQPAR_CHECK(inner >= 1 && shares.size() % inner == 0);
   return RingScheduleOf(RingTravels(shares, mask, inner), rank, static_cast<int>(shares.size()));
 }
 
 std::vector<KvSchedule> RingSchedules(const std::vector<TokenShare>& shares, const Mask& mask, int inner) {
-  SEQPAR_CHECK(inner >= 1 && shares.size() % inner == 0);
   const int ranks = static_cast<int>(shares.size());
   const std::vector<Travel> travels = RingTravels(shares, mask, inner);
   std::vector<KvSchedule> schedules;

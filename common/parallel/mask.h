@@ -17,11 +17,13 @@ enum class MaskKind { kFull, kCausal, kWindow };
 class Mask {
  public:
   Mask() = default;
-  // REQUIRES: documents empty or positive lengths that sum to `tokens`; left, right >= -1 (used by kWindow only).
-  Mask(MaskKind kind, int64_t tokens, int64_t left = -1, int64_t right = -1, std::vector<int64_t> documents = {});
+  // REQUIRES: documents empty or positive lengths that sum to `tokens`; left, right >= -1 (used by kWindow
+  // only).
+  Mask(MaskKind kind, int64_t tokens, int64_t left = -1, int64_t right = -1,
+       std::vector<int64_t> documents = {});
 
-  // The first key that p sees, and one past the last; clipped to the document. lo <= p < hi for every mask that can
-  // be made from kFull and kCausal; for windows with left, right >= -1 also (both ends include p).
+  // The first key that p sees, and one past the last; clipped to the document. lo <= p < hi for every mask
+  // that can be made from kFull and kCausal; for windows with left, right >= -1 also (both ends include p).
   int64_t Lo(int64_t p) const;
   int64_t Hi(int64_t p) const;
   // Attended (query, key) pairs of the whole sequence.
@@ -42,8 +44,9 @@ class Mask {
 
 enum class Overlap { kEmpty, kPartial, kFull };
 
-// For each query of a share the keys that it sees in a list of keys, as half-open index ranges: because key positions
-// ascend, what a query sees of any share is one index range. lo and hi never descend from one query to the next.
+// For each query of a share the keys that it sees in a list of keys, as half-open index ranges: because key
+// positions ascend, what a query sees of any share is one index range. lo and hi never descend from one query
+// to the next.
 struct KeyRanges {
   std::vector<int32_t> lo, hi;  // one a query; lo == hi where it sees none
   double pairs = 0;             // sum of hi - lo
@@ -51,8 +54,9 @@ struct KeyRanges {
 };
 KeyRanges ComputeKeyRanges(const Mask& mask, const TokenShare& queries, const TokenShare& keys);
 
-// The same sum without the vectors, in closed form where the mask allows: cheap enough for the planner at millions of
-// tokens (O(segments * documents), not O(tokens), for stride 1; for strided shares O(tokens / ring) is allowed).
+// The same sum without the vectors, in closed form where the mask allows: cheap enough for the planner at
+// millions of tokens (O(segments * documents), not O(tokens), for stride 1; for strided shares O(tokens /
+// ring) is allowed).
 double AttendedPairs(const Mask& mask, const TokenShare& queries, const TokenShare& keys);
 
 struct IndexRange {

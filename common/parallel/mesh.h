@@ -15,8 +15,8 @@ struct MeshCoord {
 };
 
 // P = tensor * ulysses * ring ranks. rank = (ring * U + ulysses) * T + tensor: tensor neighbours are closest.
-// `inner` divides ring: a double ring is `ring / inner` nodes of `inner` ranks, ring = outer * inner + position;
-// inner == ring is the plain ring.
+// `inner` divides ring: a double ring is `ring / inner` nodes of `inner` ranks, ring = outer * inner +
+// position; inner == ring is the plain ring.
 struct Mesh {
   int tensor = 1;
   int ulysses = 1;
