@@ -1,0 +1,194 @@
+#include "worker/config.h"
+
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include "common/base/data_roots.h"
+#include "common/base/units.h"
+#include "common/base/version.h"
+
+namespace seqpar {
+namespace {
+
+constexpr double kMemoryShare =
+    0.8;  // of what there is: the rest is for the daemon, the page cache and libraries
+
+constexpr char kExamples[] = R"(
+Examples:
+  seqpar-worker --data-root data=/srv/data
+      joins the coordinator on this machine with one CPU slot
+  seqpar-worker --coordinator head:7700 --cpu-slots 4 --threads-per-slot 8 \
+      --memory-per-slot 32GiB --data-root data=/mnt/shared --data-interface eth1
+      four slots of eight threads, tensors over eth1
+  SEQPAR_WORKER_COORDINATOR=head:7700 seqpar-worker --data-root data=/mnt/shared
+
+Every flag can be set by an environment variable: SEQPAR_WORKER_ and its name in capitals.)";
+
+std::string HostName() {
+  char name[256] = {};
+  if (gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0') return "worker";
+  return name;
+}
+
+std::string DefaultStateDir() {
+  if (const char* state = std::getenv("XDG_STATE_HOME")) return std::string(state) + "/seqpar";
+  if (const char* home = std::getenv("HOME")) return std::string(home) + "/.local/state/seqpar";
+  return "/var/tmp/seqpar";
+}
+
+// The limit written in `file`; 0 where there is none.
+int64_t ReadLimit(const std::string& file) {
+  std::ifstream in(file);
+  int64_t bytes = 0;
+  return in >> bytes && bytes > 0 ? bytes : 0;
+}
+
+int64_t ParseMemory(const std::string& text) {
+  const absl::StatusOr<int64_t> bytes = ParseBytes(text);
+  if (!bytes.ok()) throw CLI::ValidationError("--memory-per-slot", std::string(bytes.status().message()));
+  if (*bytes <= 0) throw CLI::ValidationError("--memory-per-slot", "must be above 0");
+  return *bytes;
+}
+
+std::pair<std::string, std::string> ParseRoot(const std::string& text) {
+  const auto root = ParseDataRoot(text);
+  if (!root.ok()) throw CLI::ValidationError("--data-root", std::string(root.status().message()));
+  return *root;
+}
+
+std::pair<std::string, std::string> ParseLabel(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw CLI::ValidationError("--labels", "'" + text + "' is not KEY=VALUE");
+  }
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+// What the flags say as text, before it is checked.
+struct RawFlags {
+  std::string memory, log_level = "info", log_format = "text";
+  std::vector<std::string> roots, labels, holds;
+};
+
+void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
+  const auto env = [](CLI::Option* option, const char* name) {
+    return option->envname(std::string("SEQPAR_WORKER_") + name);
+  };
+  env(app->add_option("--coordinator", config->coordinator,
+                      "Coordinator to join, host:port (also SEQPAR_SERVER)"),
+      "COORDINATOR")
+      ->capture_default_str();
+  env(app->add_option("--node-name", config->node_name, "Name of this node [the host's name]"), "NODE_NAME");
+  env(app->add_option("--cpu-slots", config->cpu_slots, "Devices of this node: one rank runs on each"),
+      "CPU_SLOTS")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  env(app->add_option("--threads-per-slot", config->threads_per_slot,
+                      "Compute threads of a slot [cores / slots]"),
+      "THREADS_PER_SLOT")
+      ->check(CLI::Range(1, 4096));
+  env(app->add_option("--memory-per-slot", raw->memory,
+                      "Memory of a slot, such as 8GiB [0.8 of the memory / slots]"),
+      "MEMORY_PER_SLOT");
+  env(app->add_option("--data-root", raw->roots, "NAME=PATH: a folder that jobs may use; repeatable"),
+      "DATA_ROOT")
+      ->delimiter(',');
+  env(app->add_option("--labels", raw->labels, "KEY=VALUE about this node; repeatable"), "LABELS")
+      ->delimiter(',');
+  env(app->add_option(
+          "--data-interface", config->data_interface,
+          "Network interface for tensors (UCX_NET_DEVICES) [lo for a coordinator on this machine]"),
+      "DATA_INTERFACE");
+  env(app->add_option("--state-dir", config->state_dir,
+                      "Where calibration is kept [" + DefaultStateDir() + "]"),
+      "STATE_DIR");
+  env(app->add_flag("--recalibrate", config->recalibrate, "Measure the slots again"), "RECALIBRATE");
+  env(app->add_option("--pid-file", config->pid_file, "Write the process id here"), "PID_FILE");
+  env(app->add_option("--log-level", raw->log_level, "debug, info, warning or error"), "LOG_LEVEL")
+      ->capture_default_str();
+  env(app->add_option("--log-format", raw->log_format, "text or json"), "LOG_FORMAT")->capture_default_str();
+  app->add_option("--test-hold", raw->holds,
+                  "PHASE:FILE, for tests: executors wait at PHASE while FILE exists");
+  app->set_version_flag("--version", std::string("seqpar-worker ") + kVersion);
+}
+
+void FillConfig(const RawFlags& raw, WorkerConfig* config) {
+  for (const std::string& root : raw.roots) config->data_roots.push_back(ParseRoot(root));
+  for (const std::string& label : raw.labels) config->labels.insert(ParseLabel(label));
+  for (const std::string& text : raw.holds) {
+    TestHold hold;
+    if (!ParseTestHold(text, &hold))
+      throw CLI::ValidationError("--test-hold", "'" + text + "' is not PHASE:FILE");
+    config->holds.push_back(hold);
+  }
+  if (!ParseLogLevel(raw.log_level, &config->log.level)) {
+    throw CLI::ValidationError("--log-level", "is debug, info, warning or error");
+  }
+  if (!ParseLogFormat(raw.log_format, &config->log.format)) {
+    throw CLI::ValidationError("--log-format", "is text or json");
+  }
+  config->log.component = "worker";
+  if (config->node_name.empty()) config->node_name = HostName();
+  if (config->state_dir.empty()) config->state_dir = DefaultStateDir();
+  if (config->threads_per_slot == 0) {
+    const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    config->threads_per_slot = std::max(1, cores / config->cpu_slots);
+  }
+  config->memory_per_slot = raw.memory.empty()
+                                ? static_cast<int64_t>(kMemoryShare * UsableMemoryBytes()) / config->cpu_slots
+                                : ParseMemory(raw.memory);
+  if (config->data_interface.empty() && IsLoopback(config->coordinator)) config->data_interface = "lo";
+}
+
+}  // namespace
+
+bool ParseTestHold(const std::string& text, TestHold* hold) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos || colon + 1 == text.size()) return false;
+  *hold = {text.substr(0, colon), text.substr(colon + 1)};
+  for (const char* phase : {"bootstrap", "shard", "execute", "merge", "report"}) {
+    if (hold->phase == phase) return true;
+  }
+  return false;
+}
+
+int64_t UsableMemoryBytes() {
+  struct sysinfo info = {};
+  int64_t bytes =
+      sysinfo(&info) == 0 ? static_cast<int64_t>(info.totalram) * info.mem_unit : int64_t{1} << 30;
+  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    if (const int64_t limit = ReadLimit(file); limit > 0) bytes = std::min(bytes, limit);
+  }
+  return bytes;
+}
+
+bool IsLoopback(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  return host == "localhost" || host.rfind("127.", 0) == 0 || host == "[::1]" || host == "::1";
+}
+
+ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv) {
+  ParsedWorkerConfig parsed;
+  RawFlags raw;
+  CLI::App app("Runs this node's ranks of jobs for a seqpar coordinator.", "seqpar-worker");
+  app.footer(kExamples);
+  if (const char* server = std::getenv("SEQPAR_SERVER")) parsed.config.coordinator = server;
+  DeclareFlags(&app, &parsed.config, &raw);
+  try {
+    app.parse(argc, argv);
+    FillConfig(raw, &parsed.config);
+  } catch (const CLI::ParseError& error) {
+    parsed.exit_code = app.exit(error) == 0 ? 0 : 2;
+    return parsed;
+  }
+  parsed.run = true;
+  return parsed;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,61 @@
+// What a worker daemon is told by its command line and environment: one struct, one parser.
+#ifndef SEQPAR_WORKER_CONFIG_H_
+#define SEQPAR_WORKER_CONFIG_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/log.h"
+
+namespace seqpar {
+
+// A test's hold: executors stop at the beginning of `phase` while `file` exists.
+struct TestHold {
+  std::string phase;  // bootstrap | shard | execute | merge | report
+  std::string file;
+};
+
+struct WorkerConfig {
+  std::string coordinator = "127.0.0.1:7700";  // host:port
+  std::string node_name;                       // default: the host's name
+  int cpu_slots = 1;
+  int threads_per_slot = 0;     // 0 until parsed: cores / slots, at least 1
+  int64_t memory_per_slot = 0;  // bytes; 0 until parsed: 0.8 of the cgroup's or machine's, divided
+  std::vector<std::pair<std::string, std::string>> data_roots;  // name, path; in order of preference
+  std::map<std::string, std::string> labels;
+  std::string data_interface;  // UCX_NET_DEVICES of executors; "": UCX chooses
+  std::string state_dir;
+  bool recalibrate = false;
+  std::string pid_file;
+  LogConfig log;
+  std::vector<TestHold> holds;
+};
+
+// What ParseWorkerConfig came to: run with `config`, or exit at once with `exit_code` (after --help,
+// --version or an error, which is already printed).
+struct ParsedWorkerConfig {
+  bool run = false;
+  int exit_code = 0;
+  WorkerConfig config;
+};
+
+// Every flag has an environment variable SEQPAR_WORKER_<FLAG>; the flag wins. SEQPAR_SERVER also names the
+// coordinator. Exit code 2 for a wrong command line.
+ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv);
+
+// "PHASE:FILE" -> hold. False where the phase is not one of an executor's.
+bool ParseTestHold(const std::string& text, TestHold* hold);
+
+// What this process may use, in bytes: the smaller of the machine's memory and its cgroup's limit (versions 1
+// and 2).
+int64_t UsableMemoryBytes();
+
+// True where the host of "host:port" is this machine's loopback ("localhost", 127.0.0.0/8, ::1).
+bool IsLoopback(const std::string& address);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_WORKER_CONFIG_H_

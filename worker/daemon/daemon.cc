@@ -1,0 +1,243 @@
+#include "worker/daemon/daemon.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/data_roots.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/base/version.h"
+#include "common/job/proto.h"
+#include "worker/daemon/calibration.h"
+#include "worker/daemon/executor_processes.h"
+#include "worker/daemon/fleet_client.h"
+#include "worker/daemon/node_agent.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int64_t kShutdownGraceUs = 2'000'000;
+
+// What the stream's threads leave for the loop; readable as a descriptor.
+class FleetInbox {
+ public:
+  FleetInbox() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  int fd() const { return wake_.get(); }
+
+  void Put(FleetEvent event) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    events_.push_back(std::move(event));
+    const uint64_t one = 1;
+    if (write(wake_.get(), &one, sizeof(one)) < 0)
+      return;  // only a full counter fails: it is readable anyway
+  }
+
+  std::deque<FleetEvent> TakeAll() {
+    uint64_t count = 0;
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (read(wake_.get(), &count, sizeof(count)) < 0) return {};  // nothing came
+    return std::exchange(events_, {});
+  }
+
+ private:
+  const UniqueFd wake_;
+  std::mutex mutex_;
+  std::deque<FleetEvent> events_;
+};
+
+// The agent's messages go to the stream that it knows of, never to one that was opened meanwhile.
+class StreamSender : public FleetSender {
+ public:
+  explicit StreamSender(FleetClient* client) : client_(client) {}
+  void SetStream(int64_t stream) { stream_ = stream; }
+  void Send(const v1::WorkerMessage& message) override { client_->Send(stream_, message); }
+  void Break(const absl::Status& why) override {
+    LogWarning("giving up the stream to the coordinator", {{"error", why.message()}});
+    client_->Break(stream_, why);
+  }
+
+ private:
+  FleetClient* const client_;
+  int64_t stream_ = 0;
+};
+
+class Daemon {
+ public:
+  Daemon(const WorkerConfig& config, NodeIdentity identity, UniqueFd signals)
+      : signals_(std::move(signals)),
+        processes_(Arguments(config), Environment(config)),
+        client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
+        sender_(&client_),
+        agent_(std::move(identity), &Clock::System(), &processes_, &sender_) {
+    processes_.SetObserver({
+        [this](const RankKey& key, const v1::FromExecutor& message) {
+          agent_.OnExecutorMessage(key, message);
+        },
+        [this](const RankKey& key, const char* data, size_t bytes) {
+          agent_.OnExecutorOutput(key, data, bytes);
+        },
+        [this](const RankKey& key, const std::string& how) { agent_.OnExecutorExit(key, how); },
+    });
+  }
+
+  void Run() {
+    int64_t stop_at_us = 0;
+    while (true) {
+      int64_t wake_us = agent_.Tick();
+      if (stop_at_us != 0) {
+        if (agent_.Idle() || Clock::System().BootMicros() >= stop_at_us) return;
+        wake_us = std::min(wake_us, stop_at_us);
+      }
+      // One signal is enough: once stopping, the descriptor (-1) is not looked at.
+      std::vector<pollfd> fds = {{stop_at_us == 0 ? signals_.get() : -1, POLLIN, 0},
+                                 {inbox_.fd(), POLLIN, 0}};
+      processes_.AddPolls(&fds);
+      const int64_t wait_us = std::max<int64_t>(0, wake_us - Clock::System().BootMicros());
+      if (poll(fds.data(), fds.size(), static_cast<int>((wait_us + 999) / 1000)) < 0) continue;  // EINTR
+      if (fds[0].revents != 0) {
+        stop_at_us = Clock::System().BootMicros() + kShutdownGraceUs;
+        LogInfo("stopping");
+        agent_.BeginShutdown();
+      }
+      // Executors first: what they reported is known before a command about them is obeyed.
+      processes_.HandlePolls(fds, 2);
+      for (FleetEvent& event : inbox_.TakeAll()) Handle(event);
+    }
+  }
+
+ private:
+  static std::vector<std::string> Arguments(const WorkerConfig& config) {
+    std::vector<std::string> arguments = {"seqpar-worker", "executor", "--channel-fd",
+                                          absl::StrCat(ExecutorProcesses::kExecutorChannelFd)};
+    for (const TestHold& hold : config.holds) {
+      arguments.insert(arguments.end(), {"--test-hold", absl::StrCat(hold.phase, ":", hold.file)});
+    }
+    return arguments;
+  }
+
+  static std::vector<std::string> Environment(const WorkerConfig& config) {
+    if (config.data_interface.empty()) return {};
+    return {absl::StrCat("UCX_NET_DEVICES=", config.data_interface)};
+  }
+
+  void Handle(FleetEvent& event) {
+    switch (event.kind) {
+      case FleetEvent::Kind::kConnected:
+        sender_.SetStream(event.stream);
+        return agent_.OnConnected();
+      case FleetEvent::Kind::kMessage:
+        return agent_.OnMessage(event.message);
+      case FleetEvent::Kind::kBroken:
+        LogBroken(event.error);
+        return agent_.OnDisconnected();
+    }
+  }
+
+  // An absent coordinator is worth a line when it goes, not at every attempt.
+  void LogBroken(const absl::Status& error) {
+    const std::string text(error.message());
+    if (text != last_broken_) LogWarning("not attached to the coordinator", {{"error", text}});
+    last_broken_ = text;
+  }
+
+  const UniqueFd signals_;
+  std::string last_broken_;
+  FleetInbox inbox_;
+  ExecutorProcesses processes_;
+  FleetClient client_;
+  StreamSender sender_;
+  NodeAgent agent_;
+};
+
+absl::StatusOr<UniqueFd> BlockSignals() {
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  if (pthread_sigmask(SIG_BLOCK, &stop, nullptr) != 0) return absl::InternalError("cannot block signals");
+  signal(SIGPIPE, SIG_IGN);
+  UniqueFd fd(signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd.valid()) return absl::InternalError(absl::StrCat("signalfd: ", std::strerror(errno)));
+  return fd;
+}
+
+NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const Calibration& calibration) {
+  NodeIdentity identity;
+  v1::Hello& hello = identity.hello;
+  hello.set_node(config.node_name);
+  std::random_device random;
+  hello.set_incarnation(static_cast<int64_t>((uint64_t{random()} << 31 | random()) & INT64_MAX));
+  hello.set_version(kVersion);
+  for (const auto& [key, value] : config.labels) (*hello.mutable_labels())[key] = value;
+  for (const DeviceRates& rates : calibration.slots) {
+    DeviceSpec device;
+    device.kind = "cpu";
+    device.name = calibration.processor;
+    device.memory_bytes = config.memory_per_slot;
+    device.threads = config.threads_per_slot;
+    device.rates = rates;
+    *hello.add_devices() = DeviceToProto(device);
+  }
+  *hello.mutable_local() = LinkToProto(calibration.local);
+  for (const DataRoots::Root& root : roots.roots()) identity.data_roots.emplace_back(root.name, root.given);
+  return identity;
+}
+
+absl::Status WritePidFile(const std::string& path) {
+  std::ofstream file(path, std::ios::trunc);
+  file << getpid() << "\n";
+  file.flush();
+  if (!file)
+    return MakeError(absl::StatusCode::kInternal, reason::kStorage, absl::StrCat("cannot write ", path));
+  return absl::OkStatus();
+}
+
+absl::Status Run(const WorkerConfig& config) {
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
+  SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
+  if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
+  if (!config.pid_file.empty()) SEQPAR_RETURN_IF_ERROR(WritePidFile(config.pid_file));
+  absl::StatusOr<Calibration> calibration = Calibrate(config, signals.get());
+  if (absl::IsCancelled(calibration.status())) return absl::OkStatus();
+  SEQPAR_RETURN_IF_ERROR(calibration.status());
+  LogInfo("worker starts", {{"node", config.node_name},
+                            {"coordinator", config.coordinator},
+                            {"cpu_slots", config.cpu_slots},
+                            {"threads_per_slot", config.threads_per_slot},
+                            {"memory_per_slot", config.memory_per_slot},
+                            {"data_interface", config.data_interface},
+                            {"data_roots", roots.ToString()}});
+  Daemon(config, Identify(config, roots, *calibration), std::move(signals)).Run();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunDaemon(const WorkerConfig& config) {
+  const absl::Status ran = Run(config);
+  if (!config.pid_file.empty()) {
+    std::error_code ignored;
+    std::filesystem::remove(config.pid_file, ignored);
+  }
+  if (ran.ok()) {
+    LogInfo("worker ends");
+    return 0;
+  }
+  LogError("worker cannot run", {{"error", ran.message()}});
+  return 1;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,178 @@
+#include "worker/daemon/fleet_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "seqpar/v1/fleet.grpc.pb.h"
+
+namespace seqpar {
+namespace {
+
+constexpr auto kPauseMin = std::chrono::milliseconds(100);
+constexpr auto kPauseMax = std::chrono::milliseconds(2000);
+constexpr auto kCloseTimeout = std::chrono::milliseconds(500);
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& coordinator) {
+  grpc::ChannelArguments arguments;
+  // This client paces its attempts itself.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // A plan for many ranks is larger than gRPC's default of 4 MiB.
+  arguments.SetMaxReceiveMessageSize(256 << 20);
+  arguments.SetMaxSendMessageSize(256 << 20);
+  return grpc::CreateCustomChannel(coordinator, grpc::InsecureChannelCredentials(), arguments);
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::UnavailableError("the coordinator closed the stream");
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+}  // namespace
+
+class FleetClient::Impl {
+ public:
+  Impl(const std::string& coordinator, std::function<void(FleetEvent)> on_event)
+      : on_event_(std::move(on_event)),
+        stub_(v1::FleetService::NewStub(MakeChannel(coordinator))),
+        runner_([this] { Run(); }) {}
+
+  ~Impl() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+    if (!changed_.wait_for(lock, kCloseTimeout, [this] { return done_; }) && context_ != nullptr)
+      context_->TryCancel();
+    lock.unlock();
+    runner_.join();
+  }
+
+  void Send(int64_t stream, const v1::WorkerMessage& message) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stream != stream_ || context_ == nullptr) return;
+    queue_.push_back(message);
+    changed_.notify_all();
+  }
+
+  void Break(int64_t stream, const absl::Status& why) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stream != stream_ || context_ == nullptr) return;
+    broken_ = why;
+    context_->TryCancel();
+  }
+
+ private:
+  using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
+
+  void Run() {
+    std::minstd_rand random(std::random_device{}());
+    auto pause = kPauseMin;
+    while (true) {
+      if (RunStream()) pause = kPauseMin;
+      const auto jittered = std::chrono::milliseconds(
+          std::uniform_int_distribution<int64_t>(pause.count() / 2, pause.count())(random));
+      pause = std::min(2 * pause, kPauseMax);
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (changed_.wait_for(lock, jittered, [this] { return stopping_; })) {
+        done_ = true;
+        changed_.notify_all();
+        return;
+      }
+    }
+  }
+
+  // One stream from its beginning to its end. True where the coordinator said anything.
+  bool RunStream() {
+    grpc::ClientContext context;
+    FleetEvent event;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (stopping_) return false;
+      event.stream = ++stream_;
+      queue_.clear();
+      broken_ = absl::OkStatus();
+      context_ = &context;
+      ended_ = false;
+    }
+    const std::unique_ptr<Stream> stream = stub_->Attach(&context);
+    event.kind = FleetEvent::Kind::kConnected;
+    on_event_(event);
+    std::thread writer([this, &stream] { Write(stream.get()); });
+
+    bool heard = false;
+    event.kind = FleetEvent::Kind::kMessage;
+    while (stream->Read(&event.message)) {
+      heard = true;
+      on_event_(event);
+    }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ended_ = true;
+      changed_.notify_all();
+    }
+    writer.join();
+    event.error = FromGrpc(stream->Finish());
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      context_ = nullptr;
+      if (!broken_.ok()) event.error = broken_;
+    }
+    event.kind = FleetEvent::Kind::kBroken;
+    event.message.Clear();
+    on_event_(event);
+    return heard;
+  }
+
+  // Writes what is queued until the stream has ended, or all is written and the client stops.
+  void Write(Stream* stream) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      changed_.wait(lock, [this] { return ended_ || stopping_ || !queue_.empty(); });
+      if (ended_) return;
+      if (queue_.empty()) {  // stopping
+        lock.unlock();
+        stream->WritesDone();
+        return;
+      }
+      const v1::WorkerMessage message = std::move(queue_.front());
+      queue_.pop_front();
+      lock.unlock();
+      const bool written = stream->Write(message);
+      lock.lock();
+      if (!written) return;  // Read ends too
+    }
+  }
+
+  const std::function<void(FleetEvent)> on_event_;
+  const std::unique_ptr<v1::FleetService::Stub> stub_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // Guarded by mutex_.
+  std::deque<v1::WorkerMessage> queue_;
+  grpc::ClientContext* context_ = nullptr;  // of the open stream
+  int64_t stream_ = 0;
+  absl::Status broken_;
+  bool ended_ = false, stopping_ = false, done_ = false;
+
+  std::thread runner_;  // last: uses all of the above
+};
+
+FleetClient::FleetClient(const std::string& coordinator, std::function<void(FleetEvent)> on_event)
+    : impl_(std::make_unique<Impl>(coordinator, std::move(on_event))) {}
+
+FleetClient::~FleetClient() = default;
+
+void FleetClient::Send(int64_t stream, const v1::WorkerMessage& message) { impl_->Send(stream, message); }
+
+void FleetClient::Break(int64_t stream, const absl::Status& why) { impl_->Break(stream, why); }
+
+}  // namespace seqpar

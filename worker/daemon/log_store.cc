@@ -1,0 +1,80 @@
+#include "worker/daemon/log_store.h"
+
+#include <algorithm>
+
+namespace seqpar {
+namespace {
+
+// The length of the UTF-8 sequence that begins at `at`; 0 where none does. Overlong forms and surrogates are
+// none: a protobuf string that has them is not parsed.
+size_t Utf8Length(const std::string& text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(at);
+  if (first < 0x80) return 1;
+  const size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || at + length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(at + i) & 0xc0) != 0x80) return 0;
+  }
+  const unsigned char second = byte(at + 1);
+  const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+  const bool beyond = (first == 0xed && second > 0x9f) || (first == 0xf4 && second > 0x8f);
+  return overlong || beyond ? 0 : length;
+}
+
+std::string ToUtf8(const std::string& text) {
+  std::string clean;
+  clean.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = Utf8Length(text, at);
+    if (length == 0) {
+      clean.push_back('?');
+      ++at;
+    } else {
+      clean.append(text, at, length);
+      at += length;
+    }
+  }
+  return clean;
+}
+
+}  // namespace
+
+void LogStore::Begin(const RankKey& key, const std::string& device) {
+  const std::pair<std::string, int32_t> attempt(key.job, key.attempt);
+  if (std::find(attempts_.begin(), attempts_.end(), attempt) == attempts_.end()) {
+    attempts_.push_back(attempt);
+    if (attempts_.size() > attempts_kept_) {
+      const auto oldest = attempts_.front();
+      attempts_.pop_front();
+      const RankKey first{oldest.first, oldest.second, 0}, next{oldest.first, oldest.second + 1, 0};
+      entries_.erase(entries_.lower_bound(first), entries_.lower_bound(next));
+    }
+  }
+  entries_[key].device = device;
+}
+
+void LogStore::Append(const RankKey& key, const char* data, size_t bytes) {
+  const auto entry = entries_.find(key);
+  if (entry == entries_.end()) return;
+  std::string& text = entry->second.text;
+  text.append(data, bytes);
+  // Cut in steps of a tail, so that each byte moves once on average.
+  if (text.size() > 2 * kTailBytes) text.erase(0, text.size() - kTailBytes);
+}
+
+std::vector<LogStore::Tail> LogStore::Find(const std::string& job, std::optional<int32_t> attempt,
+                                           std::optional<int32_t> rank) const {
+  std::vector<Tail> found;
+  for (auto entry = entries_.lower_bound({job, 0, 0}); entry != entries_.end() && entry->first.job == job;
+       ++entry) {
+    if (attempt.has_value() && *attempt != entry->first.attempt) continue;
+    if (rank.has_value() && *rank != entry->first.rank) continue;
+    const std::string& text = entry->second.text;
+    const size_t begin = text.size() > kTailBytes ? text.size() - kTailBytes : 0;
+    found.push_back({entry->first, entry->second.device, ToUtf8(text.substr(begin))});
+  }
+  return found;
+}
+
+}  // namespace seqpar

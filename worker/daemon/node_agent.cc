@@ -1,0 +1,499 @@
+#include "worker/daemon/node_agent.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int64_t kStopGraceUs = 1'000'000;     // from Abort to SIGKILL
+constexpr int64_t kSiblingGraceUs = 3'000'000;  // the same where a rank only follows another's failure
+constexpr int64_t kExitGraceUs = 5'000'000;     // from the last message to the end of the process
+constexpr int64_t kWelcomeTimeoutUs = 5'000'000;
+constexpr size_t kGangsKept = 32;
+
+}  // namespace
+
+NodeAgent::NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet)
+    : identity_(std::move(identity)), clock_(clock), host_(host), fleet_(fleet), logs_(kGangsKept) {}
+
+// --- the stream ---
+
+void NodeAgent::OnConnected() {
+  connected_ = true;
+  welcomed_ = false;
+  hello_sent_us_ = clock_->BootMicros();
+  v1::WorkerMessage message;
+  v1::Hello* hello = message.mutable_hello();
+  *hello = identity_.hello;
+  hello->set_highest_term(fence_.highest_term());
+  hello->set_draining(draining_);
+  // A rank whose last event may not have arrived counts as running: the event follows the Welcome.
+  std::set<RankKey> running;
+  for (const auto& [key, gang] : gangs_) {
+    for (const auto& [rank, state] : gang.ranks) {
+      if (state.running || state.waiting) running.insert({key.first, key.second, rank});
+    }
+  }
+  for (const Unconfirmed& kept : unconfirmed_) {
+    if (!kept.message.has_event()) continue;
+    const v1::RankEvent& event = kept.message.event();
+    running.insert({event.gang().job(), event.gang().attempt(), event.rank()});
+  }
+  for (const RankKey& key : running) {
+    v1::RunningRank* rank = hello->add_running();
+    *rank->mutable_gang() = IdOf({key.job, key.attempt});
+    rank->set_rank(key.rank);
+    if (const Rank* state = Find(key)) rank->set_device(state->device);
+  }
+  fleet_->Send(message);
+}
+
+void NodeAgent::OnDisconnected() {
+  connected_ = welcomed_ = false;
+  for (Unconfirmed& kept : unconfirmed_) kept.covered_by = 0;
+}
+
+void NodeAgent::OnMessage(const v1::CoordinatorMessage& message) {
+  switch (message.message_case()) {
+    case v1::CoordinatorMessage::kWelcome:
+      return OnWelcome(message.welcome());
+    case v1::CoordinatorMessage::kHeartbeat: {
+      const v1::HeartbeatAnswer& answer = message.heartbeat();
+      if (!welcomed_ || !lease_.HeartbeatAnswered(answer.sequence())) return;
+      last_answer_us_ = clock_->BootMicros();
+      while (!unconfirmed_.empty() && unconfirmed_.front().covered_by != 0 &&
+             unconfirmed_.front().covered_by <= answer.sequence()) {
+        unconfirmed_.pop_front();
+      }
+      v1::ToExecutor extend;
+      extend.mutable_lease()->set_deadline_us(lease_.deadline_us());
+      for (const auto& [key, gang] : gangs_) {
+        for (const auto& [rank, state] : gang.ranks) {
+          if (state.running) host_->Send({key.first, key.second, rank}, extend);
+        }
+      }
+      return;
+    }
+    case v1::CoordinatorMessage::kStart:
+      return OnStart(message.start());
+    case v1::CoordinatorMessage::kBlobs:
+      return OnBlobs(message.blobs());
+    case v1::CoordinatorMessage::kStop:
+      return OnStop(message.stop());
+    case v1::CoordinatorMessage::kDrain:
+      if (const absl::Status admitted = fence_.AdmitTerm(message.drain().term()); !admitted.ok()) {
+        return LogWarning("drain refused", {{"error", admitted.message()}});
+      }
+      draining_ = shutdown_ || !message.drain().undo();
+      return LogInfo(draining_ ? "draining" : "taking ranks again");
+    case v1::CoordinatorMessage::kLogs:
+      return OnLogsQuery(message.logs());
+    case v1::CoordinatorMessage::MESSAGE_NOT_SET:
+      return LogWarning("a message of an unknown kind: the coordinator is newer than this worker");
+  }
+}
+
+void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
+  if (const absl::Status admitted = fence_.AdmitTerm(welcome.term()); !admitted.ok()) {
+    fleet_->Break(Annotate(admitted, "the coordinator is not the latest"));
+    return;
+  }
+  const int64_t now_us = clock_->BootMicros();
+  heartbeat_us_ = std::max<int64_t>(welcome.heartbeat_ms(), 10) * 1000;
+  lease_us_ = std::max<int64_t>(welcome.lease_ms(), 100) * 1000;
+  lease_.Grant(lease_us_ / 1000, hello_sent_us_);
+  welcomed_ = true;
+  last_answer_us_ = next_heartbeat_us_ = now_us;
+  LogInfo("attached", {{"term", welcome.term()}, {"coordinator_version", welcome.version()}});
+
+  std::set<GangKey> keep;
+  for (const v1::GangId& id : welcome.keep()) keep.insert({id.job(), id.attempt()});
+  for (auto& [key, gang] : gangs_) {
+    if (keep.count(key) != 0) continue;
+    gang.stop_asked = true;
+    AbortGang(key, &gang, MakeError(absl::StatusCode::kCancelled, reason::kRankLost, "its attempt is over"),
+              kStopGraceUs);
+  }
+  for (Unconfirmed& kept : unconfirmed_) {
+    if (kept.message.has_event())
+      kept.message.mutable_event()->mutable_gang()->set_term(fence_.highest_term());
+    if (kept.message.has_blob()) kept.message.mutable_blob()->mutable_gang()->set_term(fence_.highest_term());
+    fleet_->Send(kept.message);
+  }
+}
+
+void NodeAgent::OnStart(const v1::StartRanks& start) {
+  const GangKey key(start.gang().job(), start.gang().attempt());
+  if (const absl::Status admitted = fence_.Admit(start.gang().term(), key.first, key.second);
+      !admitted.ok()) {
+    return LogWarning("start refused",
+                      {{"job", key.first}, {"attempt", key.second}, {"error", admitted.message()}});
+  }
+  for (auto& [other, gang] : gangs_) {
+    if (other.first != key.first || other.second >= key.second) continue;
+    AbortGang(other, &gang, MakeError(absl::StatusCode::kAborted, reason::kRankLost, "a newer attempt began"),
+              0);
+  }
+  if (gangs_.count(key) == 0) gang_order_.push_back(key);
+  Gang& gang = gangs_[key];
+  const auto shared = std::make_shared<const v1::StartRanks>(start);
+  for (const v1::StartRanks::Placement& placement : start.ranks()) {
+    if (gang.ranks.count(placement.rank()) != 0)
+      continue;  // the coordinator repeats itself after a new stream
+    Rank& rank = gang.ranks[placement.rank()];
+    rank.start = shared;
+    rank.device = placement.device();
+    rank.progress.set_phase(v1::JOB_PHASE_BOOTSTRAP);
+    rank.progress.set_rank(placement.rank());
+    rank.progress.set_waiting_for_rank(-1);
+    StartRank(key, placement.rank());
+  }
+  ForgetOldGangs();
+}
+
+void NodeAgent::OnStop(const v1::StopGang& stop) {
+  const GangKey key(stop.gang().job(), stop.gang().attempt());
+  if (const absl::Status admitted = fence_.Admit(stop.gang().term(), key.first, key.second); !admitted.ok()) {
+    return LogWarning("stop refused",
+                      {{"job", key.first}, {"attempt", key.second}, {"error", admitted.message()}});
+  }
+  const auto found = gangs_.find(key);
+  if (found == gangs_.end()) return;
+  Gang& gang = found->second;
+  gang.stop_asked = true;
+  for (const auto& [rank, state] : gang.ranks) {
+    if (!state.running) SendEvent(key, rank, v1::RankEvent::STOPPED, {});
+  }
+  AbortGang(key, &gang, StatusFromProto(stop.reason()), kStopGraceUs);
+}
+
+void NodeAgent::OnBlobs(const v1::BlobTable& blobs) {
+  const GangKey key(blobs.gang().job(), blobs.gang().attempt());
+  if (const absl::Status admitted = fence_.Admit(blobs.gang().term(), key.first, key.second);
+      !admitted.ok()) {
+    return LogWarning("blobs refused",
+                      {{"job", key.first}, {"attempt", key.second}, {"error", admitted.message()}});
+  }
+  const auto found = gangs_.find(key);
+  if (found == gangs_.end()) return;
+  v1::ToExecutor message;
+  *message.mutable_blobs() = blobs;
+  for (const auto& [rank, state] : found->second.ranks) {
+    if (state.running) host_->Send({key.first, key.second, rank}, message);
+  }
+}
+
+void NodeAgent::OnLogsQuery(const v1::LogsQuery& query) {
+  std::vector<LogStore::Tail> tails =
+      logs_.Find(query.job(), query.has_attempt() ? std::optional<int32_t>(query.attempt()) : std::nullopt,
+                 query.has_rank() ? std::optional<int32_t>(query.rank()) : std::nullopt);
+  v1::WorkerMessage message;
+  v1::LogsAnswer* answer = message.mutable_logs();
+  answer->set_query(query.query());
+  answer->set_job(query.job());
+  for (LogStore::Tail& tail : tails) {
+    answer->set_attempt(tail.key.attempt);
+    answer->set_rank(tail.key.rank);
+    answer->set_device(tail.device);
+    answer->set_text(std::move(tail.text));
+    fleet_->Send(message);
+  }
+  // The end is a message of its own, so that a node without logs answers the same way.
+  answer->clear_text();
+  answer->clear_device();
+  answer->clear_attempt();
+  answer->set_rank(-1);
+  answer->set_last(true);
+  fleet_->Send(message);
+}
+
+// --- executors ---
+
+void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& message) {
+  Rank* rank = Find(key);
+  if (rank == nullptr || rank->reported) return;
+  const GangKey gang(key.job, key.attempt);
+  if (message.has_progress()) {
+    rank->progress = message.progress();
+  } else if (message.has_blob()) {
+    v1::WorkerMessage up;
+    *up.mutable_blob() = message.blob();
+    *up.mutable_blob()->mutable_gang() = IdOf(gang);
+    up.mutable_blob()->set_rank(key.rank);
+    SendKept(std::move(up));
+  } else if (message.has_event()) {
+    const v1::RankEvent& event = message.event();
+    rank->reported = true;
+    if (rank->kill_at_us == 0) rank->kill_at_us = clock_->BootMicros() + kExitGraceUs;
+    SendEvent(gang, key.rank, event.kind(), event);
+    if (event.kind() != v1::RankEvent::FAILED) return;
+    const absl::Status error = StatusFromProto(event.error());
+    LogWarning("rank failed", {{"job", key.job},
+                               {"attempt", key.attempt},
+                               {"rank", key.rank},
+                               {"root_cause", event.root_cause()},
+                               {"error", error.message()}});
+    AbortGang(gang, &gangs_[gang], Annotate(error, absl::StrCat("rank ", key.rank, " failed")),
+              kSiblingGraceUs);
+  }
+}
+
+void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
+  Rank* rank = Find(key);
+  if (rank == nullptr) return;
+  const GangKey id(key.job, key.attempt);
+  Gang& gang = gangs_[id];
+  rank->running = false;
+  rank->kill_at_us = 0;
+  LogInfo("executor ended", {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", how}});
+  if (!rank->reported && !(gang.stop_asked && rank->killed)) {
+    const absl::Status error = MakeError(
+        absl::StatusCode::kUnavailable, reason::kRankFailed,
+        absl::StrCat("the executor of rank ", key.rank, " on ", identity_.hello.node(), "/", rank->device,
+                     " ", how, " in phase ", PhaseName(PhaseFromProto(rank->progress.phase()))));
+    Fail(id, key.rank, error, !rank->killed);
+    AbortGang(id, &gang, error, kSiblingGraceUs);
+  }
+  if (gang.stop_asked) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
+  StartWaiting();
+  ForgetOldGangs();
+}
+
+void NodeAgent::StartRank(const GangKey& key, int32_t index) {
+  Rank& rank = gangs_[key].ranks[index];
+  rank.waiting = false;
+  const auto refuse = [&](const std::string& why) {
+    Fail(key, index,
+         MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed,
+                   absl::StrCat("rank ", index, " cannot start on ", identity_.hello.node(), ": ", why)),
+         true);
+  };
+  if (draining_) return refuse("the node is draining");
+  if (rank.device < 0 || rank.device >= identity_.hello.devices_size()) {
+    return refuse(absl::StrCat("it has no device ", rank.device));
+  }
+  GangKey holder_gang;
+  if (const Rank* holder = HolderOf(rank.device, &holder_gang)) {
+    if (holder->kill_at_us == 0) {
+      return refuse(absl::StrCat("device ", rank.device, " is busy with ", holder_gang.first));
+    }
+    rank.waiting = true;  // the holder is on its way out
+    return;
+  }
+  v1::Run run;
+  *run.mutable_start() = *rank.start;
+  run.mutable_start()->clear_ranks();
+  v1::StartRanks::Placement* placement = run.mutable_start()->add_ranks();
+  placement->set_rank(index);
+  placement->set_device(rank.device);
+  run.set_node(identity_.hello.node());
+  for (const auto& [name, path] : identity_.data_roots) {
+    v1::Run::Root* root = run.add_data_roots();
+    root->set_name(name);
+    root->set_path(path);
+  }
+  *run.mutable_device() = identity_.hello.devices(rank.device);
+  run.set_lease_deadline_us(lease_.deadline_us());
+
+  const RankKey rank_key{key.first, key.second, index};
+  logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
+  if (const absl::Status started = host_->Start(rank_key, run); !started.ok()) {
+    return refuse(std::string(started.message()));
+  }
+  rank.running = true;
+  LogInfo("rank started",
+          {{"job", key.first}, {"attempt", key.second}, {"rank", index}, {"device", rank.device}});
+  SendEvent(key, index, v1::RankEvent::STARTED, {});
+}
+
+const NodeAgent::Rank* NodeAgent::HolderOf(int32_t device, GangKey* gang) const {
+  for (const auto& [key, candidate] : gangs_) {
+    for (const auto& [index, rank] : candidate.ranks) {
+      if (!rank.running || rank.device != device) continue;
+      *gang = key;
+      return &rank;
+    }
+  }
+  return nullptr;
+}
+
+void NodeAgent::StartWaiting() {
+  std::vector<RankKey> waiting;
+  for (const auto& [key, gang] : gangs_) {
+    for (const auto& [index, rank] : gang.ranks) {
+      if (rank.waiting) waiting.push_back({key.first, key.second, index});
+    }
+  }
+  for (const RankKey& key : waiting) StartRank({key.job, key.attempt}, key.rank);
+}
+
+void NodeAgent::AbortGang(const GangKey& key, Gang* gang, const absl::Status& reason, int64_t grace_us) {
+  const int64_t now_us = clock_->BootMicros();
+  v1::ToExecutor message;
+  *message.mutable_abort()->mutable_reason() = StatusToProto(reason);
+  for (auto& [index, rank] : gang->ranks) {
+    if (rank.waiting) {
+      rank.waiting = false;
+      Fail(key, index, Annotate(reason, "never started"), false);
+    }
+    if (!rank.running) continue;
+    if (!rank.reported) host_->Send({key.first, key.second, index}, message);
+    const int64_t kill_at_us = now_us + grace_us;
+    rank.kill_at_us = rank.kill_at_us == 0 ? kill_at_us : std::min(rank.kill_at_us, kill_at_us);
+  }
+}
+
+void NodeAgent::StopByOwnDecision(const GangKey& key, Gang* gang, const absl::Status& reason) {
+  AbortGang(key, gang, reason, kStopGraceUs);
+  for (auto& [index, rank] : gang->ranks) {
+    if (!rank.running) continue;
+    Fail(key, index,
+         Annotate(reason, absl::StrCat("rank ", index, " was stopped in phase ",
+                                       PhaseName(PhaseFromProto(rank.progress.phase())))),
+         true);
+  }
+}
+
+// --- what is sent ---
+
+void NodeAgent::Fail(const GangKey& key, int32_t index, const absl::Status& error, bool root_cause) {
+  Rank& rank = gangs_[key].ranks[index];
+  if (rank.reported) return;
+  rank.reported = true;
+  v1::RankEvent event;
+  *event.mutable_error() = StatusToProto(error);
+  event.set_root_cause(root_cause);
+  event.set_phase(rank.progress.phase());
+  SendEvent(key, index, v1::RankEvent::FAILED, std::move(event));
+}
+
+void NodeAgent::SendEvent(const GangKey& key, int32_t rank, v1::RankEvent::Kind kind, v1::RankEvent event) {
+  *event.mutable_gang() = IdOf(key);
+  event.set_rank(rank);
+  event.set_kind(kind);
+  v1::WorkerMessage message;
+  *message.mutable_event() = std::move(event);
+  SendKept(std::move(message));
+}
+
+void NodeAgent::SendKept(v1::WorkerMessage message) {
+  if (welcomed_) fleet_->Send(message);
+  unconfirmed_.push_back({std::move(message), 0});
+}
+
+void NodeAgent::SendHeartbeat(int64_t now_us) {
+  v1::WorkerMessage message;
+  v1::Heartbeat* heartbeat = message.mutable_heartbeat();
+  heartbeat->set_sequence(++sequence_);
+  heartbeat->set_draining(draining_);
+  for (const auto& [key, gang] : gangs_) {
+    for (const auto& [index, rank] : gang.ranks) {
+      if (!rank.running) continue;
+      v1::RankProgress* progress = heartbeat->add_ranks();
+      *progress = rank.progress;
+      *progress->mutable_gang() = IdOf(key);
+      progress->set_rank(index);
+    }
+  }
+  for (Unconfirmed& kept : unconfirmed_) {
+    if (kept.covered_by == 0) kept.covered_by = sequence_;
+  }
+  lease_.HeartbeatSent(sequence_, now_us);
+  fleet_->Send(message);
+}
+
+// --- time ---
+
+int64_t NodeAgent::Tick() {
+  const int64_t now_us = clock_->BootMicros();
+  int64_t next_us = now_us + 1'000'000;
+  if (connected_ && !welcomed_ && now_us >= hello_sent_us_ + kWelcomeTimeoutUs) {
+    connected_ = false;
+    fleet_->Break(absl::DeadlineExceededError("no welcome from the coordinator"));
+  }
+  if (welcomed_ && now_us >= last_answer_us_ + lease_us_) {
+    connected_ = welcomed_ = false;
+    fleet_->Break(absl::DeadlineExceededError("no heartbeat was answered for a lease"));
+  }
+  if (welcomed_) {
+    if (now_us >= next_heartbeat_us_) {
+      SendHeartbeat(now_us);
+      next_heartbeat_us_ = now_us + heartbeat_us_;
+    }
+    next_us = std::min(next_us, next_heartbeat_us_);
+  }
+  const bool lease_over = lease_.Over(now_us);
+  for (auto& [key, gang] : gangs_) {
+    for (auto& [index, rank] : gang.ranks) {
+      if (!rank.running) continue;
+      if (lease_over && !rank.killed) {
+        Fail(key, index,
+             MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                       absl::StrCat("the lease of ", identity_.hello.node(), " is over")),
+             true);
+        rank.kill_at_us = now_us;
+      }
+      if (rank.kill_at_us == 0 || rank.killed) continue;
+      if (now_us >= rank.kill_at_us) {
+        rank.killed = true;
+        host_->Kill({key.first, key.second, index});
+      } else {
+        next_us = std::min(next_us, rank.kill_at_us);
+      }
+    }
+  }
+  return lease_over ? next_us : std::min(next_us, lease_.deadline_us());
+}
+
+void NodeAgent::BeginShutdown() {
+  draining_ = shutdown_ = true;
+  for (auto& [key, gang] : gangs_) {
+    StopByOwnDecision(key, &gang,
+                      MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                                absl::StrCat("the worker on ", identity_.hello.node(), " was told to stop")));
+  }
+}
+
+bool NodeAgent::Idle() const {
+  for (const auto& [key, gang] : gangs_) {
+    for (const auto& [index, rank] : gang.ranks) {
+      if (rank.running) return false;
+    }
+  }
+  return true;
+}
+
+void NodeAgent::ForgetOldGangs() {
+  while (gang_order_.size() > kGangsKept) {
+    const auto& ranks = gangs_[gang_order_.front()].ranks;
+    const bool live = std::any_of(ranks.begin(), ranks.end(), [](const auto& entry) {
+      return entry.second.running || entry.second.waiting;
+    });
+    if (live) return;
+    gangs_.erase(gang_order_.front());
+    gang_order_.pop_front();
+  }
+}
+
+v1::GangId NodeAgent::IdOf(const GangKey& key) const {
+  v1::GangId id;
+  id.set_term(fence_.highest_term());
+  id.set_job(key.first);
+  id.set_attempt(key.second);
+  return id;
+}
+
+NodeAgent::Rank* NodeAgent::Find(const RankKey& key) {
+  const auto gang = gangs_.find({key.job, key.attempt});
+  if (gang == gangs_.end()) return nullptr;
+  const auto rank = gang->second.ranks.find(key.rank);
+  return rank == gang->second.ranks.end() ? nullptr : &rank->second;
+}
+
+}  // namespace seqpar
