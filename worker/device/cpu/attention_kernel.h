@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "common/device/device.h"
 #include "worker/device/cpu/scratch.h"
+#include "worker/device/cpu/spans.h"
 
 namespace seqpar::cpu {
 
@@ -25,6 +26,27 @@ class AttentionKernel {
 // Local KV head of local query head `q_head`.
 inline int LocalKvHead(const AttentionTile& tile, int q_head) {
   return (tile.heads.q_begin + q_head) / tile.group - tile.heads.kv_begin;
+}
+
+// One head of one batch row: token i of x is row i * batch + batch_index, its features begin at `column`.
+struct HeadView {
+  Matrix x;
+  int64_t batch, batch_index, column;
+  int head_dim;
+
+  // The token's features as float32, in the matrix itself or converted into buffer[head_dim].
+  const float* Read(int64_t token, float* buffer) const {
+    const int64_t row = token * batch + batch_index;
+    return ReadSpan(x, row, column, head_dim, buffer);
+  }
+  // REQUIRES: x is float32.
+  float* Floats(int64_t token) const {
+    return reinterpret_cast<float*>(x.At(token * batch + batch_index, column));
+  }
+};
+
+inline HeadView ViewOf(const AttentionTile& tile, const Matrix& x, int64_t batch_index, int head) {
+  return {x, tile.batch, batch_index, int64_t{head} * tile.head_dim, tile.head_dim};
 }
 
 }  // namespace seqpar::cpu

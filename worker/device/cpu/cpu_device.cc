@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/device/host_stream.h"
@@ -15,6 +16,7 @@
 #include "worker/device/cpu/norm.h"
 #include "worker/device/cpu/reference_attention.h"
 #include "worker/device/cpu/rotary.h"
+#include "worker/device/cpu/tiled_attention.h"
 
 namespace seqpar {
 namespace {
@@ -242,11 +244,18 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceConfig& con
     return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
                      absl::StrCat("a CPU device cannot have ", config.memory_bytes, " bytes of memory"));
   }
-  if (config.kernel != "auto" && config.kernel != "scalar") {
-    return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
-                     absl::StrCat("no attention kernel is called '", config.kernel, "'"));
+  const std::vector<std::string> names = cpu::AttentionSimdNames();
+  if (config.kernel == "scalar" || (config.kernel == "auto" && names.empty())) {
+    return std::make_unique<CpuDevice>(config, cpu::MakeReferenceAttention());
   }
-  return std::make_unique<CpuDevice>(config, cpu::MakeReferenceAttention());
+  const cpu::AttentionSimd* simd =
+      cpu::FindAttentionSimd(config.kernel == "auto" ? names.front() : config.kernel);
+  if (simd == nullptr) {
+    return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+                     absl::StrCat("no attention kernel '", config.kernel, "' here: auto, scalar, ",
+                                  absl::StrJoin(names, ", ")));
+  }
+  return std::make_unique<CpuDevice>(config, cpu::MakeTiledAttention(simd));
 }
 
 }  // namespace seqpar

@@ -5,34 +5,11 @@
 #include <limits>
 
 #include "common/base/status.h"
-#include "worker/device/cpu/spans.h"
 
 namespace seqpar::cpu {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-// One head of one batch row: token i of x is row i * batch + batch_index, its features begin at column head *
-// head_dim.
-struct HeadView {
-  Matrix x;
-  int64_t batch, batch_index, column;
-  int head_dim;
-
-  void Load(int64_t token, float* to) const {
-    ForEachSpan(head_dim, [&](int64_t at, int64_t n) {
-      const float* values = ReadSpan(x, token * batch + batch_index, column + at, n, to + at);
-      if (values != to + at) std::copy(values, values + n, to + at);
-    });
-  }
-  float* Floats(int64_t token) const {
-    return reinterpret_cast<float*>(x.At(token * batch + batch_index, column));
-  }
-};
-
-HeadView ViewOf(const AttentionTile& tile, const Matrix& x, int64_t batch_index, int head) {
-  return {x, tile.batch, batch_index, int64_t{head} * tile.head_dim, tile.head_dim};
-}
 
 float Dot(const float* a, const float* b, int n) {
   float sum = 0;
@@ -89,7 +66,8 @@ class ReferenceAttention : public AttentionKernel {
   static void ForwardRow(const AttentionTile& tile, int64_t token, int64_t batch_index, int head,
                          const Matrix& out, const Matrix& lse, bool first, float* scratch) {
     const int dim = tile.head_dim;
-    float *query = scratch, *row = query + dim, *sum = row + dim, *scores = sum + dim;
+    float *query_buffer = scratch, *row_buffer = query_buffer + dim, *sum = row_buffer + dim,
+          *scores = sum + dim;
     const int kv_head = LocalKvHead(tile, head);
     const HeadView k = ViewOf(tile, tile.k, batch_index, kv_head),
                    v = ViewOf(tile, tile.v, batch_index, kv_head);
@@ -99,13 +77,12 @@ class ReferenceAttention : public AttentionKernel {
       std::fill(held_out, held_out + dim, 0.0f);
       *held_lse = kMinusInfinity;
     }
-    ViewOf(tile, tile.q, batch_index, head).Load(token, query);
+    const float* query = ViewOf(tile, tile.q, batch_index, head).Read(token, query_buffer);
     const int64_t lo = tile.ranges->lo[token], hi = tile.ranges->hi[token];
     if (lo >= hi) return;
     float top = kMinusInfinity;
     for (int64_t key = lo; key < hi; ++key) {
-      k.Load(key, row);
-      scores[key] = tile.scale * Dot(query, row, dim);
+      scores[key] = tile.scale * Dot(query, k.Read(key, row_buffer), dim);
       top = std::max(top, scores[key]);
     }
     float total = 0;
@@ -113,7 +90,7 @@ class ReferenceAttention : public AttentionKernel {
     for (int64_t key = lo; key < hi; ++key) {
       const float weight = std::exp(scores[key] - top);
       total += weight;
-      v.Load(key, row);
+      const float* row = v.Read(key, row_buffer);
       for (int i = 0; i < dim; ++i) sum[i] += weight * row[i];
     }
     for (int i = 0; i < dim; ++i) sum[i] /= total;
@@ -125,7 +102,8 @@ class ReferenceAttention : public AttentionKernel {
                            const Matrix& dq_matrix, const Matrix& dk_matrix, const Matrix& dv_matrix,
                            float* scratch) {
     const int dim = tile.head_dim;
-    float *query = scratch, *dout = query + dim, *key_row = dout + dim, *value_row = key_row + dim;
+    float *query_buffer = scratch, *dout_buffer = scratch + dim;
+    float *key_buffer = scratch + 2 * dim, *value_buffer = scratch + 3 * dim;
     const int kv_head = LocalKvHead(tile, head);
     const HeadView k = ViewOf(tile, tile.k, batch_index, kv_head),
                    v = ViewOf(tile, tile.v, batch_index, kv_head);
@@ -135,12 +113,11 @@ class ReferenceAttention : public AttentionKernel {
       const int64_t row = token * tile.batch + batch_index;
       const float row_lse = *reinterpret_cast<const float*>(lse.At(row, head));
       const float row_delta = *reinterpret_cast<const float*>(delta.At(row, head));
-      ViewOf(tile, tile.q, batch_index, head).Load(token, query);
-      ViewOf(tile, dout_matrix, batch_index, head).Load(token, dout);
+      const float* query = ViewOf(tile, tile.q, batch_index, head).Read(token, query_buffer);
+      const float* dout = ViewOf(tile, dout_matrix, batch_index, head).Read(token, dout_buffer);
       float* dq = ViewOf(tile, dq_matrix, batch_index, head).Floats(token);
       for (int64_t key = tile.ranges->lo[token]; key < tile.ranges->hi[token]; ++key) {
-        k.Load(key, key_row);
-        v.Load(key, value_row);
+        const float *key_row = k.Read(key, key_buffer), *value_row = v.Read(key, value_buffer);
         const float p = std::exp(tile.scale * Dot(query, key_row, dim) - row_lse);
         const float ds = tile.scale * p * (Dot(dout, value_row, dim) - row_delta);
         float *dk = dks.Floats(key), *dv = dvs.Floats(key);

@@ -1,0 +1,245 @@
+#include "tests/worker/device/attention_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+
+namespace seqpar {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// In [-1, 1), by a mixing of the indices (splitmix64's finaliser).
+double Noise(uint64_t stream, int64_t row, int64_t col) {
+  uint64_t x = stream * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(row) * 0xd1342543de82ef95u + col;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return static_cast<double>((x ^ (x >> 31)) >> 11) / (uint64_t{1} << 52) - 1;
+}
+
+std::function<double(int64_t, int64_t)> NoiseOf(uint64_t stream, double magnitude) {
+  return [=](int64_t row, int64_t col) { return magnitude * Noise(stream, row, col); };
+}
+
+float ScaleOf(const AttentionCase& c) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
+}
+
+int KvHeadOf(const AttentionCase& c, int head) {
+  return (c.heads.q_begin + head) / c.group - c.heads.kv_begin;
+}
+
+// Index of feature d of `head` at (token, batch index) in a matrix of `heads` heads without gaps.
+int64_t At(const AttentionCase& c, int64_t token, int64_t b, int heads, int head, int d) {
+  return ((token * c.batch + b) * heads + head) * c.head_dim + d;
+}
+
+// The ranges of keys [begin, end), counted from begin.
+std::shared_ptr<KeyRanges> RangesWithin(const AttentionCase& c, int64_t begin, int64_t end) {
+  auto ranges = std::make_shared<KeyRanges>();
+  const auto clip = [&](int32_t key) {
+    return static_cast<int32_t>(std::clamp<int64_t>(key, begin, end) - begin);
+  };
+  for (int64_t i = 0; i < c.queries; ++i) {
+    ranges->lo.push_back(clip(c.lo[i]));
+    ranges->hi.push_back(clip(c.hi[i]));
+  }
+  return ranges;
+}
+
+AttentionTile TileOf(const AttentionCase& c, const AttentionInputs& in, int64_t begin, int64_t end) {
+  AttentionTile tile;
+  tile.batch = c.batch;
+  tile.heads = c.heads;
+  tile.group = c.group;
+  tile.head_dim = c.head_dim;
+  tile.scale = ScaleOf(c);
+  tile.queries = c.queries;
+  tile.keys = end - begin;
+  tile.ranges = RangesWithin(c, begin, end);
+  tile.q = in.q;
+  tile.k = in.k.matrix().Rows(begin * c.batch, end * c.batch);
+  tile.v = in.v.matrix().Rows(begin * c.batch, end * c.batch);
+  return tile;
+}
+
+std::vector<double> LessOne(std::vector<double> values) {
+  for (double& value : values) value -= 1;
+  return values;
+}
+
+struct Size {
+  double norm = 0, largest = 0;
+};
+Size SizeOfFinite(const std::vector<double>& values) {
+  Size size;
+  for (double value : values) {
+    if (std::isinf(value)) continue;
+    size.norm += value * value;
+    size.largest = std::max(size.largest, std::abs(value));
+  }
+  size.norm = std::sqrt(size.norm);
+  return size;
+}
+
+}  // namespace
+
+std::string AttentionCase::ToString() const {
+  return absl::StrCat("head_dim ", head_dim, ", ", queries, " queries, ", keys, " keys, batch ", batch,
+                      ", heads [", heads.q_begin, ", ", heads.q_end, "), group ", group, ", ", JobName(dtype),
+                      ", magnitude ", magnitude, ", gap ", gap, ", first range [", lo.front(), ", ",
+                      hi.front(), "), last [", lo.back(), ", ", hi.back(), ")");
+}
+
+void SetFull(AttentionCase* c) {
+  c->lo.assign(c->queries, 0);
+  c->hi.assign(c->queries, static_cast<int32_t>(c->keys));
+}
+
+void SetWindow(AttentionCase* c, int64_t left, int64_t right) {
+  c->lo.clear();
+  c->hi.clear();
+  for (int64_t i = 0; i < c->queries; ++i) {
+    const int64_t p = i + c->keys - c->queries;
+    const int64_t lo = left < 0 ? 0 : std::clamp<int64_t>(p - left, 0, c->keys);
+    const int64_t hi = right < 0 ? c->keys : std::clamp<int64_t>(p + right + 1, lo, c->keys);
+    c->lo.push_back(static_cast<int32_t>(lo));
+    c->hi.push_back(static_cast<int32_t>(hi));
+  }
+}
+
+void SetCausal(AttentionCase* c) { SetWindow(c, -1, 0); }
+
+void SetDocuments(AttentionCase* c, const std::vector<int64_t>& lengths) {
+  c->lo.clear();
+  c->hi.clear();
+  int64_t start = 0;
+  for (int64_t length : lengths) {
+    for (int64_t i = 0; i < length; ++i) {
+      c->lo.push_back(static_cast<int32_t>(start));
+      c->hi.push_back(static_cast<int32_t>(start + i + 1));
+    }
+    start += length;
+  }
+  SEQPAR_CHECK(start == c->queries && start == c->keys);
+}
+
+AttentionInputs::AttentionInputs(const AttentionCase& c)
+    : q(c.dtype, c.queries * c.batch, int64_t{c.heads.q_heads()} * c.head_dim, c.gap, c.guard,
+        NoiseOf(1, c.magnitude)),
+      k(c.dtype, c.keys * c.batch, int64_t{c.heads.kv_heads()} * c.head_dim, c.gap, c.guard,
+        NoiseOf(2, c.magnitude)),
+      v(c.dtype, c.keys * c.batch, int64_t{c.heads.kv_heads()} * c.head_dim, c.gap, c.guard, NoiseOf(3, 1)),
+      dout(c.dtype, c.queries * c.batch, int64_t{c.heads.q_heads()} * c.head_dim, c.gap, c.guard,
+           NoiseOf(4, 1)) {}
+
+AttentionResult Oracle(const AttentionCase& c, const AttentionInputs& in) {
+  const std::vector<double> q = in.q.Values(), k = in.k.Values(), v = in.v.Values(), dout = in.dout.Values();
+  const int heads = c.heads.q_heads(), kv_heads = c.heads.kv_heads(), dim = c.head_dim;
+  const double scale = ScaleOf(c);
+  AttentionResult r;
+  r.out.assign(q.size(), 0);
+  r.lse.assign(c.queries * c.batch * heads, -kInfinity);
+  r.dq.assign(q.size(), 0);
+  r.dk.assign(k.size(), 0);
+  r.dv.assign(v.size(), 0);
+  std::vector<double> p(c.keys), dp(c.keys);
+  for (int64_t i = 0; i < c.queries; ++i) {
+    if (c.lo[i] >= c.hi[i]) continue;
+    for (int64_t b = 0; b < c.batch; ++b) {
+      for (int h = 0; h < heads; ++h) {
+        const int kv = KvHeadOf(c, h);
+        const int64_t row = At(c, i, b, heads, h, 0);
+        double top = -kInfinity, total = 0, delta = 0;
+        for (int64_t j = c.lo[i]; j < c.hi[i]; ++j) {
+          const int64_t key = At(c, j, b, kv_heads, kv, 0);
+          p[j] = dp[j] = 0;
+          for (int d = 0; d < dim; ++d) p[j] += scale * q[row + d] * k[key + d];
+          for (int d = 0; d < dim; ++d) dp[j] += dout[row + d] * v[key + d];
+          top = std::max(top, p[j]);
+        }
+        for (int64_t j = c.lo[i]; j < c.hi[i]; ++j) total += p[j] = std::exp(p[j] - top);
+        r.lse[(i * c.batch + b) * heads + h] = top + std::log(total);
+        for (int64_t j = c.lo[i]; j < c.hi[i]; ++j) delta += (p[j] /= total) * dp[j];
+        for (int64_t j = c.lo[i]; j < c.hi[i]; ++j) {
+          const int64_t key = At(c, j, b, kv_heads, kv, 0);
+          const double ds = scale * p[j] * (dp[j] - delta);
+          for (int d = 0; d < dim; ++d) {
+            r.out[row + d] += p[j] * v[key + d];
+            r.dq[row + d] += ds * k[key + d];
+            r.dk[key + d] += ds * q[row + d];
+            r.dv[key + d] += p[j] * dout[row + d];
+          }
+        }
+      }
+    }
+  }
+  return r;
+}
+
+AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInputs& in,
+                      const AttentionResult& oracle, const std::vector<int64_t>& cuts) {
+  const int heads = c.heads.q_heads();
+  const int64_t rows = c.queries * c.batch;
+  const auto like = [&](const Matrix& m, double value) {
+    return std::make_unique<GuardedMatrix>(DType::kF32, m.rows, m.cols, c.gap, c.guard,
+                                           [=](int64_t, int64_t) { return value; });
+  };
+  const auto garbage = std::numeric_limits<double>::quiet_NaN();
+  const auto out = like(in.q, garbage), dq = like(in.q, 1), dk = like(in.k, 1), dv = like(in.v, 1);
+  const GuardedMatrix lse(DType::kF32, rows, heads, c.gap, c.guard,
+                          [&](int64_t, int64_t) { return garbage; });
+  const GuardedMatrix exact_lse(DType::kF32, rows, heads, c.gap, c.guard,
+                                [&](int64_t row, int64_t h) { return oracle.lse[row * heads + h]; });
+  const std::vector<double> dout = in.dout.Values();
+  const GuardedMatrix delta(DType::kF32, rows, heads, c.gap, c.guard, [&](int64_t row, int64_t h) {
+    double sum = 0;
+    for (int d = 0; d < c.head_dim; ++d) {
+      const int64_t at = (row * heads + h) * c.head_dim + d;
+      sum += dout[at] * oracle.out[at];
+    }
+    return sum;
+  });
+  std::vector<int64_t> ends = cuts;
+  ends.push_back(c.keys);
+  const auto stream = device.CreateStream("attention");
+  int64_t begin = 0;
+  bool first = true;
+  for (int64_t end : ends) {
+    const AttentionTile tile = TileOf(c, in, begin, end);
+    device.AttentionForward(*stream, tile, *out, lse, first);
+    device.AttentionBackward(*stream, tile, in.dout, exact_lse, delta, *dq,
+                             dk->matrix().Rows(begin * c.batch, end * c.batch),
+                             dv->matrix().Rows(begin * c.batch, end * c.batch));
+    first = false;
+    begin = end;
+  }
+  SEQPAR_CHECK(stream->Synchronize().ok());
+  SEQPAR_CHECK(out->GapsIntact() && lse.GapsIntact() && dq->GapsIntact() && dk->GapsIntact() &&
+               dv->GapsIntact());
+  return {out->Values(), lse.Values(), LessOne(dq->Values()), LessOne(dk->Values()), LessOne(dv->Values())};
+}
+
+RelativeError ErrorOf(const std::vector<double>& x, const std::vector<double>& reference,
+                      const std::vector<double>& sibling) {
+  SEQPAR_CHECK(x.size() == reference.size());
+  double difference = 0, worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (x[i] == reference[i]) continue;  // infinities of one sign too
+    if (std::isnan(x[i])) return {kInfinity, kInfinity};
+    difference += (x[i] - reference[i]) * (x[i] - reference[i]);
+    worst = std::max(worst, std::abs(x[i] - reference[i]));
+  }
+  if (difference == 0) return {0, 0};
+  Size scale = SizeOfFinite(reference);
+  const Size of_sibling = SizeOfFinite(sibling);
+  if (scale.norm < 1e-12 * of_sibling.norm) scale = of_sibling;
+  if (scale.norm == 0) return {kInfinity, kInfinity};
+  return {std::sqrt(difference) / scale.norm, worst / scale.largest};
+}
+
+}  // namespace seqpar

@@ -1,0 +1,318 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/worker/device/attention_case.h"
+#include "worker/device/cpu/attention_simd.h"
+#include "worker/device/cpu/cpu_device.h"
+
+namespace seqpar {
+namespace {
+
+std::unique_ptr<Device> MakeDevice(const std::string& kernel, int threads = 1) {
+  auto device = MakeCpuDevice({threads, 0, kernel});
+  EXPECT_TRUE(device.ok()) << device.status();
+  return std::move(device).value();
+}
+
+// The rule of docs/formulas.md: err <= 4 err(one device) + 1e-6, where "one device" is the plain kernel. The
+// gradients' ones that RunOn starts from cost float32 digits, which the plain kernel pays too.
+void ExpectClose(const std::vector<double>& x, const std::vector<double>& plain,
+                 const std::vector<double>& oracle, const std::string& what,
+                 const std::vector<double>& sibling = {}) {
+  const RelativeError error = ErrorOf(x, oracle, sibling), allowed = ErrorOf(plain, oracle, sibling);
+  EXPECT_LE(error.norm, 4 * allowed.norm + 1e-6) << what;
+  EXPECT_LE(error.worst, 4 * allowed.worst + 1e-6) << what;
+}
+
+void ExpectClose(const AttentionResult& x, const AttentionResult& plain, const AttentionResult& oracle) {
+  ExpectClose(x.out, plain.out, oracle.out, "out");
+  ExpectClose(x.lse, plain.lse, oracle.lse, "lse");
+  ExpectClose(x.dq, plain.dq, oracle.dq, "dq", oracle.dv);
+  ExpectClose(x.dk, plain.dk, oracle.dk, "dk", oracle.dv);
+  ExpectClose(x.dv, plain.dv, oracle.dv, "dv");
+}
+
+// The plain kernel itself, by an absolute bound.
+void ExpectPlainIsRight(const AttentionResult& plain, const AttentionResult& oracle, double bound) {
+  EXPECT_LE(ErrorOf(plain.out, oracle.out).norm, bound);
+  EXPECT_LE(ErrorOf(plain.lse, oracle.lse).norm, bound);
+  EXPECT_LE(ErrorOf(plain.dq, oracle.dq, oracle.dv).norm, 20 * bound);
+  EXPECT_LE(ErrorOf(plain.dk, oracle.dk, oracle.dv).norm, 20 * bound);
+  EXPECT_LE(ErrorOf(plain.dv, oracle.dv).norm, 20 * bound);
+}
+
+void ExpectSameBits(const AttentionResult& a, const AttentionResult& b) {
+  EXPECT_EQ(a.out, b.out);
+  EXPECT_EQ(a.lse, b.lse);
+  EXPECT_EQ(a.dq, b.dq);
+  EXPECT_EQ(a.dk, b.dk);
+  EXPECT_EQ(a.dv, b.dv);
+}
+
+// Every kernel that this machine can run.
+class AttentionTest : public testing::TestWithParam<std::string> {
+ protected:
+  void Check(const AttentionCase& c, const std::vector<int64_t>& cuts = {}, double bound = 1e-5) {
+    SCOPED_TRACE(c.ToString());
+    const AttentionInputs in(c);
+    const AttentionResult oracle = Oracle(c, in);
+    const AttentionResult plain = RunOn(*plain_, c, in, oracle, cuts);
+    ExpectPlainIsRight(plain, oracle, bound);
+    if (GetParam() == "scalar") return;
+    ExpectClose(RunOn(*device_, c, in, oracle, cuts), plain, oracle);
+  }
+
+  std::unique_ptr<Device> device_ = MakeDevice(GetParam());
+  std::unique_ptr<Device> plain_ = MakeDevice("scalar");
+};
+
+std::vector<std::string> Kernels() {
+  std::vector<std::string> kernels = cpu::AttentionSimdNames();
+  kernels.push_back("scalar");
+  return kernels;
+}
+
+TEST_P(AttentionTest, TheDeviceNamesItsKernel) { EXPECT_EQ(device_->info().kernel, GetParam()); }
+
+TEST_P(AttentionTest, AnyHeadDim) {
+  for (int head_dim : {1, 5, 16, 40, 64, 80, 96, 128}) {
+    AttentionCase c;
+    c.head_dim = head_dim;
+    c.queries = c.keys = 131;
+    SetFull(&c);
+    Check(c);
+    c.gap = 3;
+    SetCausal(&c);
+    Check(c);
+  }
+}
+
+TEST_P(AttentionTest, LengthsAroundEveryBlockEdge) {
+  for (int64_t n : {1,  3,  4,   5,   11,  12,  13,  23,  24,  25,  47,  48,  49,  95,
+                    96, 97, 127, 128, 129, 131, 132, 133, 192, 193, 255, 256, 257, 265}) {
+    AttentionCase c;
+    c.queries = c.keys = n;
+    for (Guard guard : {Guard::kBefore, Guard::kAfter}) {
+      c.guard = guard;
+      SetCausal(&c);
+      Check(c);
+    }
+    SetFull(&c);
+    Check(c);
+    c.keys = n + 7;
+    SetCausal(&c);
+    Check(c);
+    c.keys = 17;
+    SetFull(&c);
+    Check(c);
+  }
+}
+
+TEST_P(AttentionTest, WindowsAndDocuments) {
+  AttentionCase c;
+  c.head_dim = 8;
+  c.queries = c.keys = 310;
+  for (const auto& [left, right] :
+       std::vector<std::pair<int, int>>{{0, 0}, {1, 0}, {5, 5}, {100, 0}, {130, 40}}) {
+    SetWindow(&c, left, right);
+    Check(c);
+  }
+  SetDocuments(&c, {1, 2, 97, 13, 150, 47});
+  Check(c);
+}
+
+TEST_P(AttentionTest, QueriesThatSeeNoKey) {
+  AttentionCase c;
+  c.queries = 120;
+  c.keys = 60;
+  c.lo.assign(120, 0);
+  c.hi.assign(120, 0);
+  Check(c);  // none sees any
+  for (int i = 0; i < 120; ++i) {
+    // Nothing, one key, a growing range, nothing again at the end.
+    c.lo[i] = i < 30 ? 0 : i < 100 ? (i - 30) / 2 : 60;
+    c.hi[i] = i < 20 ? 0 : i < 30 ? 1 : i < 100 ? std::min(60, i - 20) : 60;
+  }
+  Check(c);
+}
+
+TEST_P(AttentionTest, GroupedQueryHeads) {
+  for (int group : {1, 2, 4}) {
+    AttentionCase c;
+    c.queries = c.keys = 101;
+    c.batch = 2;
+    c.group = group;
+    c.heads = MakeHeadRange(0, 4, group);
+    SetCausal(&c);
+    Check(c);
+  }
+  // Ranges that straddle groups: heads 2 to 6 of groups of three use KV heads 0, 1 and 2.
+  AttentionCase c;
+  c.queries = c.keys = 50;
+  c.group = 3;
+  c.heads = MakeHeadRange(2, 7, 3);
+  c.gap = 5;
+  SetCausal(&c);
+  Check(c);
+}
+
+TEST_P(AttentionTest, BFloat16) {
+  for (int head_dim : {5, 64}) {
+    AttentionCase c;
+    c.head_dim = head_dim;
+    c.dtype = DType::kBF16;
+    c.batch = 2;
+    c.group = 2;
+    c.heads = MakeHeadRange(0, 2, 2);
+    c.queries = c.keys = 140;
+    c.gap = 1;
+    SetCausal(&c);
+    Check(c);
+  }
+}
+
+TEST_P(AttentionTest, ScoresOfSeveralHundred) {
+  AttentionCase c;
+  c.head_dim = 64;
+  c.magnitude = 20;  // scores up to 800
+  c.queries = c.keys = 200;
+  SetCausal(&c);
+  Check(c, {}, 1e-3);
+  Check(c, {70, 150}, 1e-3);
+}
+
+TEST_P(AttentionTest, PiecesMergeToTheWhole) {
+  AttentionCase c;
+  c.queries = c.keys = 230;
+  SetCausal(&c);
+  Check(c, {1, 100, 101, 229});
+  Check(c, {96, 192});
+  SetWindow(&c, 30, 30);
+  Check(c, {115});
+}
+
+TEST_P(AttentionTest, IdenticalRowsAverage) {
+  AttentionCase c;
+  c.magnitude = 0;  // all scores are equal
+  c.queries = c.keys = 300;
+  SetCausal(&c);
+  const AttentionInputs in(c);
+  const AttentionResult oracle = Oracle(c, in);
+  const AttentionResult result = RunOn(*device_, c, in, oracle);
+  EXPECT_LE(ErrorOf(result.out, oracle.out).norm, 1e-6);
+  EXPECT_LE(ErrorOf(result.dv, oracle.dv).norm, 1e-5);
+  // q and k are zero, and so are dq and dk; dv is the scale.
+  for (double dq : result.dq) EXPECT_EQ(dq, 0);
+  for (double dk : result.dk) EXPECT_EQ(dk, 0);
+}
+
+TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
+  AttentionCase c;
+  c.head_dim = 24;
+  c.queries = c.keys = 600;
+  c.batch = 2;
+  c.group = 3;
+  c.heads = MakeHeadRange(1, 5, 3);
+  SetCausal(&c);
+  const AttentionInputs in(c);
+  const AttentionResult oracle = Oracle(c, in);
+  const AttentionResult one = RunOn(*device_, c, in, oracle);
+  ExpectSameBits(one, RunOn(*device_, c, in, oracle));
+  for (int threads : {2, 3, 8}) {
+    SCOPED_TRACE(threads);
+    const auto device = MakeDevice(GetParam(), threads);
+    for (int repeat = 0; repeat < 3; ++repeat) ExpectSameBits(one, RunOn(*device, c, in, oracle));
+  }
+}
+
+// The columns [begin, end) of heads of `head_dim` in a result of `heads` heads.
+std::vector<double> HeadColumns(const std::vector<double>& values, int heads, int dim, int begin, int end) {
+  std::vector<double> columns;
+  for (size_t row = 0; row < values.size() / (heads * dim); ++row) {
+    const double* at = values.data() + row * heads * dim;
+    columns.insert(columns.end(), at + begin * dim, at + end * dim);
+  }
+  return columns;
+}
+
+TEST_P(AttentionTest, AHeadDoesNotDependOnItsNeighbours) {
+  AttentionCase c;
+  c.queries = c.keys = 250;
+  c.heads = {0, 4, 0, 4};
+  SetCausal(&c);
+  const AttentionInputs in(c);
+  const AttentionResult oracle = Oracle(c, in);
+  const AttentionResult all = RunOn(*device_, c, in, oracle);
+  // Heads 1 and 2 alone, in the same memory: strided rows.
+  const auto stream = device_->CreateStream("some");
+  AttentionTile tile;
+  tile.heads = {1, 3, 1, 3};
+  tile.head_dim = c.head_dim;
+  tile.scale = 0.25f;
+  tile.queries = tile.keys = c.queries;
+  auto ranges = std::make_shared<KeyRanges>();
+  ranges->lo = c.lo;
+  ranges->hi = c.hi;
+  tile.ranges = ranges;
+  const int64_t begin = c.head_dim, end = 3 * c.head_dim;
+  tile.q = in.q.matrix().Cols(begin, end);
+  tile.k = in.k.matrix().Cols(begin, end);
+  tile.v = in.v.matrix().Cols(begin, end);
+  const GuardedMatrix out(DType::kF32, c.queries, end - begin, 0, Guard::kAfter,
+                          [](int64_t, int64_t) { return 7; });
+  const GuardedMatrix lse(DType::kF32, c.queries, 2, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+  device_->AttentionForward(*stream, tile, out, lse, true);
+  ASSERT_TRUE(stream->Synchronize().ok());
+  EXPECT_EQ(out.Values(), HeadColumns(all.out, 4, c.head_dim, 1, 3));
+  EXPECT_EQ(lse.Values(), HeadColumns(all.lse, 4, 1, 1, 3));
+}
+
+TEST_P(AttentionTest, NaNIsNotSwallowed) {
+  AttentionCase c;
+  c.queries = c.keys = 20;
+  SetFull(&c);
+  const AttentionInputs in(c);
+  *reinterpret_cast<float*>(in.q.matrix().At(3, 0)) = std::numeric_limits<float>::quiet_NaN();
+  const AttentionResult oracle = Oracle(c, in);
+  const AttentionResult result = RunOn(*device_, c, in, oracle);
+  EXPECT_TRUE(std::isnan(result.out[3 * c.head_dim]));
+  EXPECT_FALSE(std::isnan(result.out[2 * c.head_dim]));
+}
+
+TEST_P(AttentionTest, ScratchPastTheLimitFailsTheStream) {
+  auto device = MakeCpuDevice({1, 1024, GetParam()});
+  ASSERT_TRUE(device.ok());
+  AttentionCase c;
+  c.queries = c.keys = 2000;
+  SetFull(&c);
+  const AttentionInputs in(c);
+  const GuardedMatrix out(DType::kF32, 2000, 16, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+  const GuardedMatrix lse(DType::kF32, 2000, 1, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+  AttentionTile tile;
+  tile.heads = c.heads;
+  tile.head_dim = 16;
+  tile.queries = tile.keys = 2000;
+  auto ranges = std::make_shared<KeyRanges>();
+  ranges->lo = c.lo;
+  ranges->hi = c.hi;
+  tile.ranges = ranges;
+  tile.q = in.q;
+  tile.k = in.k;
+  tile.v = in.v;
+  const auto stream = (*device)->CreateStream("limit");
+  (*device)->AttentionForward(*stream, tile, out, lse, true);
+  EXPECT_EQ(stream->Synchronize().code(), absl::StatusCode::kResourceExhausted);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionTest, testing::ValuesIn(Kernels()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace seqpar

@@ -1,0 +1,111 @@
+#include "worker/device/cpu/attention_packing.h"
+
+#include <algorithm>
+
+namespace seqpar::cpu {
+
+void PackAcross(const HeadView& view, int64_t tokens, int64_t first, int count, int width, float scale,
+                float* buffer, float* to) {
+  const int dim = view.head_dim;
+  for (int token = 0; token < count; token += kGroup) {
+    // Four rows at once, so that each store is a vector.
+    const float* rows[kGroup];
+    for (int i = 0; i < kGroup; ++i) {
+      float* copy = buffer + i * dim;
+      if (first + token + i < tokens) {
+        rows[i] = view.Read(first + token + i, copy);
+      } else {
+        std::fill(copy, copy + dim, 0.0f);
+        rows[i] = copy;
+      }
+    }
+    const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
+    float* target = to + int64_t{token / width} * width * dim + token % width;
+    for (int d = 0; d < dim; ++d, target += width) {
+      target[0] = r0[d] * scale;
+      target[1] = r1[d] * scale;
+      target[2] = r2[d] * scale;
+      target[3] = r3[d] * scale;
+    }
+  }
+}
+
+void PackAlong(const HeadView& view, int64_t tokens, int64_t first, int count, int width, float* buffer,
+               float* to) {
+  const int dim = view.head_dim;
+  const int64_t block_stride = int64_t{count} * width;
+  const int whole = dim / width * width;
+  const int64_t blocks = (dim + width - 1) / width;
+  for (int token = 0; token < count; ++token) {
+    float* target = to + int64_t{token} * width;
+    if (first + token >= tokens) {
+      for (int64_t b = 0; b < blocks; ++b) std::fill_n(target + b * block_stride, width, 0.0f);
+      continue;
+    }
+    const float* row = view.Read(first + token, buffer);
+    for (int d = 0; d < whole; d += width, target += block_stride) std::copy_n(row + d, width, target);
+    if (whole < dim) {
+      std::copy(row + whole, row + dim, target);
+      std::fill(target + dim - whole, target + width, 0.0f);
+    }
+  }
+}
+
+QueryPanels::QueryPanels(const KeyRanges& ranges, int64_t queries, int panel)
+    : ranges_(ranges), queries_(queries), panel_(panel), extents_((queries + panel - 1) / panel) {
+  for (int64_t p = 0; p < count(); ++p) {
+    KeyExtent& extent = extents_[p];
+    const int64_t first = p * panel, last = std::min(queries, first + panel);
+    bool all_see = last - first == panel;  // the lanes that no query fills see nothing
+    int64_t max_lo = 0, min_hi = INT64_MAX;
+    for (int64_t query = first; query < last; ++query) {
+      const int64_t lo = ranges.lo[query], hi = ranges.hi[query];
+      if (lo >= hi) {
+        all_see = false;
+        continue;
+      }
+      extent.begin = extent.end == 0 ? lo : std::min(extent.begin, lo);
+      extent.end = std::max(extent.end, hi);
+      max_lo = std::max(max_lo, lo);
+      min_hi = std::min(min_hi, hi);
+    }
+    if (all_see && max_lo < min_hi) {
+      extent.clear_begin = max_lo;
+      extent.clear_end = min_hi;
+    }
+  }
+}
+
+KeyExtent QueryPanels::Union(int64_t first, int64_t last) const {
+  KeyExtent all;
+  for (int64_t p = first; p < last; ++p) {
+    if (extents_[p].empty()) continue;
+    all.begin = all.empty() ? extents_[p].begin : std::min(all.begin, extents_[p].begin);
+    all.end = std::max(all.end, extents_[p].end);
+  }
+  return all;
+}
+
+PanelKeys QueryPanels::Keys(int64_t panel, int64_t chunk_begin, int chunk, int32_t* lo, int32_t* hi) const {
+  const auto in_chunk = [&](int64_t key) {
+    return static_cast<int>(std::clamp<int64_t>(key - chunk_begin, 0, chunk));
+  };
+  const KeyExtent& extent = extents_[panel];
+  PanelKeys keys{in_chunk(extent.begin) / kKeyGranule * kKeyGranule,
+                 RoundUp(in_chunk(extent.end), kKeyGranule),
+                 RoundUp(in_chunk(extent.clear_begin), kGroup),
+                 in_chunk(extent.clear_end) / kGroup * kGroup,
+                 lo,
+                 hi};
+  if (in_chunk(extent.begin) >= in_chunk(extent.end)) keys.begin = keys.end = 0;
+  if (keys.clear_begin >= keys.clear_end) keys.clear_begin = keys.clear_end = keys.end;
+  if (keys.clear_begin == keys.begin && keys.clear_end == keys.end) return keys;
+  for (int i = 0; i < panel_; ++i) {
+    const int64_t query = panel * panel_ + i;
+    lo[i] = query < queries_ ? in_chunk(ranges_.lo[query]) : 0;
+    hi[i] = query < queries_ ? in_chunk(ranges_.hi[query]) : 0;
+  }
+  return keys;
+}
+
+}  // namespace seqpar::cpu

@@ -1,0 +1,307 @@
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "common/base/status.h"
+#include "worker/device/cpu/attention_packing.h"
+#include "worker/device/cpu/tiled_attention.h"
+
+namespace seqpar::cpu {
+namespace {
+
+constexpr int kChunk = 96;  // keys; a multiple of kKeyGranule
+constexpr double kLog2E = 1.4426950408889634;
+
+// Lets the chunks that see a tile of queries pass one after the other.
+class Turns {
+ public:
+  explicit Turns(int64_t tiles) : next_(tiles) {}
+  void Start(int64_t tile, int64_t first_chunk) { next_[tile].store(static_cast<int32_t>(first_chunk)); }
+  void Await(int64_t tile, int64_t chunk) {
+    for (int32_t now = next_[tile].load(); now != chunk; now = next_[tile].load()) next_[tile].wait(now);
+  }
+  void Pass(int64_t tile, int64_t chunk) {
+    next_[tile].store(static_cast<int32_t>(chunk + 1));
+    next_[tile].notify_all();
+  }
+
+ private:
+  std::vector<std::atomic<int32_t>> next_;
+};
+
+struct Gradients {
+  const Matrix &dout, &lse, &delta, &dq, &dk, &dv;
+};
+
+// Where the packed operands of one query head and its KV head lie.
+struct Packed {
+  float *queries, *douts;              // across (panel), by panel
+  float *queries_along, *douts_along;  // along (dim_block), by tile
+  float *lse, *delta;                  // by query
+  float* dq;                           // [RoundUp(head_dim, kGroup)][panel], by panel
+  float *keys, *values;                // across (kGroup), by chunk
+  float* keys_along;                   // along (kGroup), by chunk
+};
+
+class BackwardPass {
+ public:
+  BackwardPass(const AttentionSimd& simd, const CpuContext& cpu, const AttentionTile& tile,
+               const Gradients& gradients)
+      : simd_(simd),
+        cpu_(cpu),
+        tile_(tile),
+        g_(gradients),
+        panels_(*tile.ranges, tile.queries, simd.panel),
+        panels_per_tile_(PanelsPerTile(simd)),
+        tiles_((panels_.count() + panels_per_tile_ - 1) / panels_per_tile_),
+        group_dim_(RoundUp(tile.head_dim, kGroup)),
+        block_dim_(RoundUp(tile.head_dim, simd.dim_block)) {
+    const KeyExtent keys = panels_.Union(0, panels_.count());
+    first_chunk_ = keys.begin / kChunk;
+    chunks_ = (keys.end + kChunk - 1) / kChunk - first_chunk_;
+    for (int64_t t = 0; t < tiles_; ++t) seen_.push_back(panels_.Union(FirstPanel(t), LastPanel(t)));
+  }
+
+  absl::Status Run() {
+    const int kv_heads = tile_.heads.kv_heads();
+    const int64_t units = tile_.batch * kv_heads;
+    if (units == 0 || chunks_ == 0) return absl::OkStatus();
+    const int64_t at_once = UnitsAtOnce(units, chunks_, cpu_.pool->threads());
+    unit_floats_ = PackedFloats();
+    const int64_t floats = at_once * unit_floats_ + cpu_.pool->threads() * TaskFloats();
+    SEQPAR_ASSIGN_OR_RETURN(const Scratch scratch, cpu_.scratch->Floats(floats));
+    packed_ = scratch.floats();
+    task_scratch_ = packed_ + at_once * unit_floats_;
+    for (int64_t begin = 0; begin < units; begin += at_once) {
+      const int64_t end = std::min(units, begin + at_once);
+      ForChunks(begin, end, [&](const Unit& unit, int64_t chunk, int task) { PackKeys(unit, chunk, task); });
+      // The query heads of a group take turns: they add to the same dK and dV.
+      for (int member = 0; member < tile_.group; ++member) RunMember(begin, end, member);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // A KV head in one batch row and one of the query heads that use it.
+  struct Unit {
+    int64_t batch_index;
+    int kv_head, q_head;
+    int64_t slot;
+    Packed at;
+  };
+
+  int64_t FirstPanel(int64_t t) const { return t * panels_per_tile_; }
+  int64_t LastPanel(int64_t t) const { return std::min(panels_.count(), (t + 1) * panels_per_tile_); }
+  int64_t EndChunk(const KeyExtent& keys) const { return (keys.end + kChunk - 1) / kChunk; }
+
+  Packed Carve(float* begin) const {
+    const int64_t queries = tiles_ * kTileQueries, keys = chunks_ * kChunk;
+    Carver carver(begin);
+    Packed p;
+    p.queries = carver.Take(queries * tile_.head_dim);
+    p.douts = carver.Take(queries * tile_.head_dim);
+    p.queries_along = carver.Take(queries * block_dim_);
+    p.douts_along = carver.Take(queries * block_dim_);
+    p.lse = carver.Take(queries);
+    p.delta = carver.Take(queries);
+    p.dq = carver.Take(queries * group_dim_);
+    p.keys = carver.Take(keys * tile_.head_dim);
+    p.values = carver.Take(keys * tile_.head_dim);
+    p.keys_along = carver.Take(keys * group_dim_);
+    return p;
+  }
+  int64_t PackedFloats() const {
+    const int64_t queries = tiles_ * kTileQueries, keys = chunks_ * kChunk;
+    return 2 * Carver::Padded(queries * tile_.head_dim) + 2 * Carver::Padded(queries * block_dim_) +
+           2 * Carver::Padded(queries) + Carver::Padded(queries * group_dim_) +
+           2 * Carver::Padded(keys * tile_.head_dim) + Carver::Padded(keys * group_dim_);
+  }
+  int64_t TaskFloats() const {
+    return 2 * kTileQueries * kChunk + 2 * kChunk * int64_t{block_dim_} + 2 * Carver::Padded(simd_.panel) +
+           Carver::Padded(kGroup * tile_.head_dim);
+  }
+
+  // Calls fn(unit, i, participant) for i in [0, count) of each unit in [begin, end) that has a `member`-th
+  // query head.
+  template <typename Fn>
+  void ForUnits(int64_t begin, int64_t end, int member, int64_t count, const Fn& fn) {
+    cpu_.pool->ParallelFor((end - begin) * count, [&](int64_t task, int participant) {
+      const int64_t slot = task / count;
+      Unit unit{(begin + slot) / tile_.heads.kv_heads(),
+                static_cast<int>((begin + slot) % tile_.heads.kv_heads()), 0, slot,
+                Carve(packed_ + slot * unit_floats_)};
+      const HeadSpan heads = HeadsOf(tile_, unit.kv_head);
+      unit.q_head = heads.first + member;
+      if (unit.q_head < heads.last) fn(unit, task % count, participant);
+    });
+  }
+  template <typename Fn>
+  void ForChunks(int64_t begin, int64_t end, const Fn& fn) {
+    ForUnits(begin, end, 0, chunks_, fn);
+  }
+
+  void RunMember(int64_t begin, int64_t end, int member) {
+    ForUnits(begin, end, member, tiles_,
+             [&](const Unit& u, int64_t t, int task) { PackQueries(u, t, task); });
+    Turns turns((end - begin) * tiles_);
+    for (int64_t slot = 0; slot < end - begin; ++slot) {
+      for (int64_t t = 0; t < tiles_; ++t) turns.Start(slot * tiles_ + t, seen_[t].begin / kChunk);
+    }
+    // Chunks in ascending order, as the turns have them: whoever waits, waits for a task that has begun.
+    ForUnits(begin, end, member, chunks_, [&](const Unit& u, int64_t chunk, int task) {
+      ComputeChunk(u, first_chunk_ + chunk, &turns, task);
+    });
+    ForUnits(begin, end, member, tiles_, [&](const Unit& u, int64_t t, int) { AddQueryGradients(u, t); });
+  }
+
+  float* PackBuffer(int participant) const { return task_scratch_ + participant * TaskFloats(); }
+
+  void PackKeys(const Unit& u, int64_t chunk, int participant) {
+    float* buffer = PackBuffer(participant);
+    const HeadView k = ViewOf(tile_, tile_.k, u.batch_index, u.kv_head);
+    const HeadView v = ViewOf(tile_, tile_.v, u.batch_index, u.kv_head);
+    const int64_t first = (first_chunk_ + chunk) * kChunk, at = chunk * kChunk;
+    PackAcross(k, tile_.keys, first, kChunk, kGroup, 1, buffer, u.at.keys + at * tile_.head_dim);
+    PackAcross(v, tile_.keys, first, kChunk, kGroup, 1, buffer, u.at.values + at * tile_.head_dim);
+    PackAlong(k, tile_.keys, first, kChunk, kGroup, buffer, u.at.keys_along + at * group_dim_);
+  }
+
+  void PackQueries(const Unit& u, int64_t t, int participant) {
+    float* buffer = PackBuffer(participant);
+    const HeadView q = ViewOf(tile_, tile_.q, u.batch_index, u.q_head);
+    const HeadView dout = ViewOf(tile_, g_.dout, u.batch_index, u.q_head);
+    const int64_t first = t * kTileQueries;
+    PackAcross(q, tile_.queries, first, kTileQueries, simd_.panel, static_cast<float>(tile_.scale * kLog2E),
+               buffer, u.at.queries + first * tile_.head_dim);
+    PackAcross(dout, tile_.queries, first, kTileQueries, simd_.panel, 1, buffer,
+               u.at.douts + first * tile_.head_dim);
+    PackAlong(q, tile_.queries, first, kTileQueries, simd_.dim_block, buffer,
+              u.at.queries_along + first * block_dim_);
+    PackAlong(dout, tile_.queries, first, kTileQueries, simd_.dim_block, buffer,
+              u.at.douts_along + first * block_dim_);
+    std::fill_n(u.at.dq + first * group_dim_, int64_t{kTileQueries} * group_dim_, 0.0f);
+    for (int64_t i = first; i < first + kTileQueries; ++i) {
+      const bool sees = i < tile_.queries && tile_.ranges->lo[i] < tile_.ranges->hi[i];
+      const int64_t row = i * tile_.batch + u.batch_index;
+      u.at.lse[i] =
+          sees ? static_cast<float>(*reinterpret_cast<const float*>(g_.lse.At(row, u.q_head)) * kLog2E) : 0;
+      u.at.delta[i] = sees ? *reinterpret_cast<const float*>(g_.delta.At(row, u.q_head)) : 0;
+    }
+  }
+
+  void ComputeChunk(const Unit& u, int64_t chunk, Turns* turns, int participant) {
+    Carver carver(task_scratch_ + participant * TaskFloats());
+    float* p = carver.Take(kTileQueries * kChunk);
+    float* ds = carver.Take(kTileQueries * kChunk);
+    float* dk = carver.Take(kChunk * int64_t{block_dim_});
+    float* dv = carver.Take(kChunk * int64_t{block_dim_});
+    auto* lo = reinterpret_cast<int32_t*>(carver.Take(simd_.panel));
+    auto* hi = reinterpret_cast<int32_t*>(carver.Take(simd_.panel));
+    std::fill_n(dk, kChunk * int64_t{block_dim_}, 0.0f);
+    std::fill_n(dv, kChunk * int64_t{block_dim_}, 0.0f);
+    for (int64_t t = 0; t < tiles_; ++t) {
+      if (seen_[t].empty() || chunk < seen_[t].begin / kChunk || chunk >= EndChunk(seen_[t])) continue;
+      PanelKeys keys[kTileQueries / kGroup];
+      const int count = static_cast<int>(LastPanel(t) - FirstPanel(t));
+      for (int i = 0; i < count; ++i) {
+        keys[i] = panels_.Keys(FirstPanel(t) + i, chunk * kChunk, kChunk, lo, hi);
+        if (keys[i].begin < keys[i].end)
+          simd_.backward_scores(StepOf(u, chunk, FirstPanel(t) + i, keys[i], i, p, ds));
+      }
+      AddKeyGradients(keys, count, p, u.at.douts_along + t * kTileQueries * block_dim_, dv);
+      AddKeyGradients(keys, count, ds, u.at.queries_along + t * kTileQueries * block_dim_, dk);
+      const int64_t turn = u.slot * tiles_ + t;
+      turns->Await(turn, chunk);
+      for (int i = 0; i < count; ++i) {
+        if (keys[i].begin == keys[i].end) continue;
+        simd_.backward_query_gradient(StepOf(u, chunk, FirstPanel(t) + i, keys[i], i, p, ds));
+      }
+      turns->Pass(turn, chunk);
+    }
+    StoreKeyGradients(u, chunk, dk, tile_.scale, g_.dk);
+    StoreKeyGradients(u, chunk, dv, 1, g_.dv);
+  }
+
+  BackwardStep StepOf(const Unit& u, int64_t chunk, int64_t panel, const PanelKeys& keys, int in_tile,
+                      float* p, float* ds) const {
+    const int64_t query = panel * simd_.panel, key = (chunk - first_chunk_) * kChunk;
+    const int64_t scores = int64_t{in_tile} * kChunk * simd_.panel;
+    return {keys,
+            tile_.head_dim,
+            kChunk,
+            u.at.queries + query * tile_.head_dim,
+            u.at.douts + query * tile_.head_dim,
+            u.at.keys + key * tile_.head_dim,
+            u.at.values + key * tile_.head_dim,
+            u.at.keys_along + key * group_dim_,
+            u.at.lse + query,
+            u.at.delta + query,
+            p + scores,
+            ds + scores,
+            u.at.dq + query * group_dim_};
+  }
+
+  // sums[key] += weights^T rows, over the panels that see the key: neighbours, because ranges never descend.
+  void AddKeyGradients(const PanelKeys* keys, int count, const float* weights, const float* rows,
+                       float* sums) const {
+    const int panel = simd_.panel;
+    for (int dim = 0; dim < block_dim_; dim += simd_.dim_block) {
+      const float* block = rows + int64_t{dim} * kTileQueries;
+      for (int key = 0; key < kChunk; key += kGradientGroup) {
+        int first = 0, last = count;
+        while (first < last && (key < keys[first].begin || key >= keys[first].end)) ++first;
+        while (last > first && (key < keys[last - 1].begin || key >= keys[last - 1].end)) --last;
+        if (first == last) continue;
+        simd_.backward_key_gradient({last - first, weights + (int64_t{first} * kChunk + key) * panel,
+                                     int64_t{kChunk} * panel,
+                                     block + int64_t{first} * panel * simd_.dim_block,
+                                     sums + int64_t{key} * block_dim_ + dim, block_dim_});
+      }
+    }
+  }
+
+  void StoreKeyGradients(const Unit& u, int64_t chunk, const float* sums, float scale,
+                         const Matrix& to) const {
+    const HeadView view = ViewOf(tile_, to, u.batch_index, u.kv_head);
+    const int64_t keys = std::min<int64_t>(kChunk, tile_.keys - chunk * kChunk);
+    for (int64_t key = 0; key < keys; ++key) {
+      float* row = view.Floats(chunk * kChunk + key);
+      for (int d = 0; d < tile_.head_dim; ++d) row[d] += scale * sums[key * block_dim_ + d];
+    }
+  }
+
+  void AddQueryGradients(const Unit& u, int64_t t) const {
+    const HeadView view = ViewOf(tile_, g_.dq, u.batch_index, u.q_head);
+    const int panel = simd_.panel;
+    const int64_t end = std::min<int64_t>(tile_.queries, (t + 1) * kTileQueries);
+    for (int64_t query = t * kTileQueries; query < end; ++query) {
+      const float* sums = u.at.dq + query / panel * panel * group_dim_ + query % panel;
+      float* row = view.Floats(query);
+      for (int d = 0; d < tile_.head_dim; ++d) row[d] += tile_.scale * sums[int64_t{d} * panel];
+    }
+  }
+
+  const AttentionSimd& simd_;
+  const CpuContext& cpu_;
+  const AttentionTile& tile_;
+  const Gradients& g_;
+  const QueryPanels panels_;
+  const int panels_per_tile_;
+  const int64_t tiles_;
+  const int group_dim_, block_dim_;  // head_dim rounded up to kGroup, and to dim_block
+  int64_t first_chunk_ = 0, chunks_ = 0;
+  std::vector<KeyExtent> seen_;  // by tile
+  int64_t unit_floats_ = 0;
+  float* packed_ = nullptr;        // by unit
+  float* task_scratch_ = nullptr;  // by participant
+};
+
+}  // namespace
+
+absl::Status TiledBackward(const AttentionSimd& simd, const CpuContext& cpu, const AttentionTile& tile,
+                           const Matrix& dout, const Matrix& lse, const Matrix& delta, const Matrix& dq,
+                           const Matrix& dk, const Matrix& dv) {
+  return BackwardPass(simd, cpu, tile, Gradients{dout, lse, delta, dq, dk, dv}).Run();
+}
+
+}  // namespace seqpar::cpu
