@@ -1,0 +1,217 @@
+#include "tests/common/attention/attention_case.h"
+
+#include <cstring>
+#include <mutex>
+#include <sstream>
+#include <tuple>
+
+#include "common/base/status.h"
+#include "common/layers/rank_groups.h"
+#include "common/tensor/seeded.h"
+#include "gtest/gtest.h"
+#include "tests/oracle/error_rule.h"
+
+namespace seqpar {
+namespace {
+
+// Rows of `share` (each `batch` of them), columns [begin, end), between the whole tensor and a rank's matrix.
+class Block {
+ public:
+  Block(const AttentionProblem& problem, const TokenShare& share, int64_t cols, int64_t begin, int64_t end)
+      : batch_(problem.batch), share_(share), cols_(cols), begin_(begin), end_(end) {}
+
+  void Load(const std::vector<float>& from, const Matrix& to, int64_t first_col) const {
+    ForEachRow([&](int64_t row, int64_t local) {
+      ConvertElements(&from[row * cols_ + begin_], DType::kF32, to.At(local, first_col), to.dtype,
+                      end_ - begin_);
+    });
+  }
+  void AddTo(const Matrix& from, int64_t first_col, std::vector<double>* to) const {
+    std::vector<double> values(end_ - begin_);
+    ForEachRow([&](int64_t row, int64_t local) {
+      ConvertElements(from.At(local, first_col), from.dtype, values.data(), DType::kF64, end_ - begin_);
+      for (int64_t c = 0; c < end_ - begin_; ++c) (*to)[row * cols_ + begin_ + c] += values[c];
+    });
+  }
+
+ private:
+  template <typename F>
+  void ForEachRow(F f) const {
+    for (int64_t t = 0; t < share_.size(); ++t) {
+      for (int64_t b = 0; b < batch_; ++b) f(share_.PositionAt(t) * batch_ + b, t * batch_ + b);
+    }
+  }
+  int64_t batch_;
+  const TokenShare& share_;
+  int64_t cols_, begin_, end_;
+};
+
+struct Shared {
+  const AttentionCase& c;
+  const AttentionInputs& inputs;
+  bool backward;
+  TokenLayout tokens;
+  HeadLayout heads;
+  Mask mask;
+  std::mutex mutex;
+  AttentionResults results;
+};
+
+// A rank's matrices in host-visible device memory.
+struct RankTensors {
+  Buffer buffer;
+  Matrix q, kv, out, dout, dq, dkv;
+};
+
+absl::StatusOr<RankTensors> AllocateTensors(Device& device, DType dtype, int64_t rows, int64_t q_cols,
+                                            int64_t kv_cols) {
+  RankTensors t;
+  const int64_t size = SizeOf(dtype), bytes = rows * (4 * q_cols + 2 * kv_cols) * size;
+  SEQPAR_ASSIGN_OR_RETURN(t.buffer, device.Allocate(std::max<int64_t>(bytes, 1), "test tensors"));
+  char* next = static_cast<char*>(t.buffer.data());
+  for (auto [matrix, cols] : {std::pair<Matrix*, int64_t>{&t.q, q_cols},
+                              {&t.kv, kv_cols},
+                              {&t.out, q_cols},
+                              {&t.dout, q_cols},
+                              {&t.dq, q_cols},
+                              {&t.dkv, kv_cols}}) {
+    *matrix = Matrix(next, dtype, rows, cols);
+    next += matrix->bytes();
+  }
+  return absl::StatusOr<RankTensors>(std::move(t));
+}
+
+absl::Status RunOneRank(TestRank& self, Shared& shared) {
+  const AttentionCase& c = shared.c;
+  const AttentionProblem& problem = c.problem;
+  const MeshCoord at = c.mesh.CoordOf(self.rank);
+  SEQPAR_ASSIGN_OR_RETURN(const RankGroups groups, RankGroups::Create(self.world, c.mesh, shared.heads));
+  const AttentionShape shape{problem.batch, problem.head_dim, shared.heads.group(), c.dtype};
+  const AttentionPlan plan{StrategyKind::kHybrid, c.core, shared.tokens, shared.heads,
+                           shared.mask,           shape,  self.rank};
+  SEQPAR_ASSIGN_OR_RETURN(
+      const std::unique_ptr<AttentionCore> core,
+      MakeAttention(plan, {self.device, self.compute, self.comm}, {groups.ulysses(), groups.ring()}));
+  const HeadRange heads = core->heads();
+  EXPECT_EQ(heads, shared.heads.OfTensor(at.tensor));
+  EXPECT_EQ(core->tokens(), shared.tokens.OfTensorGroup(at.ring, at.ulysses));
+  const int64_t dim = problem.head_dim, half = heads.kv_heads() * dim;
+  const Block q_block(problem, core->tokens(), problem.q_cols(), heads.q_begin * dim, heads.q_end * dim);
+  const Block kv_block(problem, core->tokens(), problem.kv_cols(), heads.kv_begin * dim, heads.kv_end * dim);
+  SEQPAR_ASSIGN_OR_RETURN(RankTensors t,
+                          AllocateTensors(*self.device, c.dtype, core->tokens().size() * problem.batch,
+                                          heads.q_heads() * dim, 2 * half));
+  q_block.Load(shared.inputs.q, t.q, 0);
+  kv_block.Load(shared.inputs.k, t.kv, 0);
+  kv_block.Load(shared.inputs.v, t.kv, half);
+  q_block.Load(shared.inputs.dout, t.dout, 0);
+  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionState> state, core->NewState());
+  SEQPAR_RETURN_IF_ERROR(core->Forward(t.q, t.kv, t.out, state.get()));
+  if (shared.backward) {
+    SEQPAR_RETURN_IF_ERROR(core->Backward(t.q, t.kv, t.out, t.dout, state.get(), t.dq, t.dkv));
+  }
+  SEQPAR_RETURN_IF_ERROR(self.compute->Synchronize());
+  SEQPAR_RETURN_IF_ERROR(self.comm->Synchronize());
+  std::lock_guard<std::mutex> lock(shared.mutex);
+  q_block.AddTo(t.out, 0, &shared.results.out);
+  if (shared.backward) {
+    q_block.AddTo(t.dq, 0, &shared.results.dq);
+    kv_block.AddTo(t.dkv, 0, &shared.results.dk);
+    kv_block.AddTo(t.dkv, half, &shared.results.dv);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string AttentionCase::ToString() const {
+  std::ostringstream text;
+  text << mesh.ToString() << " " << CoreName(core) << " " << LayoutName(layout) << " " << JobName(dtype)
+       << " b " << problem.batch << " N " << problem.tokens << " heads " << problem.heads << "/"
+       << problem.kv_heads << "/" << problem.head_dim << " " << problem.mask.Make(problem.tokens).ToString();
+  return text.str();
+}
+
+AttentionInputs MakeInputs(const AttentionProblem& problem, DType dtype) {
+  AttentionInputs inputs;
+  for (auto [values, name, cols] :
+       {std::tuple<std::vector<float>*, const char*, int64_t>{&inputs.q, "q", problem.q_cols()},
+        {&inputs.k, "k", problem.kv_cols()},
+        {&inputs.v, "v", problem.kv_cols()},
+        {&inputs.dout, "dout", problem.q_cols()}}) {
+    values->resize(problem.rows() * cols);
+    SeededUniform(17, name, 1.0, 0, static_cast<int64_t>(values->size()), values->data());
+    RoundTo(dtype, values);
+  }
+  return inputs;
+}
+
+absl::StatusOr<AttentionResults> RunAttentionCase(const AttentionCase& c, const AttentionInputs& inputs,
+                                                  bool backward, const RunRanksOptions& options) {
+  Shared shared{c,
+                inputs,
+                backward,
+                TokenLayout(c.mesh, c.layout, c.problem.tokens),
+                HeadLayout(c.mesh, c.problem.heads, c.problem.kv_heads),
+                c.problem.mask.Make(c.problem.tokens),
+                {},
+                {}};
+  shared.results.out.resize(inputs.q.size());
+  shared.results.dq.resize(inputs.q.size());
+  shared.results.dk.resize(inputs.k.size());
+  shared.results.dv.resize(inputs.v.size());
+  SEQPAR_RETURN_IF_ERROR(RunRanks(
+      c.mesh.size(), [&](TestRank& self) { return RunOneRank(self, shared); }, options,
+      &shared.results.traffic));
+  return absl::StatusOr<AttentionResults>(std::move(shared.results));
+}
+
+// The columns of one KV head (`heads` of them side by side for queries) and one batch row of a whole tensor.
+template <typename To, typename From>
+std::vector<To> Part(const AttentionProblem& problem, const std::vector<From>& x, int kv_head, int64_t row) {
+  if (kv_head < 0) return {x.begin(), x.end()};
+  const int64_t cols = static_cast<int64_t>(x.size()) / problem.rows(), width = cols / problem.kv_heads;
+  std::vector<To> part;
+  for (int64_t t = 0; t < problem.tokens; ++t) {
+    const auto first = x.begin() + (t * problem.batch + row) * cols + kv_head * width;
+    part.insert(part.end(), first, first + width);
+  }
+  return part;
+}
+
+void ExpectRight(const AttentionCase& c, int kv_head, int64_t row) {
+  SCOPED_TRACE(c.ToString());
+  const AttentionInputs in = MakeInputs(c.problem, c.dtype);
+  const absl::StatusOr<AttentionResults> results = RunAttentionCase(c, in, true);
+  ASSERT_TRUE(results.ok()) << results.status();
+
+  AttentionProblem problem = c.problem;
+  const int group = problem.heads / problem.kv_heads;
+  const HeadLayout heads(c.mesh, problem.heads, problem.kv_heads);
+  for (int t = 0; t < c.mesh.tensor; ++t) {
+    for (int u = 0; u < c.mesh.ulysses; ++u) {
+      problem.range_ends.push_back(heads.Of(t, u).q_end - std::max(kv_head, 0) * group);
+    }
+  }
+  if (kv_head >= 0) {
+    problem.batch = problem.kv_heads = 1;
+    problem.heads = group;
+  }
+  const auto narrow = [&](const std::vector<float>& x) { return Part<float>(c.problem, x, kv_head, row); };
+  const auto wide = [&](const auto& x) { return Part<double>(c.problem, x, kv_head, row); };
+  const std::vector<double> q = wide(in.q), k = wide(in.k), v = wide(in.v);
+  const auto exact = AttentionForwardOracle<double>(problem, q, k, v, c.dtype);
+  const auto exact_grads = AttentionBackwardOracle<double>(problem, q, k, v, exact, wide(in.dout), c.dtype);
+  const std::vector<float> qf = narrow(in.q), kf = narrow(in.k), vf = narrow(in.v);
+  const auto plain = AttentionForwardOracle<float>(problem, qf, kf, vf, c.dtype);
+  const auto plain_grads =
+      AttentionBackwardOracle<float>(problem, qf, kf, vf, plain, narrow(in.dout), c.dtype);
+  // dq and dk are zero where every query sees one key: dv is their largest sibling.
+  const ErrorScale sibling = ScaleOf(exact_grads.dv);
+  EXPECT_TRUE(WithinRule(wide(results->out), plain.out, exact.out, c.dtype)) << "out";
+  EXPECT_TRUE(WithinRule(wide(results->dq), plain_grads.dq, exact_grads.dq, c.dtype, sibling)) << "dq";
+  EXPECT_TRUE(WithinRule(wide(results->dk), plain_grads.dk, exact_grads.dk, c.dtype, sibling)) << "dk";
+  EXPECT_TRUE(WithinRule(wide(results->dv), plain_grads.dv, exact_grads.dv, c.dtype)) << "dv";
+}
+
+}  // namespace seqpar

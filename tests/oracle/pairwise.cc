@@ -1,0 +1,108 @@
+#include "tests/oracle/pairwise.h"
+
+#include <cstddef>
+
+namespace seqpar {
+namespace {
+
+class Cover {
+ public:
+  explicit Cover(const std::vector<int>& sizes) : sizes_(sizes) {
+    for (const int size : sizes_) {
+      first_.push_back(values_);
+      values_ += size;
+    }
+    open_.assign(values_ * values_, false);
+    for (size_t f = 0; f < sizes_.size(); ++f) {
+      for (size_t g = f + 1; g < sizes_.size(); ++g) {
+        for (int a = 0; a < sizes_[f]; ++a) {
+          for (int b = 0; b < sizes_[g]; ++b) open_[At(f, a, g, b)] = true;
+        }
+      }
+    }
+  }
+
+  bool NextCase(std::vector<int>* values) {
+    values->assign(sizes_.size(), -1);
+    if (!TakeFirstOpenPair(values)) return false;
+    for (size_t f = 0; f < sizes_.size(); ++f) {
+      if ((*values)[f] >= 0) continue;
+      int best = 0, best_gain = -1;
+      for (int a = 0; a < sizes_[f]; ++a) {
+        // Ties turn with the case, so that values which cover nothing new are spread too.
+        const int value = (a + turn_) % sizes_[f], gain = Gain(*values, f, value);
+        if (gain > best_gain) {
+          best = value;
+          best_gain = gain;
+        }
+      }
+      (*values)[f] = best;
+    }
+    for (size_t f = 0; f < sizes_.size(); ++f) {
+      for (size_t g = f + 1; g < sizes_.size(); ++g) open_[At(f, (*values)[f], g, (*values)[g])] = false;
+    }
+    ++turn_;
+    return true;
+  }
+
+ private:
+  // REQUIRES: f < g.
+  size_t At(size_t f, int a, size_t g, int b) const { return (first_[f] + a) * values_ + first_[g] + b; }
+
+  bool TakeFirstOpenPair(std::vector<int>* values) const {
+    for (size_t f = 0; f < sizes_.size(); ++f) {
+      for (size_t g = f + 1; g < sizes_.size(); ++g) {
+        for (int a = 0; a < sizes_[f]; ++a) {
+          for (int b = 0; b < sizes_[g]; ++b) {
+            if (!open_[At(f, a, g, b)]) continue;
+            (*values)[f] = a;
+            (*values)[g] = b;
+            return true;
+          }
+        }
+      }
+    }
+    return false;
+  }
+
+  int Gain(const std::vector<int>& values, size_t f, int value) const {
+    int gain = 0;
+    for (size_t g = 0; g < sizes_.size(); ++g) {
+      if (g == f || values[g] < 0) continue;
+      gain += f < g ? open_[At(f, value, g, values[g])] : open_[At(g, values[g], f, value)];
+    }
+    return gain;
+  }
+
+  const std::vector<int> sizes_;
+  std::vector<size_t> first_;
+  size_t values_ = 0;
+  int turn_ = 0;
+  std::vector<bool> open_;
+};
+
+}  // namespace
+
+std::vector<std::vector<int>> PairwiseCases(const std::vector<int>& sizes) {
+  Cover cover(sizes);
+  std::vector<std::vector<int>> cases;
+  for (std::vector<int> values; cover.NextCase(&values);) cases.push_back(values);
+  return cases;
+}
+
+std::vector<std::vector<int>> AllCases(const std::vector<int>& sizes) {
+  std::vector<std::vector<int>> cases = {{}};
+  for (const int size : sizes) {
+    std::vector<std::vector<int>> longer;
+    for (const std::vector<int>& prefix : cases) {
+      for (int value = 0; value < size; ++value) {
+        longer.push_back(prefix);
+        longer.back().push_back(value);
+      }
+    }
+    cases = std::move(longer);
+  }
+  return cases;
+}
+
+}  // namespace seqpar
