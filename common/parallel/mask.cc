@@ -42,12 +42,12 @@ int64_t PairsUpTo(int64_t most, int64_t queries, int64_t keys) {
 template <typename Visit>
 void ForEachDocument(const Mask& mask, const Segment& segment, const Visit& visit) {
   const std::vector<int64_t>& starts = mask.document_starts();
-  auto next = std::upper_bound(starts.begin(), starts.end(), segment.begin);
-  for (; next != starts.end(); ++next) {
-    const int64_t begin = *(next - 1);
-    if (begin >= segment.end) break;
-    const Segment part = Clip(segment, begin, *next);
-    if (part.size() > 0) visit(part, begin, *next);
+  auto next = starts.begin();
+  for (int64_t p = segment.begin; p < segment.end;) {
+    next = std::upper_bound(next, starts.end(), p);  // the end of p's document
+    const Segment part = Clip(segment, p, *next);
+    visit(part, *(next - 1), *next);
+    p = part.PositionAt(part.size());
   }
 }
 
