@@ -16,8 +16,9 @@ namespace seqpar {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Twelve chains are more than latency times ports of any processor known; they begin at different values, so that none
-// can be left out as the copy of another. Returns the flops done; `sink` takes the result, so that the loop must be run.
+// Twelve chains are more than latency times ports of any processor known; they begin at different values, so
+// that none can be left out as the copy of another. Returns the flops done; `sink` takes the result, so that
+// the loop must be run.
 double MultiplyAdd(int64_t repeats, float* sink) {
   const hn::ScalableTag<float> floats;
   const auto factor = hn::Set(floats, 0.999f), term = hn::Set(floats, 0.001f);
