@@ -1,0 +1,83 @@
+// What fails, fails with a status that names the cause, and nothing stays blocked.
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "common/base/status.h"
+#include "tests/conformance/communicator_world.h"
+
+namespace seqpar {
+namespace {
+
+constexpr TrafficKey kKey{Operation::kRing, Pass::kForward};
+
+SEQPAR_INSTANTIATE_CONFORMANCE(2, 8);
+
+void WaitUntilBlocked(const Communicator& comm) {
+  while (comm.progress().waiting_for_peer < 0) std::this_thread::yield();
+}
+
+TEST_P(CommunicatorConformance, AbortEndsTheWholeFamilyWithItsStatus) {
+  const absl::Status why =
+      MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "the user changed his mind");
+  RunRanks(world_, [&](RankWorld& r) {
+    auto group = r.comm->Split(0, 0, "group");
+    ASSERT_TRUE(group.ok());
+    const OnDevice<int32_t> small(r, 10), large(r, 1 << 20);
+    const int next = (r.rank() + 1) % r.size();
+    // Nobody sends what these wait for, on two streams; and what is sent to the next rank is never received.
+    r.comm->SendRecv(*r.stream, kKey, {{next, {large.all()}}},
+                     {{next, {small.all()}}, {next, {small.all()}}});
+    (*group)->SendRecv(*r.second_stream, kKey, {}, {{next, {small.all()}}});
+    WaitUntilBlocked(*r.comm);
+    WaitUntilBlocked(**group);
+    EXPECT_EQ(r.comm->progress().waiting_for_peer, next);
+    (*group)->Abort(why);
+    EXPECT_EQ(r.stream->Synchronize(), why);
+    EXPECT_EQ(r.second_stream->Synchronize(), why);
+    EXPECT_LT(r.comm->progress().finished, r.comm->progress().entered);
+
+    // Later, on a fresh stream; the first status stays.
+    r.comm->Abort(absl::InternalError("later"));
+    const std::unique_ptr<Stream> fresh = r.device->CreateStream("fresh");
+    r.comm->Barrier(*fresh);
+    EXPECT_EQ(fresh->Synchronize(), why);
+    EXPECT_EQ(r.comm->Split(0, 0, "none").status(), why);
+  });
+}
+
+TEST_P(CommunicatorConformance, AbortBeforeAnythingElse) {
+  RunRanks(world_, [&](RankWorld& r) {
+    const absl::Status why = absl::AbortedError("over before it began");
+    r.comm->Abort(why);
+    const OnDevice<float> data(r, 100);
+    r.comm->AllReduce(*r.stream, kKey, data.data(), 100);
+    EXPECT_EQ(r.stream->Synchronize(), why);
+  });
+}
+
+TEST_P(CommunicatorConformance, SizesThatDisagreeNameTheEdge) {
+  for (const int64_t sent : {100, 1 << 18}) {
+    for (const int64_t difference : {4, -4}) {
+      SetUp();  // a world that disagreed is of no use any more
+      RunRanks(world_, [&](RankWorld& r) {
+        const OnDevice<int32_t> data(r, sent + 4);
+        if (r.rank() == 0) {
+          r.comm->SendRecv(*r.stream, kKey, {{1, {data.span(0, sent)}}}, {});
+          r.stream->Synchronize().IgnoreError();  // a small message may have left before the receiver saw it
+        } else if (r.rank() == 1) {
+          r.comm->SendRecv(*r.stream, kKey, {}, {{0, {data.span(0, sent + difference)}}});
+          const absl::Status status = r.stream->Synchronize();
+          EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
+          EXPECT_EQ(ReasonOf(status), reason::kInternal);
+          const std::string text(status.message());
+          EXPECT_TRUE(absl::StrContains(text, "0 -> 1")) << text;
+          EXPECT_TRUE(absl::StrContains(text, std::to_string(4 * (sent + difference)))) << text;
+        }
+      });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace seqpar

@@ -1,0 +1,36 @@
+// Learns of the death of peers that run on the same machine. UCX without its own error handling (which would
+// cost shared memory) never reports a peer that died while we only wait for its message.
+#ifndef SEQPAR_WORKER_COMM_UCX_PEER_WATCH_H_
+#define SEQPAR_WORKER_COMM_UCX_PEER_WATCH_H_
+
+#include <vector>
+
+#include "worker/comm/ucx/peer_address.h"
+
+namespace seqpar {
+
+// One thread at a time.
+class PeerWatch {
+ public:
+  // `peers` by world rank; those of other machines, of other process namespaces and of this process are not
+  // watched.
+  explicit PeerWatch(const std::vector<ProcessIdentity>& peers);
+  ~PeerWatch();
+  PeerWatch(const PeerWatch&) = delete;
+  PeerWatch& operator=(const PeerWatch&) = delete;
+
+  // Readable while a death has not been taken note of by Update; -1 where nobody is watched.
+  int fd() const { return epoll_; }
+  // Without blocking.
+  void Update();
+  bool dead(int world_rank) const { return dead_[world_rank]; }
+
+ private:
+  int epoll_ = -1;
+  std::vector<int> process_fds_;  // by world rank, -1 where not watched
+  std::vector<bool> dead_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_WORKER_COMM_UCX_PEER_WATCH_H_
