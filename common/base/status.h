@@ -25,6 +25,7 @@ namespace reason {
 inline constexpr char kInvalidJob[] = "INVALID_JOB";
 inline constexpr char kInvalidArgument[] = "INVALID_ARGUMENT";
 inline constexpr char kInfeasible[] = "INFEASIBLE";
+inline constexpr char kTooFewDevices[] = "TOO_FEW_DEVICES";
 inline constexpr char kNotFound[] = "NOT_FOUND";
 inline constexpr char kRequestIdReused[] = "REQUEST_ID_REUSED";
 inline constexpr char kOutputInUse[] = "OUTPUT_IN_USE";

@@ -16,6 +16,7 @@ struct DeviceRates {
   double peak_flops = 0;
 };
 
+// What one device gets while every device of its node sends: rates of devices, too, are those of a busy node.
 struct LinkRates {
   double latency = 0;    // seconds
   double bandwidth = 0;  // bytes/s, each direction

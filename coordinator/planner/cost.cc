@@ -1,11 +1,8 @@
 #include "coordinator/planner/cost.h"
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
-#include "common/job/tensors.h"
-#include "common/parallel/head_layout.h"
-#include "common/parallel/kv_schedule.h"
 #include "coordinator/planner/memory.h"
 
 namespace seqpar {
@@ -13,175 +10,224 @@ namespace {
 
 // Enqueuing, waking threads and small kernels: what a layer costs beside its flops, measured on a CPU slot.
 constexpr double kLayerOverheadSeconds = 2e-4;
-
-// Ring ranks whose schedules are looked at: all, or where there are many the ends and the middle, which hold the
-// extremes of every layout.
-std::vector<int> SampledRanks(int ring) {
-  if (ring <= 32) {
-    std::vector<int> all(ring);
-    for (int r = 0; r < ring; ++r) all[r] = r;
-    return all;
-  }
-  return {0, ring / 2 - 1, ring / 2, ring - 1};
-}
-
-double Seconds(const LinkRates& link, double bytes, double messages) {
-  return bytes / std::max(1.0, link.bandwidth) + messages * link.latency;
-}
+// Values that norms, residuals, rotary, copies and the activation read or write, for each token and unit of
+// width.
+constexpr double kHiddenPasses = 10, kMlpPasses = 6;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+Flow ScaledFlow(const KvFlow& keys, double bytes_per_key) {
+  return {static_cast<double>(keys.near_keys) * bytes_per_key,
+          static_cast<double>(keys.far_keys) * bytes_per_key, static_cast<double>(keys.near_messages),
+          static_cast<double>(keys.far_messages)};
+}
+
+double MlpMatrices(MlpKind kind) { return kind == MlpKind::kNone ? 0 : kind == MlpKind::kSwiglu ? 3 : 2; }
 
 }  // namespace
 
 CostModel::CostModel(const JobSpec& job, const Calibration& calibration)
-    : job_(job), calibration_(calibration), mask_(job.mask.Make(job.tokens)), flops_(CountModelFlops(job)) {
-  for (const WeightInfo& weight : LayerWeights(job_.config, 0)) {
-    double elements = 1;
-    for (int64_t extent : weight.shape) elements *= static_cast<double>(extent);
-    weight_elements_ += elements;
+    : job_(job), calibration_(calibration), mask_(job.mask.Make(job.tokens)), flops_(CountModelFlops(job)) {}
+
+const RingCost& CostModel::Ring(const Shape& shape, const Gang* gang) {
+  const Mesh& m = shape.mesh;
+  std::vector<int> nodes(m.ring, 0);
+  for (int r = 1; gang != nullptr && r < m.ring; ++r) {
+    const int stride = m.tensor * m.ulysses;
+    const bool same = gang->devices[r * stride].node == gang->devices[(r - 1) * stride].node;
+    nodes[r] = nodes[r - 1] + (same ? 0 : 1);
   }
+  RingKey key{shape.layout, shape.core, m.inner, nodes};
+  const auto found = rings_.find(key);
+  if (found != rings_.end()) return found->second;
+  RingCost cost = MakeRingCost(mask_, shape.layout, shape.core, m.inner, nodes);
+  return rings_.emplace(std::move(key), std::move(cost)).first->second;
 }
 
-const RingCost& CostModel::Ring(const Shape& shape) {
-  const int ring = shape.mesh.ring;
-  auto [it, fresh] = rings_.try_emplace({shape.layout, ring, shape.mesh.inner, shape.core});
-  RingCost& cost = it->second;
-  if (!fresh) return cost;
-  const std::vector<TokenShare> shares = RingShares(shape.layout, job_.tokens, ring);
-  const TokenShare all({{0, job_.tokens, 1}});
-  for (const TokenShare& share : shares) {
-    cost.tokens.push_back(share.size());
-    cost.pairs.push_back(ring == 1 ? mask_.Pairs() : AttendedPairs(mask_, share, all));
+// One all-to-all for q, k and v together, one for the output; backward one for dout, one for dq, dk and dv.
+void CostModel::AddUlysses(const Shape& shape, const HeadLayout& heads, const RingCost& ring, bool backward,
+                           const Gang& gang, Cost* cost) const {
+  const Mesh& m = shape.mesh;
+  if (m.ulysses == 1) return;
+  const double others_tokens = static_cast<double>(ring.tokens[0] - CeilDiv(ring.tokens[0], m.ulysses));
+  const double tokens = static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
+  const HeadRange& mine = heads.Of(0, 0);
+  double theirs_q = 0, theirs_kv = 0;
+  for (int u = 1; u < m.ulysses; ++u) {
+    theirs_q += heads.Of(0, u).q_heads();
+    theirs_kv += 2.0 * heads.Of(0, u).kv_heads();
   }
-  const int busiest = static_cast<int>(std::max_element(cost.pairs.begin(), cost.pairs.end()) - cost.pairs.begin());
-  cost.own_pairs = ring == 1 ? cost.pairs[0] : AttendedPairs(mask_, shares[busiest], shares[busiest]);
-  if (ring == 1) return cost;
-  for (int rank : SampledRanks(ring)) {
-    const KvSchedule schedule = shape.core == CoreKind::kGather ? GatherSchedule(shares, mask_, rank)
-                                                                : RingSchedule(shares, mask_, rank, shape.mesh.inner);
-    const KvVolume volume = VolumeOf(schedule);
-    cost.forward_keys = std::max(cost.forward_keys, volume.forward_keys);
-    cost.backward_kv_keys = std::max(cost.backward_kv_keys, volume.backward_kv_keys);
-    cost.backward_grad_keys = std::max(cost.backward_grad_keys, volume.backward_grad_keys);
-    cost.forward_messages = std::max(cost.forward_messages, volume.forward_messages);
-    cost.backward_messages =
-        std::max(cost.backward_messages, volume.backward_kv_messages + volume.backward_grad_messages);
-    cost.buffer_keys = std::max(cost.buffer_keys, schedule.buffer_keys);
-    cost.grad_keys = std::max(cost.grad_keys, schedule.grad_keys + schedule.grad_recv_keys);
+  const double to_heads = backward ? theirs_q : theirs_q + theirs_kv;
+  const double to_tokens = backward ? mine.q_heads() + 2.0 * mine.kv_heads() : mine.q_heads();
+  const double elements = tokens * to_heads + others_tokens * to_tokens;
+  const double bytes = static_cast<double>(job_.batch) * elements * job_.config.head_dim *
+                       static_cast<double>(SizeOf(job_.dtype));
+  cost->bytes += bytes;
+  cost->exposed += SecondsOf(SpreadOver(gang, m, GroupKind::kUlysses, bytes, 2.0 * (m.ulysses - 1)), gang);
+}
+
+void CostModel::AddTensor(const Shape& shape, const RingCost& ring, double collectives, const Gang& gang,
+                          Cost* cost) const {
+  const Mesh& m = shape.mesh;
+  if (m.tensor == 1) return;
+  const double rows = static_cast<double>(job_.batch * CeilDiv(ring.tokens[0], m.ulysses));
+  const double whole = rows * static_cast<double>(job_.config.hidden_size * SizeOf(job_.dtype));
+  const double bytes = collectives * (m.tensor - 1) / m.tensor * whole;
+  cost->bytes += bytes;
+  const Flow flow = SpreadOver(gang, m, GroupKind::kTensor, bytes, collectives * (m.tensor - 1));
+  cost->exposed += SecondsOf(flow, gang);
+}
+
+// A ring hides each transfer behind the step that runs meanwhile, a gather behind the rank's own share only.
+void CostModel::AddRingForward(const Shape& shape, const HeadRange& heads, const RingCost& ring,
+                               double attention_seconds, const Gang& gang, Cost* cost) const {
+  const int ranks = shape.mesh.ring;
+  if (ranks == 1) return;
+  const double key = 2.0 * static_cast<double>(job_.batch * heads.kv_heads() * job_.config.head_dim) *
+                     static_cast<double>(SizeOf(job_.dtype));
+  double transfer = 0, bytes = 0;
+  for (const RingLoad& load : ring.loads) {
+    const Flow flow = ScaledFlow(load.forward, key);
+    transfer = std::max(transfer, SecondsOf(flow, gang));
+    bytes = std::max(bytes, flow.bytes());
   }
+  const double hiding = shape.core == CoreKind::kGather
+                            ? attention_seconds * ring.own_pairs / std::max(1.0, ring.busiest_pairs)
+                            : attention_seconds * (ranks - 1) / ranks;
+  cost->bytes += bytes;
+  cost->exposed += std::max(0.0, transfer - hiding);
+}
+
+// Gradients follow one slot behind: the last hop home has no work beside it, a gather's only one neither.
+void CostModel::AddRingBackward(const Shape& shape, const HeadRange& heads, const RingCost& ring,
+                                double attention_seconds, const Gang& gang, Cost* cost) const {
+  const int ranks = shape.mesh.ring;
+  if (ranks == 1) return;
+  const double row = 2.0 * static_cast<double>(job_.batch * heads.kv_heads() * job_.config.head_dim);
+  const double e = static_cast<double>(SizeOf(job_.dtype));
+  double exposed = 0, bytes = 0;
+  for (const RingLoad& load : ring.loads) {
+    const Flow kv = ScaledFlow(load.backward_kv, row * e), grads = ScaledFlow(load.backward_grad, row * 4);
+    const double last = SecondsOf(grads, gang) / (shape.core == CoreKind::kGather ? 1 : ranks);
+    const double rest = SecondsOf(kv, gang) + SecondsOf(grads, gang) - last;
+    exposed = std::max(exposed, last + std::max(0.0, rest - attention_seconds * (ranks - 1) / ranks));
+    bytes = std::max(bytes, kv.bytes() + grads.bytes());
+  }
+  cost->bytes += bytes;
+  cost->exposed += exposed;
+}
+
+// Everything that a rank holds of a layer's weights is summed, in float32, over the ranks that hold the same
+// with other tokens; norms and the biases of row-parallel products over all ranks.
+void CostModel::AddWeightGradients(const Shape& shape, const HeadLayout& heads, const Gang& gang,
+                                   Cost* cost) const {
+  const Mesh& m = shape.mesh;
+  const ModelConfig& c = job_.config;
+  const double hidden = static_cast<double>(c.hidden_size);
+  const HeadRange& mine = heads.OfTensor(0);
+  const double width = static_cast<double>(CeilDiv(c.intermediate_size, m.tensor));
+  const double rows = static_cast<double>(mine.q_heads() + 2 * mine.kv_heads()) * c.head_dim;
+  double sharded =
+      hidden * (rows + static_cast<double>(mine.q_heads()) * c.head_dim + MlpMatrices(c.mlp) * width);
+  if (c.qkv_bias) sharded += rows;
+  if (c.mlp_bias) sharded += (MlpMatrices(c.mlp) - 1) * width;
+  const double norm_vectors = c.norm == NormKind::kNone ? 0 : c.norm == NormKind::kLayerNorm ? 2 : 1;
+  double everywhere = hidden * norm_vectors * (c.mlp == MlpKind::kNone ? 1 : 2);
+  if (c.attention_out_bias) everywhere += hidden;
+  if (c.mlp_bias) everywhere += hidden;
+  const auto reduce = [&](double elements, GroupKind kind) {
+    const double ranks = GroupSize(m, kind);
+    if (ranks <= 1) return;
+    const double bytes = 2 * (ranks - 1) / ranks * elements * 4;
+    cost->bytes += bytes;
+    cost->exposed += SecondsOf(SpreadOver(gang, m, kind, bytes, 2 * (ranks - 1)), gang);
+  };
+  reduce(sharded, GroupKind::kTensorShard);
+  reduce(everywhere, GroupKind::kWorld);
+}
+
+CostModel::Work CostModel::ForwardWork(const Shape& shape, const HeadLayout& heads, const RingCost& ring,
+                                       const Gang& gang) const {
+  const Mesh& m = shape.mesh;
+  const ModelConfig& c = job_.config;
+  const double hidden = static_cast<double>(c.hidden_size);
+  const double batch = static_cast<double>(job_.batch);
+  const double rows = batch * static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
+  const double width = static_cast<double>(CeilDiv(c.intermediate_size, m.tensor));
+  const HeadRange& projected = heads.OfTensor(0);
+  const double columns =
+      2.0 * (projected.q_heads() + projected.kv_heads()) * c.head_dim + MlpMatrices(c.mlp) * width;
+  Work work;
+  work.attention_flops = 4.0 * batch * ring.busiest_pairs * c.head_dim * heads.Of(0, 0).q_heads();
+  work.attention = work.attention_flops / gang.rates.attention_forward_flops;
+  work.linear = 2.0 * rows * hidden * columns / gang.rates.gemm_flops;
+  const double values = rows * (kHiddenPasses * hidden / m.tensor + kMlpPasses * width);
+  work.elementwise = values * static_cast<double>(SizeOf(job_.dtype)) / std::max(1.0, gang.rates.copy_bytes);
+  return work;
+}
+
+CostModel::Cost CostModel::Forward(const Shape& shape, const HeadLayout& heads, const RingCost& ring,
+                                   const Work& work, const Gang& gang) const {
+  Cost cost;
+  cost.compute = work.attention + work.linear + work.elementwise + kLayerOverheadSeconds;
+  AddUlysses(shape, heads, ring, false, gang, &cost);
+  AddTensor(shape, ring, job_.config.mlp == MlpKind::kNone ? 2 : 4, gang, &cost);
+  AddRingForward(shape, heads.Of(0, 0), ring, work.attention, gang, &cost);
   return cost;
 }
 
-CostModel::Times CostModel::AttentionCommunication(const Shape& shape, const Gang& gang, double attention_seconds,
-                                                   bool backward) {
-  Times times;
-  const Mesh& m = shape.mesh;
-  const ModelConfig& c = job_.config;
-  const double e = static_cast<double>(SizeOf(job_.dtype));
-  const HeadLayout heads(m, c.heads, c.kv_heads);
-  const RingCost& ring = Ring(shape);
-  const HeadRange& mine = heads.Of(0, 0);
-  if (m.ulysses > 1) {
-    double columns = 0;  // of q, k, v and the output, for the others
-    for (int u = 1; u < m.ulysses; ++u) {
-      const HeadRange& theirs = heads.Of(0, u);
-      columns += theirs.q_heads() + 2.0 * theirs.kv_heads();
-    }
-    const double tokens = static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
-    const double bytes =
-        job_.batch * e * c.head_dim * (tokens * columns + tokens * (m.ulysses - 1) * mine.q_heads());
-    times.bytes += bytes;
-    times.exposed += Seconds(LinkOf(gang, m.UlyssesGroup(0)), bytes, 2.0 * (m.ulysses - 1));
-  }
-  if (m.ring > 1) {
-    const double row = 2.0 * job_.batch * mine.kv_heads() * c.head_dim;
-    const double bytes = backward ? row * (ring.backward_kv_keys * e + ring.backward_grad_keys * 4.0)
-                                  : row * ring.forward_keys * e;
-    times.bytes += bytes;
-    const double messages = static_cast<double>(backward ? ring.backward_messages : ring.forward_messages);
-    const double transfer = Seconds(LinkOf(gang, m.RingGroup(0)), bytes, messages);
-    // A ring hides each transfer behind the step that runs meanwhile; a gather behind the own share only.
-    const double busiest = *std::max_element(ring.pairs.begin(), ring.pairs.end());
-    const double hiding = shape.core == CoreKind::kGather ? attention_seconds * ring.own_pairs / std::max(1.0, busiest)
-                                                          : attention_seconds * (m.ring - 1) / m.ring;
-    times.exposed += std::max(0.0, transfer - hiding);
-  }
-  return times;
-}
-
-CostModel::Times CostModel::TensorCommunication(const Shape& shape, const Gang& gang, bool backward) {
-  Times times;
-  const Mesh& m = shape.mesh;
-  if (m.tensor == 1) return times;
-  const double rows = static_cast<double>(CeilDiv(Ring(shape).tokens[0], m.ulysses));
-  const double blocks = job_.config.mlp == MlpKind::kNone ? 1 : 2;
-  const double collectives = blocks * (backward ? 3 : 2);
-  times.bytes = collectives * (m.tensor - 1) / m.tensor * job_.batch * rows *
-                static_cast<double>(job_.config.hidden_size * SizeOf(job_.dtype));
-  times.exposed = Seconds(LinkOf(gang, m.TensorGroup(0)), times.bytes, collectives * (m.tensor - 1));
-  return times;
-}
-
-CostModel::Times CostModel::WeightGradients(const Shape& shape, const Gang& gang) {
-  Times times;
-  const Mesh& m = shape.mesh;
-  const double copies = static_cast<double>(m.ulysses) * m.ring;
-  if (copies == 1) return times;
-  times.bytes = 2.0 * (copies - 1) / copies * weight_elements_ / m.tensor * 4.0;
-  std::vector<int> group;
-  for (int rank = 0; rank < m.size(); rank += m.tensor) group.push_back(rank);
-  times.exposed = Seconds(LinkOf(gang, group), times.bytes, 2.0 * (copies - 1));
-  return times;
+CostModel::Cost CostModel::Backward(const Shape& shape, const HeadLayout& heads, const RingCost& ring,
+                                    const Work& work, Recompute recompute, const Gang& gang) const {
+  Cost cost;
+  const double attention = 2.5 * work.attention_flops / gang.rates.attention_backward_flops;
+  cost.compute = attention + 2 * (work.linear + work.elementwise) + kLayerOverheadSeconds;
+  AddUlysses(shape, heads, ring, true, gang, &cost);
+  AddTensor(shape, ring, job_.config.mlp == MlpKind::kNone ? 3 : 6, gang, &cost);
+  AddRingBackward(shape, heads.Of(0, 0), ring, attention, gang, &cost);
+  AddWeightGradients(shape, heads, gang, &cost);
+  if (recompute == Recompute::kNone) return cost;
+  Cost again = Forward(shape, heads, ring, work, gang);
+  if (recompute == Recompute::kAttention) again.compute = work.attention;
+  cost.compute += again.compute;
+  cost.exposed += again.exposed;
+  cost.bytes += again.bytes;
+  return cost;
 }
 
 Prediction CostModel::Predict(const Shape& shape, Recompute recompute, const Gang& gang) {
-  const Mesh& m = shape.mesh;
-  const ModelConfig& c = job_.config;
-  const RingCost& ring = Ring(shape);
-  const HeadLayout heads(m, c.heads, c.kv_heads);
-  const double head_share = static_cast<double>(heads.Of(0, 0).q_heads()) / c.heads;
-  const double busiest = *std::max_element(ring.pairs.begin(), ring.pairs.end());
-  const double attention_flops = 4.0 * job_.batch * busiest * c.head_dim * c.heads * head_share;
-  const double rows = static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
-  const double linear_flops = flops_.linear_forward / c.layers * rows / job_.tokens *
-                              (static_cast<double>(heads.OfTensor(0).q_heads()) / c.heads);
-  // Norms, activation, rotary and residuals pass over memory; about so many values a token.
-  const double values = 10.0 * c.hidden_size / m.tensor + 6.0 * c.intermediate_size / m.tensor;
-  const double elementwise = job_.batch * rows * values * SizeOf(job_.dtype) / std::max(1.0, gang.rates.copy_bytes);
-
-  const double attention = attention_flops / gang.rates.attention_forward_flops;
-  const double linear = linear_flops / gang.rates.gemm_flops;
-  double compute = attention + linear + elementwise + kLayerOverheadSeconds;
-  Times a = AttentionCommunication(shape, gang, attention, false);
-  Times t = TensorCommunication(shape, gang, false);
-  double exposed = a.exposed + t.exposed, bytes = a.bytes + t.bytes;
+  const RingCost& ring = Ring(shape, &gang);
+  const HeadLayout heads(shape.mesh, job_.config.heads, job_.config.kv_heads);
+  const Work work = ForwardWork(shape, heads, ring, gang);
+  Cost layer = Forward(shape, heads, ring, work, gang);
   if (job_.backward()) {
-    const double attention_back = 2.5 * attention_flops / gang.rates.attention_backward_flops;
-    a = AttentionCommunication(shape, gang, attention_back, true);
-    t = TensorCommunication(shape, gang, true);
-    const Times w = WeightGradients(shape, gang);
-    compute += attention_back + 2.0 * linear + 2.0 * elementwise + kLayerOverheadSeconds;
-    if (recompute != Recompute::kNone) compute += attention + (recompute == Recompute::kLayer ? linear + elementwise : 0);
-    exposed += a.exposed + t.exposed + w.exposed;
-    bytes += a.bytes + t.bytes + w.bytes;
+    const Cost backward = Backward(shape, heads, ring, work, recompute, gang);
+    layer.compute += backward.compute;
+    layer.exposed += backward.exposed;
+    layer.bytes += backward.bytes;
   }
   Prediction p;
-  p.compute_seconds = c.layers * compute * calibration_.compute;
-  p.communication_seconds = c.layers * exposed * calibration_.communication;
+  p.compute_seconds = job_.config.layers * layer.compute * calibration_.compute;
+  p.communication_seconds = job_.config.layers * layer.exposed * calibration_.communication;
   p.step_seconds = p.compute_seconds + p.communication_seconds;
-  p.bytes_sent = static_cast<int64_t>(c.layers * bytes);
+  p.bytes_sent = static_cast<int64_t>(job_.config.layers * layer.bytes);
   p.model_flops = flops_.total;
-  p.peak_bytes = PeakBytes(shape, recompute);
+  p.peak_bytes = PeakBytes(shape, recompute, &gang);
   return p;
 }
 
-int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute) {
-  // The first rank of every axis holds the larger parts; the last ring rank may attend more.
-  return std::max(PeakBytesOf(shape, recompute, {0, 0, 0}), PeakBytesOf(shape, recompute, {0, 0, shape.mesh.ring - 1}));
+int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang) {
+  // The first rank of every axis has the larger parts; others may attend more keys.
+  int64_t peak = 0;
+  for (const RingLoad& load : Ring(shape, gang).loads) {
+    peak = std::max(peak, PeakBytesOf(shape, recompute, {0, 0, load.rank}, gang));
+  }
+  return peak;
 }
 
-int64_t CostModel::PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord) {
-  return static_cast<int64_t>(calibration_.memory * PredictRankBytes(job_, shape, recompute, coord, Ring(shape)));
+int64_t CostModel::PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord,
+                               const Gang* gang) {
+  return static_cast<int64_t>(calibration_.memory *
+                              PredictRankBytes(job_, shape, recompute, coord, Ring(shape, gang)));
 }
 
 }  // namespace seqpar

@@ -3,63 +3,65 @@
 #define SEQPAR_COORDINATOR_PLANNER_COST_H_
 
 #include <map>
-#include <memory>
 #include <tuple>
 #include <vector>
 
 #include "common/job/job.h"
 #include "common/job/plan.h"
+#include "common/parallel/head_layout.h"
 #include "coordinator/planner/placement.h"
 #include "coordinator/planner/planner.h"
+#include "coordinator/planner/ring_cost.h"
 #include "coordinator/planner/shapes.h"
 
 namespace seqpar {
 
-// What a ring of R shares costs, whatever the heads: by ring rank, in tokens and attended pairs.
-struct RingCost {
-  std::vector<int64_t> tokens;
-  std::vector<double> pairs;
-  // Keys that the busiest rank sends over forward and backward, and messages.
-  int64_t forward_keys = 0, backward_kv_keys = 0, backward_grad_keys = 0;
-  int64_t forward_messages = 0, backward_messages = 0;
-  int64_t buffer_keys = 0, grad_keys = 0;  // the largest rank's receive buffers (gradients: sums and receives)
-  double own_pairs = 0;                    // of the busiest rank, on its own share: what hides a gather
-};
-
-struct Cost {
-  Prediction prediction;
-  std::vector<int64_t> peak_by_coord;  // bytes, index (tensor, ulysses, ring) as in rank order
-};
-
-// Evaluates shapes of one job. Caches what depends on (layout, ring, inner, core) only.
+// Evaluates shapes of one job. Caches what the ring axis costs, which many shapes share.
 class CostModel {
  public:
   CostModel(const JobSpec& job, const Calibration& calibration);
 
+  // REQUIRES: gang has shape.mesh.size() devices.
   Prediction Predict(const Shape& shape, Recompute recompute, const Gang& gang);
-  // Bytes at the peak of the largest rank.
-  int64_t PeakBytes(const Shape& shape, Recompute recompute);
+  // Bytes at the peak of the largest rank. Memory does not depend on the gang: a null one will do.
+  int64_t PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang);
   // Bytes at the peak of one rank.
-  int64_t PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord);
-  const RingCost& Ring(const Shape& shape);
-  const ModelFlops& flops() const { return flops_; }
+  int64_t PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord, const Gang* gang);
+  // On one node where gang is null.
+  const RingCost& Ring(const Shape& shape, const Gang* gang);
 
  private:
-  struct Times {
-    double compute = 0;
-    double exposed = 0;
-    double bytes = 0;
+  // One layer, one pass, of the slowest rank.
+  struct Cost {
+    double compute = 0;  // seconds
+    double exposed = 0;  // seconds of communication that nothing hides
+    double bytes = 0;    // sent
   };
-  Times AttentionCommunication(const Shape& shape, const Gang& gang, double attention_seconds, bool backward);
-  Times TensorCommunication(const Shape& shape, const Gang& gang, bool backward);
-  Times WeightGradients(const Shape& shape, const Gang& gang);
+  // What the busiest rank computes in one layer's forward, in seconds (attention_flops: flops).
+  struct Work {
+    double attention_flops = 0, attention = 0, linear = 0, elementwise = 0;
+  };
+  Work ForwardWork(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Gang& gang) const;
+  Cost Forward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Work& work,
+               const Gang& gang) const;
+  Cost Backward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Work& work,
+                Recompute recompute, const Gang& gang) const;
+  void AddUlysses(const Shape& shape, const HeadLayout& heads, const RingCost& ring, bool backward,
+                  const Gang& gang, Cost* cost) const;
+  void AddTensor(const Shape& shape, const RingCost& ring, double collectives, const Gang& gang,
+                 Cost* cost) const;
+  void AddRingForward(const Shape& shape, const HeadRange& heads, const RingCost& ring,
+                      double attention_seconds, const Gang& gang, Cost* cost) const;
+  void AddRingBackward(const Shape& shape, const HeadRange& heads, const RingCost& ring,
+                       double attention_seconds, const Gang& gang, Cost* cost) const;
+  void AddWeightGradients(const Shape& shape, const HeadLayout& heads, const Gang& gang, Cost* cost) const;
 
-  JobSpec job_;
-  Calibration calibration_;
-  Mask mask_;
-  ModelFlops flops_;
-  double weight_elements_ = 0;  // of one layer
-  std::map<std::tuple<LayoutKind, int, int, CoreKind>, RingCost> rings_;
+  const JobSpec job_;
+  const Calibration calibration_;
+  const Mask mask_;
+  const ModelFlops flops_;
+  using RingKey = std::tuple<LayoutKind, CoreKind, int, std::vector<int>>;  // layout, core, inner, nodes
+  std::map<RingKey, RingCost> rings_;
 };
 
 }  // namespace seqpar

@@ -5,9 +5,6 @@
 namespace seqpar {
 namespace {
 
-// Bytes that a process takes before its first tensor: code, transport buffers, kernel scratch.
-constexpr double kProcessBytes = 0;
-
 int64_t Part(int64_t whole, int parts, int index) { return whole / parts + (index < whole % parts ? 1 : 0); }
 
 }  // namespace
@@ -33,21 +30,25 @@ double PredictRankBytes(const JobSpec& job, const Shape& shape, Recompute recomp
   const double matrices = c.mlp == MlpKind::kSwiglu ? 3 : 2;
 
   const double weights = d * (2 * q + kv) + (has_mlp ? matrices * d * f : 0) + 4 * d;
-  double bytes = kProcessBytes + c.layers * weights * (e + (job.backward() ? 4 : 0));
+  double bytes = c.layers * weights * (e + (job.backward() ? 4 : 0));
 
   // One layer's working set, forward.
   const double gathered = m.tensor > 1 ? 2 * group * d * e : 0;
   const double attention_io = group * (2 * q + kv) * e;
-  const double traded = m.ulysses > 1 ? (2 * share * inner_q + share * inner_kv) * e + group * (q + kv) * e : 0;
+  const double traded =
+      m.ulysses > 1 ? (2 * share * inner_q + share * inner_kv) * e + group * (q + kv) * e : 0;
   const double partial = share * (inner_q + attended.q_heads()) * 4;
-  const double travelling = b * static_cast<double>(ring.buffer_keys) * inner_kv * e;
+  const double travelling = b * static_cast<double>(ring.LoadOf(at.ring).buffer_keys) * inner_kv * e;
   const double mlp = has_mlp ? matrices * group * f * e : 0;
   const double working = gathered + attention_io + traded + partial + travelling + mlp + own * d * e;
   bytes += 3 * own * d * e;  // hidden_states in, out and between
   if (!job.backward()) return bytes + working;
 
-  const double gradients = attention_io + traded + share * (inner_q + inner_kv) * 4 +
-                           b * static_cast<double>(ring.grad_keys) * inner_kv * 4 + mlp;
+  const double gradients =
+      attention_io + traded + share * (inner_q + inner_kv) * 4 +
+      b * static_cast<double>((ring.LoadOf(at.ring).grad_keys + ring.LoadOf(at.ring).grad_recv_keys)) *
+          inner_kv * 4 +
+      mlp;
   const double kept_attention = attention_io + traded + share * attended.q_heads() * 4;
   const double kept_rest = 2 * own * d * e + mlp;
   const double kept = recompute == Recompute::kLayer       ? own * d * e

@@ -3,7 +3,7 @@
 #define SEQPAR_COORDINATOR_PLANNER_MEMORY_H_
 
 #include "common/job/job.h"
-#include "coordinator/planner/cost.h"
+#include "coordinator/planner/ring_cost.h"
 #include "coordinator/planner/shapes.h"
 
 namespace seqpar {

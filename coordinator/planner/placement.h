@@ -19,25 +19,39 @@ struct PlacedDevice {
 // What a gang runs on: devices by rank, all of one kind, and the slowest and smallest of them.
 struct Gang {
   std::vector<PlacedDevice> devices;
-  DeviceRates rates;        // the least of each rate
+  DeviceRates rates;         // the least of each rate
   int64_t memory_bytes = 0;  // the least
   LinkRates local;           // the worst of the nodes used
   LinkRates network;
+  // Ranks of a node where every node of the gang holds as many (the last may hold fewer), else 0.
+  int per_node = 0;
 };
 
-// The devices of ready nodes (only the free ones if asked), grouped by kind, best first: fewest nodes, then the node that
-// fits most tightly. Ranks fill a node before the next, so that tensor neighbours are closest. None where fewer than
-// `ranks` of one kind are there.
+// The devices of ready nodes (only the free ones if asked) of the kind whose slowest member is fastest: on
+// one node if one has room, the tightest such; else the fullest nodes first, so that fewest are used. Ranks
+// fill a node before the next: tensor neighbours are closest. None where fewer than `ranks` of one kind are
+// there.
 std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, bool only_free);
 
 // The largest gang that could be placed.
 int LargestGang(const ClusterSnapshot& cluster, bool only_free);
 
-// The number of usable devices of each node where all nodes have as many, else 0.
-int DevicesPerNode(const ClusterSnapshot& cluster);
+// What one rank sends: to ranks of its own node, and to others.
+struct Flow {
+  double near_bytes = 0, far_bytes = 0;
+  double near_messages = 0, far_messages = 0;
+  double bytes() const { return near_bytes + far_bytes; }
+};
+double SecondsOf(const Flow& flow, const Gang& gang);
 
-// The link that a group really crosses: local where all of its ranks are on one node.
-LinkRates LinkOf(const Gang& gang, const std::vector<int>& group);
+// Groups of a mesh: the axes, the ranks that hold the same tensor shard of the weights with other tokens (U x
+// R), and all.
+enum class GroupKind { kTensor, kUlysses, kRing, kTensorShard, kWorld };
+int GroupSize(const Mesh& mesh, GroupKind kind);
+
+// The flow of a rank that sends `bytes` in `messages`, evenly to every other member of its group; of the rank
+// that has most peers on other nodes.
+Flow SpreadOver(const Gang& gang, const Mesh& mesh, GroupKind kind, double bytes, double messages);
 
 }  // namespace seqpar
 

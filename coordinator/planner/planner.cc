@@ -1,282 +1,183 @@
 #include "coordinator/planner/planner.h"
 
 #include <algorithm>
-#include <cmath>
-#include <map>
-#include <tuple>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/base/units.h"
 #include "coordinator/planner/cost.h"
+#include "coordinator/planner/explain.h"
 #include "coordinator/planner/placement.h"
+#include "coordinator/planner/search.h"
 #include "coordinator/planner/shapes.h"
 
 namespace seqpar {
 namespace {
 
-constexpr size_t kMaxCandidates = 5000;
-constexpr size_t kBestShown = 11;
-// Two predictions nearer than this are a tie: fewer devices win, then the simpler mesh.
-constexpr double kTie = 0.02;
+// How far the search for a number of devices that would fit goes.
+constexpr int kMostDevicesSuggested = 4096;
 
-constexpr char kExceedsMemory[] = "exceeds the memory of a device";
-constexpr char kTooFewHeads[] = "tensor * ulysses exceeds the heads";
-
-struct Scored {
-  Shape shape;
-  Candidate candidate;
-};
-
-int AxesOf(const Mesh& m) { return (m.tensor > 1) + (m.ulysses > 1) + (m.ring > 1) + (m.inner != m.ring); }
-
-// Simpler first: fewer devices, fewer axes, plain before striped, ring before gather.
-auto Simplicity(const Scored& s) {
-  const Mesh& m = s.shape.mesh;
-  return std::make_tuple(m.size(), AxesOf(m), static_cast<int>(s.candidate.recompute), static_cast<int>(s.shape.layout),
-                         static_cast<int>(s.shape.core), m.tensor, m.ring);
+absl::Status Infeasible(const std::string& message) {
+  return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInfeasible, message);
 }
 
-class Search {
- public:
-  Search(const JobSpec& job, const ClusterSnapshot& cluster, const Calibration& calibration, const PlanOptions& options)
-      : job_(job), cluster_(cluster), options_(options), model_(job, calibration) {}
+absl::Status Waits(const std::string& message) {
+  return MakeError(absl::StatusCode::kUnavailable, reason::kTooFewDevices, message);
+}
 
-  absl::StatusOr<PlannedJob> Run() {
-    const int have = LargestGang(cluster_, options_.only_free);
-    const std::vector<int> sizes = Thin(WorldSizes(job_, have));
-    if (sizes.empty()) return TooFewDevices(have);
-    for (int ranks : sizes) {
-      const std::optional<Gang> gang = PlaceGang(cluster_, ranks, options_.only_free);
-      if (gang) Evaluate(ranks, *gang);
-    }
-    if (feasible_.empty()) return NothingFits(sizes.back());
-    std::sort(feasible_.begin(), feasible_.end(), [](const Scored& a, const Scored& b) {
-      return std::make_tuple(a.candidate.prediction.step_seconds, Simplicity(a)) <
-             std::make_tuple(b.candidate.prediction.step_seconds, Simplicity(b));
-    });
-    return Choose();
-  }
-
- private:
-  // With thousands of devices not every number of ranks is worth a look: all up to 64, then those that divide evenly
-  // into a power of two or a whole number of nodes, and the largest.
-  std::vector<int> Thin(std::vector<int> sizes) const {
-    if (sizes.size() <= 64) return sizes;
-    const int per_node = std::max(1, DevicesPerNode(cluster_));
-    std::vector<int> kept;
-    for (int n : sizes) {
-      if (n <= 16 || (n & (n - 1)) == 0 || n == sizes.back() || n == sizes.front() ||
-          (n % per_node == 0 && n / per_node <= 16)) {
-        kept.push_back(n);
-      }
-    }
-    return kept;
-  }
-
-  void Evaluate(int ranks, const Gang& gang) {
-    int64_t too_few_heads = 0;
-    for (const Shape& shape : ShapesOf(job_, ranks, DevicesPerNode(cluster_), &too_few_heads)) {
-      Consider(shape, gang);
-    }
-    considered_ += too_few_heads;
-    if (too_few_heads > 0) {
-      Candidate nearest;
-      nearest.mesh = {1, std::min(ranks, job_.config.heads), 1, 1};
-      nearest.reason = absl::StrCat("num_attention_heads is ", job_.config.heads);
-      Reject(kTooFewHeads, too_few_heads, nearest, -job_.config.heads);
-    }
-  }
-
-  void Consider(const Shape& shape, const Gang& gang) {
-    ++considered_;
-    Scored scored{shape, {}};
-    Candidate& c = scored.candidate;
-    c.mesh = shape.mesh;
-    c.core = shape.core;
-    c.layout = shape.layout;
-    c.strategy = StrategyOf(shape.mesh, shape.core);
-    // The least recomputation that fits.
-    for (Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kLayer}) {
-      c.recompute = recompute;
-      c.prediction = model_.Predict(shape, recompute, gang);
-      c.feasible = c.prediction.peak_bytes <= gang.memory_bytes;
-      if (c.feasible || !job_.backward()) break;
-    }
-    if (c.feasible) {
-      feasible_.push_back(scored);
-    } else {
-      c.reason = absl::StrCat("needs ", FormatBytes(c.prediction.peak_bytes), " a device, there are ",
-                              FormatBytes(gang.memory_bytes));
-      Reject(kExceedsMemory, 1, c, c.prediction.peak_bytes - gang.memory_bytes);
-    }
-    if (options_.all_candidates && all_.size() < kMaxCandidates) all_.push_back(c);
-  }
-
-  // Keeps for each reason a count and the candidate that missed by least.
-  void Reject(const char* why, int64_t count, const Candidate& candidate, int64_t missed_by) {
-    auto [it, fresh] = rejected_.try_emplace(why);
-    it->second.rejection.reason = why;
-    it->second.rejection.count += count;
-    if (fresh || missed_by < it->second.missed_by) {
-      it->second.rejection.nearest = candidate;
-      it->second.missed_by = missed_by;
-    }
-  }
-
-  absl::Status TooFewDevices(int have) const {
-    const std::vector<int> sizes = WorldSizes(job_, 1 << 16);
-    const int need = sizes.empty() ? std::max(1, job_.min_workers) : sizes.front();
-    if (sizes.empty()) {
-      return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInfeasible,
-                       "no number of ranks satisfies both parallelism and workers");
-    }
-    return MakeError(absl::StatusCode::kUnavailable, reason::kInfeasible,
-                     absl::StrCat("waits for ", need, need == 1 ? " device, " : " devices, ", have,
-                                  options_.only_free ? " free" : " attached"));
-  }
-
-  // Nothing fits in memory here. More devices of this kind may help, if the job's own limits allow them.
-  absl::Status NothingFits(int tried) {
-    const std::vector<int> sizes = WorldSizes(job_, 1 << 16);
-    const std::optional<Gang> gang = PlaceGang(cluster_, tried, options_.only_free);
-    const Candidate& nearest = rejected_.empty() ? Candidate() : rejected_.begin()->second.rejection.nearest;
-    int larger = tried;
-    while (gang && larger < sizes.back()) {
-      larger = std::min(larger * 2, sizes.back());
-      int64_t ignored = 0;
-      const std::vector<int>::const_iterator at = std::lower_bound(sizes.begin(), sizes.end(), larger);
-      for (const Shape& shape : ShapesOf(job_, *at, 0, &ignored)) {
-        const Recompute least = job_.backward() ? Recompute::kLayer : Recompute::kNone;
-        if (model_.PeakBytes(shape, least) > gang->memory_bytes) continue;
-        return MakeError(absl::StatusCode::kUnavailable, reason::kInfeasible,
-                         absl::StrCat("does not fit on ", tried, " devices of ", FormatBytes(gang->memory_bytes),
-                                      "; waits for ", *at, " (", shape.mesh.ToString(), " would fit)"));
-      }
-      if (larger > 4096) break;
-    }
-    int64_t least_bytes = nearest.prediction.peak_bytes;
-    std::string text = absl::StrCat("no mesh within the job's limits fits: ", nearest.mesh.ToString(), " comes nearest and ",
-                                    "needs ", FormatBytes(least_bytes), " a device");
-    if (gang) absl::StrAppend(&text, ", there are ", FormatBytes(gang->memory_bytes));
-    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInfeasible, text);
-  }
-
-  absl::StatusOr<PlannedJob> Choose() {
-    const double fastest = feasible_.front().candidate.prediction.step_seconds;
-    auto best = feasible_.begin();
-    for (auto it = feasible_.begin(); it != feasible_.end(); ++it) {
-      if (it->candidate.prediction.step_seconds > fastest * (1 + kTie)) break;
-      if (Simplicity(*it) < Simplicity(*best)) best = it;
-    }
-    std::rotate(feasible_.begin(), best, best + 1);
-    Scored& chosen = feasible_.front();
-    chosen.candidate.reason = WhyChosen(fastest);
-    PlannedJob result;
-    result.plan = MakePlan(chosen);
-    Explanation& x = result.explanation;
-    x.considered = considered_;
-    x.feasible = static_cast<int64_t>(feasible_.size());
-    for (size_t i = 0; i < feasible_.size() && i < kBestShown; ++i) {
-      Candidate c = feasible_[i].candidate;
-      if (i > 0) c.reason = WhyNot(c, chosen.candidate);
-      x.best.push_back(c);
-    }
-    for (const auto& [why, kept] : rejected_) x.rejected.push_back(kept.rejection);
-    x.all = std::move(all_);
-    return result;
-  }
-
-  std::string WhyChosen(double fastest) const {
-    const Candidate& c = feasible_.front().candidate;
-    const Candidate* next = feasible_.size() > 1 ? &feasible_[1].candidate : nullptr;
-    std::string text = absl::StrCat(StrategyName(c.strategy), " ", c.mesh.ToString());
-    if (!next) return absl::StrCat(text, " is the only mesh that the job allows and that fits");
-    if (c.prediction.step_seconds > fastest) {
-      const double slower = 100 * (c.prediction.step_seconds / fastest - 1);
-      return absl::StrCat(text, absl::StrFormat(" ties with the fastest (%.1f %% behind) and is simpler", slower));
-    }
-    const double ahead = 100 * (next->prediction.step_seconds / c.prediction.step_seconds - 1);
-    return absl::StrCat(text, absl::StrFormat(" is predicted fastest, %.1f %% ahead of ", ahead),
-                        StrategyName(next->strategy), " ", next->mesh.ToString(), " ", LayoutName(next->layout));
-  }
-
-  static std::string WhyNot(const Candidate& c, const Candidate& chosen) {
-    const double slower = 100 * (c.prediction.step_seconds / chosen.prediction.step_seconds - 1);
-    if (slower <= 0) return "a tie, but less simple";
-    std::string text = absl::StrFormat("%.1f %% slower", slower);
-    const double compute = c.prediction.compute_seconds - chosen.prediction.compute_seconds;
-    const double exposed = c.prediction.communication_seconds - chosen.prediction.communication_seconds;
-    absl::StrAppend(&text, exposed > compute ? ": more communication exposed" : ": its busiest rank computes more");
-    return text;
-  }
-
-  Plan MakePlan(const Scored& s) {
-    const Mesh& m = s.shape.mesh;
-    const Gang gang = *PlaceGang(cluster_, m.size(), options_.only_free);
-    const TokenLayout tokens(m, s.shape.layout, job_.tokens);
-    const HeadLayout heads(m, job_.config.heads, job_.config.kv_heads);
-    Plan plan;
-    plan.mesh = m;
-    plan.strategy = s.candidate.strategy;
-    plan.core = s.shape.core;
-    plan.layout = s.shape.layout;
-    plan.recompute = s.candidate.recompute;
-    plan.prediction = s.candidate.prediction;
-    plan.reason = s.candidate.reason;
-    const RingCost& ring = model_.Ring(s.shape);
-    for (int rank = 0; rank < m.size(); ++rank) {
-      const MeshCoord at = m.CoordOf(rank);
-      RankPlan r;
-      r.rank = rank;
-      r.tokens = tokens.OfRank(rank);
-      r.heads = heads.Of(at.tensor, at.ulysses);
-      r.tensor_heads = heads.OfTensor(at.tensor);
-      r.tensor_group = m.TensorGroup(rank);
-      r.ulysses_group = m.UlyssesGroup(rank);
-      r.ring_group = m.RingGroup(rank);
-      r.ring_next = r.ring_group[(at.ring + 1) % m.ring];
-      r.ring_previous = r.ring_group[(at.ring + m.ring - 1) % m.ring];
-      r.attended_pairs = ring.pairs[at.ring];
-      r.predicted_peak_bytes = model_.PeakBytesOf(s.shape, plan.recompute, at);
-      r.node = cluster_.nodes[gang.devices[rank].node].name;
-      r.device = gang.devices[rank].device;
-      plan.ranks.push_back(std::move(r));
-    }
-    return plan;
-  }
-
-  struct Kept {
-    Rejection rejection;
-    int64_t missed_by = 0;
-  };
-
-  const JobSpec& job_;
-  const ClusterSnapshot& cluster_;
-  const PlanOptions options_;
-  CostModel model_;
-  std::vector<Scored> feasible_;
-  std::vector<Candidate> all_;
-  std::map<std::string, Kept> rejected_;
-  int64_t considered_ = 0;
-};
+std::string Devices(int n) { return absl::StrCat(n, n == 1 ? " device" : " devices"); }
 
 // The asked mesh must be able to mean something; validation says the same with field paths.
 absl::Status CheckMeaning(const JobSpec& job) {
-  const int64_t parts = int64_t{std::max(1, job.parallelism.tensor)} * std::max(1, job.parallelism.ulysses);
-  if (parts <= job.config.heads) return absl::OkStatus();
+  const int64_t tensor = std::max(1, job.parallelism.tensor), ulysses = std::max(1, job.parallelism.ulysses);
+  const int heads = job.config.heads;
+  if (tensor * ulysses <= heads) return absl::OkStatus();
+  std::string nearest;
+  const auto add = [&](int64_t t, int64_t u) {
+    const std::string mesh = absl::StrCat("tensor ", t, " x ulysses ", u);
+    if (nearest.find(mesh) == std::string::npos)
+      absl::StrAppend(&nearest, nearest.empty() ? "" : " or ", mesh);
+  };
+  add(std::min<int64_t>(tensor, heads), std::max<int64_t>(1, heads / std::min<int64_t>(tensor, heads)));
+  add(std::max<int64_t>(1, heads / std::min<int64_t>(ulysses, heads)), std::min<int64_t>(ulysses, heads));
   return InvalidInput(reason::kInvalidJob,
-                      {{"parallelism", absl::StrCat("tensor * ulysses is ", parts, "; there are ", job.config.heads, " heads"),
-                        absl::StrCat("tensor * ulysses: ", job.config.heads)}});
+                      {{"parallelism",
+                        absl::StrCat("tensor x ulysses is ", tensor * ulysses, ", there are ", heads,
+                                     heads == 1 ? " head" : " heads"),
+                        nearest}});
+}
+
+// A small mesh of the given sizes that fits into `memory_bytes` a device with all recomputation; none up to
+// kMostDevicesSuggested. Sizes grow by half and by whole nodes: a suggestion, not a proof of the least.
+std::optional<Mesh> SmallMeshThatFits(const JobSpec& job, const std::vector<int>& sizes, int above,
+                                      int per_node, int64_t memory_bytes, CostModel* model) {
+  const Recompute most = job.backward() ? Recompute::kLayer : Recompute::kNone;
+  const int node = std::max(1, per_node);
+  for (int tried = above; tried < std::min(sizes.back(), kMostDevicesSuggested);) {
+    const int next = (std::max(tried + 1, tried + tried / 2) + node - 1) / node * node;
+    const auto at = std::lower_bound(sizes.begin(), sizes.end(), next);
+    tried = at == sizes.end() ? sizes.back() : *at;
+    for (const Shape& shape : ShapesOf(job, tried, per_node).shapes) {
+      if (model->PeakBytes(shape, most, nullptr) <= memory_bytes) return shape.mesh;
+    }
+  }
+  return std::nullopt;
+}
+
+// Nothing fits on these devices: more of them may help within the job's limits (it waits), or beyond (it is
+// refused).
+absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vector<int>& allowed,
+                            const SearchResult& result, CostModel* model) {
+  const Rejection* memory = nullptr;
+  for (const Rejection& rejection : result.rejections) {
+    if (rejection.reason == kExceedsMemory) memory = &rejection;
+  }
+  const int tried = static_cast<int>(gang.devices.size());
+  const std::string each = FormatBytes(static_cast<double>(gang.memory_bytes));
+  const std::optional<Mesh> more =
+      SmallMeshThatFits(job, allowed, tried, gang.per_node, gang.memory_bytes, model);
+  if (memory == nullptr) {
+    if (more) return Waits(absl::StrCat("waits for ", Devices(more->size()), ", there are ", tried));
+    const Candidate& nearest = result.rejections.front().nearest;
+    return Infeasible(absl::StrCat("no mesh of ", Devices(tried),
+                                   " means anything: ", nearest.mesh.ToString(), " ", nearest.reason));
+  }
+  const Candidate& nearest = memory->nearest;
+  const std::string needs = FormatBytes(static_cast<double>(nearest.prediction.peak_bytes));
+  if (more) {
+    return Waits(absl::StrCat("does not fit on ", Devices(tried), " of ", each, "; waits for ",
+                              Devices(more->size()), ", where ", more->ToString(), " would fit"));
+  }
+  std::string text = absl::StrCat("no mesh within the job's limits fits: ", NameOf(nearest),
+                                  " comes nearest and needs ", needs, " a device, there are ", each);
+  JobSpec wider = job;
+  wider.max_workers = 0;
+  wider.parallelism = {};
+  const std::optional<Mesh> beyond =
+      SmallMeshThatFits(wider, WorldSizes(wider, kMaxRanks), 0, gang.per_node, gang.memory_bytes, model);
+  if (beyond) {
+    absl::StrAppend(&text, "; without the limits ", beyond->ToString(), " on ", Devices(beyond->size()),
+                    " would fit");
+  }
+  return Infeasible(text);
+}
+
+Plan MakePlan(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOptions& options,
+              const Scored& chosen, CostModel* model) {
+  const Mesh& m = chosen.shape.mesh;
+  const std::optional<Gang> gang = PlaceGang(cluster, m.size(), options.only_free);
+  SEQPAR_CHECK(gang.has_value());
+  const TokenLayout tokens(m, chosen.shape.layout, job.tokens);
+  const HeadLayout heads(m, job.config.heads, job.config.kv_heads);
+  const RingCost& ring = model->Ring(chosen.shape, &*gang);
+  Plan plan;
+  plan.mesh = m;
+  plan.strategy = chosen.candidate.strategy;
+  plan.core = chosen.shape.core;
+  plan.layout = chosen.shape.layout;
+  plan.recompute = chosen.candidate.recompute;
+  plan.prediction = chosen.candidate.prediction;
+  for (int rank = 0; rank < m.size(); ++rank) {
+    const MeshCoord at = m.CoordOf(rank);
+    RankPlan r;
+    r.rank = rank;
+    r.tokens = tokens.OfRank(rank);
+    r.heads = heads.Of(at.tensor, at.ulysses);
+    r.tensor_heads = heads.OfTensor(at.tensor);
+    r.tensor_group = m.TensorGroup(rank);
+    r.ulysses_group = m.UlyssesGroup(rank);
+    r.ring_group = m.RingGroup(rank);
+    r.ring_next = r.ring_group[(at.ring + 1) % m.ring];
+    r.ring_previous = r.ring_group[(at.ring + m.ring - 1) % m.ring];
+    r.attended_pairs = ring.pairs[at.ring];
+    r.predicted_peak_bytes = model->PeakBytesOf(chosen.shape, plan.recompute, at, &*gang);
+    r.node = cluster.nodes[gang->devices[rank].node].name;
+    r.device = gang->devices[rank].device;
+    plan.ranks.push_back(std::move(r));
+  }
+  return plan;
+}
+
+absl::StatusOr<PlannedJob> PlanOn(const JobSpec& job, const ClusterSnapshot& cluster,
+                                  const Calibration& calibration, const PlanOptions& options) {
+  const std::vector<int> allowed = WorldSizes(job, kMaxRanks);
+  if (allowed.empty()) return Infeasible(WhyNoWorldSize(job));
+  const int have = LargestGang(cluster, options.only_free);
+  const std::vector<int> possible(allowed.begin(), std::upper_bound(allowed.begin(), allowed.end(), have));
+  if (possible.empty()) {
+    return Waits(absl::StrCat("waits for ", Devices(allowed.front()), ", ", have,
+                              options.only_free ? " free" : " attached"));
+  }
+  const std::optional<Gang> largest = PlaceGang(cluster, possible.back(), options.only_free);
+  SEQPAR_CHECK(largest.has_value());
+  CostModel model(job, calibration);
+  const SearchResult result =
+      SearchShapes(job, cluster, options, SizesWorthTrying(possible, largest->per_node), &model);
+  if (result.feasible.empty()) return WhyNothingFits(job, *largest, allowed, result, &model);
+  PlannedJob planned;
+  planned.plan = MakePlan(job, cluster, options, result.feasible.front(), &model);
+  planned.plan.reason = WhyChosen(job, result);
+  planned.explanation = MakeExplanation(job, result, options.all_candidates);
+  return planned;
 }
 
 }  // namespace
 
-absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster, const Calibration& calibration,
-                                   const PlanOptions& options) {
+absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster,
+                                   const Calibration& calibration, const PlanOptions& options) {
   SEQPAR_RETURN_IF_ERROR(CheckMeaning(job));
-  return Search(job, cluster, calibration, options).Run();
+  absl::StatusOr<PlannedJob> planned = PlanOn(job, cluster, calibration, options);
+  if (planned.ok() || !options.only_free || !absl::IsFailedPrecondition(planned.status())) return planned;
+  // Devices that are busy now may be larger than those that are free.
+  PlanOptions all = options;
+  all.only_free = false;
+  const absl::StatusOr<PlannedJob> later = PlanOn(job, cluster, calibration, all);
+  if (!later.ok()) return later.status();
+  return Waits(absl::StrCat("waits for devices that are busy: ", planned.status().message()));
 }
 
 }  // namespace seqpar

@@ -1,4 +1,5 @@
-// The planner: a pure function from job, cluster and calibration to a plan and its explanation (design.md section 5).
+// The planner: a pure function from job, cluster and calibration to a plan and its explanation (design.md
+// section 5).
 #ifndef SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
 #define SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
 
@@ -29,12 +30,13 @@ struct PlannedJob {
   Explanation explanation;
 };
 
-// FAILED_PRECONDITION (INFEASIBLE) where no mesh within the job's own limits fits on these devices; the message names
-// the nearest that would fit and what it needs. UNAVAILABLE where the job's `workers.min` (or its explicit degrees) asks
-// for more devices than there are, or than are free: the message says how many it waits for. INVALID_ARGUMENT where the
-// asked mesh cannot mean anything (tensor * ulysses > heads), with the nearest meshes that can. REQUIRES: a validated job.
-absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster, const Calibration& calibration,
-                                   const PlanOptions& options);
+// FAILED_PRECONDITION (INFEASIBLE) where no mesh within the job's own limits fits on devices of this kind,
+// however many there were; the message names the nearest, what it needs, and what would fit without the
+// limits. UNAVAILABLE (TOO_FEW_DEVICES) where the job waits: for more devices than there are, or than are
+// free; the message says how many. INVALID_ARGUMENT where the asked mesh cannot mean anything (tensor *
+// ulysses > heads), with the nearest meshes that can. REQUIRES: a validated job.
+absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster,
+                                   const Calibration& calibration, const PlanOptions& options);
 
 }  // namespace seqpar
 

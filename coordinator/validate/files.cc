@@ -18,12 +18,15 @@
 namespace seqpar {
 namespace {
 
-std::string ShapeText(const std::vector<int64_t>& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
 
 std::string MessageOf(const absl::Status& status) { return std::string(status.message()); }
 
 // The absolute path, or "" with a violation.
-std::string ResolvePath(const DataRoots& roots, const std::string& field, const std::string& path, Violations* v) {
+std::string ResolvePath(const DataRoots& roots, const std::string& field, const std::string& path,
+                        Violations* v) {
   auto resolved = roots.Resolve(path);
   if (resolved.ok()) return *resolved;
   v->Add(field, MessageOf(resolved.status()));
@@ -72,11 +75,13 @@ bool InsideLayers(const std::string& name, int layers) {
   const size_t dot = name.find('.', prefix.size());
   if (dot == std::string::npos) return false;
   const std::string number = name.substr(prefix.size(), dot - prefix.size());
-  if (number.empty() || number.size() > 6 || number.find_first_not_of("0123456789") != std::string::npos) return true;
+  if (number.empty() || number.size() > 6 || number.find_first_not_of("0123456789") != std::string::npos)
+    return true;
   return std::stoi(number) < layers;
 }
 
-// A Hugging Face config.json must say what the job says, and nothing that would change the result and is not supported.
+// A Hugging Face config.json must say what the job says, and nothing that would change the result and is not
+// supported.
 class ConfigJson {
  public:
   ConfigJson(const JobSpec& job, const nlohmann::json& json, Violations* v) : job_(job), json_(json), v_(v) {}
@@ -95,11 +100,12 @@ class ConfigJson {
       v_->Add("config.num_hidden_layers", absl::StrCat("is ", c.layers, "; the checkpoint has fewer"),
               json_["num_hidden_layers"].dump());
     }
-    for (const char* key : {"rope_scaling", "attn_logit_softcapping", "final_logit_softcapping", "qk_layernorm",
-                            "residual_multiplier", "attention_multiplier", "clip_qkv"}) {
+    for (const char* key : {"rope_scaling", "attn_logit_softcapping", "final_logit_softcapping",
+                            "qk_layernorm", "residual_multiplier", "attention_multiplier", "clip_qkv"}) {
       if (Has(key) && json_[key] != false && json_[key] != 1.0) Unsupported(key);
     }
-    if (Has("partial_rotary_factor") && json_["partial_rotary_factor"] != 1.0) Unsupported("partial_rotary_factor");
+    if (Has("partial_rotary_factor") && json_["partial_rotary_factor"] != 1.0)
+      Unsupported("partial_rotary_factor");
     Activation();
     SlidingWindow();
   }
@@ -112,7 +118,8 @@ class ConfigJson {
     if (!Has(key) || !json_[key].is_number()) return;
     const double theirs = json_[key].get<double>();
     if (std::abs(theirs - static_cast<double>(ours)) > 1e-12 * std::abs(theirs)) {
-      v_->Add(field, absl::StrCat("is ", ours, "; the checkpoint's config.json says otherwise"), json_[key].dump());
+      v_->Add(field, absl::StrCat("is ", ours, "; the checkpoint's config.json says otherwise"),
+              json_[key].dump());
     }
   }
   void Unsupported(const char* key) {
@@ -127,7 +134,10 @@ class ConfigJson {
     const bool fits = kind == MlpKind::kSwiglu     ? act == "silu" || act == "swish"
                       : kind == MlpKind::kGeluTanh ? tanh
                                                    : act == "gelu";
-    const char* nearest = act == "gelu" ? "gelu" : tanh ? "gelu_tanh" : act == "silu" || act == "swish" ? "swiglu" : "";
+    const char* nearest = act == "gelu"                     ? "gelu"
+                          : tanh                            ? "gelu_tanh"
+                          : act == "silu" || act == "swish" ? "swiglu"
+                                                            : "";
     if (!fits) v_->Add("config.mlp", absl::StrCat("does not fit the checkpoint's hidden_act ", act), nearest);
   }
   void SlidingWindow() {
@@ -171,10 +181,12 @@ void ValidateInputs(const DataRoots& roots, int64_t given_tokens, int64_t given_
                                           spec.config.hidden_size, "]"));
       } else {
         if (given_batch && given_batch != shape[0]) {
-          v->Add("input.batch", absl::StrCat("is ", given_batch, "; the file has ", shape[0]), absl::StrCat(shape[0]));
+          v->Add("input.batch", absl::StrCat("is ", given_batch, "; the file has ", shape[0]),
+                 absl::StrCat(shape[0]));
         }
         if (given_tokens && given_tokens != shape[1]) {
-          v->Add("input.tokens", absl::StrCat("is ", given_tokens, "; the file has ", shape[1]), absl::StrCat(shape[1]));
+          v->Add("input.tokens", absl::StrCat("is ", given_tokens, "; the file has ", shape[1]),
+                 absl::StrCat(shape[1]));
         }
         spec.batch = shape[0];
         spec.tokens = shape[1];
@@ -183,11 +195,12 @@ void ValidateInputs(const DataRoots& roots, int64_t given_tokens, int64_t given_
   }
   if (!spec.grad_output.file.empty()) {
     Checkpoint file;
-    const TensorLocation* found = FindInput(roots, "grad_output", kGradOutput, &spec.grad_output, &file, job, v);
+    const TensorLocation* found =
+        FindInput(roots, "grad_output", kGradOutput, &spec.grad_output, &file, job, v);
     const std::vector<int64_t> want = {spec.batch, spec.tokens, spec.config.hidden_size};
     if (found && spec.tokens > 0 && found->info.shape != want) {
-      v->Add("grad_output.file",
-             absl::StrCat("grad_output is ", ShapeText(found->info.shape), "; must be as hidden_states: ", ShapeText(want)));
+      v->Add("grad_output.file", absl::StrCat("grad_output is ", ShapeText(found->info.shape),
+                                              "; must be as hidden_states: ", ShapeText(want)));
     }
   }
 }
@@ -211,15 +224,16 @@ void ValidateWeights(const DataRoots& roots, ValidatedJob* job, Violations* v) {
       if (!found) {
         v->Add("weights.file", absl::StrCat("has no tensor ", weight.name));
       } else if (found->info.shape != weight.shape) {
-        v->Add("weights.file", absl::StrCat(weight.name, " is ", ShapeText(found->info.shape), "; the config makes it ",
-                                            ShapeText(weight.shape)));
+        v->Add("weights.file", absl::StrCat(weight.name, " is ", ShapeText(found->info.shape),
+                                            "; the config makes it ", ShapeText(weight.shape)));
       }
     }
   }
   const std::vector<std::string> names(known.begin(), known.end());
   for (const auto& [name, location] : opened->tensors()) {
     if (InsideLayers(name, spec.config.layers) && !known.count(name) && !IsRotaryBuffer(name)) {
-      v->Add("weights.file", absl::StrCat("has a tensor that this config does not use: ", name), NearestName(name, names));
+      v->Add("weights.file", absl::StrCat("has a tensor that this config does not use: ", name),
+             NearestName(name, names));
     }
   }
   if (!opened->config_json().empty()) {

@@ -8,8 +8,8 @@
 
 namespace seqpar {
 
-// Resolves the paths of `job->spec`, checks the files behind them and takes their fingerprints. Fills in batch and
-// tokens from an input file. `given_tokens` and `given_batch`: what the job said, 0 where nothing.
+// Resolves the paths of `job->spec`, checks the files behind them and takes their fingerprints. Fills in
+// batch and tokens from an input file. `given_tokens` and `given_batch`: what the job said, 0 where nothing.
 void ValidateInputs(const DataRoots& roots, int64_t given_tokens, int64_t given_batch, ValidatedJob* job,
                     Violations* violations);
 void ValidateWeights(const DataRoots& roots, ValidatedJob* job, Violations* violations);

@@ -23,7 +23,8 @@ void CheckHead(const v1::Job& job, Violations* v) {
   if (!job.id().empty()) v->Add("id", "is made by the coordinator");
   if (job.state() != v1::JOB_STATE_UNSPECIFIED) v->Add("state", "is set by the coordinator");
   if (job.has_report()) v->Add("report", "is made by the coordinator");
-  if (job.labels_size() > 64) v->Add("labels", absl::StrCat("has ", job.labels_size(), " entries; at most 64"));
+  if (job.labels_size() > 64)
+    v->Add("labels", absl::StrCat("has ", job.labels_size(), " entries; at most 64"));
   for (const auto& [key, value] : job.labels()) {
     if (key.empty() || key.size() > 63 || value.size() > 63) {
       v->Add(absl::StrCat("labels.", key), "keys have 1 to 63 bytes, values at most 63");
@@ -50,12 +51,14 @@ void CheckHeadDim(const v1::ModelConfig& c, Violations* v) {
     v->Range("config.head_dim", c.head_dim(), 1, 1024);
   } else if (heads > 0 && c.hidden_size() > 0 && c.hidden_size() % heads != 0) {
     v->Add("config.head_dim",
-           absl::StrCat("must be given: hidden_size ", c.hidden_size(), " is no multiple of num_attention_heads ", heads),
+           absl::StrCat("must be given: hidden_size ", c.hidden_size(),
+                        " is no multiple of num_attention_heads ", heads),
            absl::StrCat(std::max<int64_t>(1, c.hidden_size() / heads)));
   }
   const int64_t head_dim = c.has_head_dim() ? c.head_dim() : heads > 0 ? c.hidden_size() / heads : 0;
   if (c.has_rope_theta() && head_dim % 2 != 0) {
-    v->Add("config.head_dim", absl::StrCat("is ", head_dim, "; must be even with rope_theta"), absl::StrCat(head_dim + 1));
+    v->Add("config.head_dim", absl::StrCat("is ", head_dim, "; must be even with rope_theta"),
+           absl::StrCat(head_dim + 1));
   }
 }
 
@@ -102,7 +105,8 @@ void CheckMask(const v1::Mask& mask, int64_t tokens, Violations* v) {
   for (int i = 0; i < mask.documents_size(); ++i) {
     const int64_t length = mask.documents(i);
     if (length < 1) {
-      v->Add(absl::StrCat("mask.documents[", i, "]"), absl::StrCat("is ", length, "; must be at least 1"), "1");
+      v->Add(absl::StrCat("mask.documents[", i, "]"), absl::StrCat("is ", length, "; must be at least 1"),
+             "1");
       return;
     }
     sum = length > kMaxTokens - sum ? kMaxTokens : sum + length;
@@ -205,7 +209,8 @@ void CheckDegrees(const JobSpec& spec, Violations* v) {
       v->Add("parallelism.tensor", absl::StrCat("is ", t, "; at most the number of", heads),
              absl::StrCat(spec.config.heads));
     } else {
-      v->Add("parallelism", absl::StrCat("tensor * ulysses is ", int64_t{t} * u, "; at most the number of", heads),
+      v->Add("parallelism",
+             absl::StrCat("tensor * ulysses is ", int64_t{t} * u, "; at most the number of", heads),
              NearestMeshes(t, u, spec.config.heads));
     }
   }
@@ -232,7 +237,8 @@ void CheckParallelism(const v1::Job& job, const JobSpec& spec, Violations* v) {
   v->Range("workers.min", job.workers().min(), 0, kMaxRanks);
   v->Range("workers.max", job.workers().max(), 0, kMaxRanks);
   if (job.workers().max() > 0 && job.workers().min() > job.workers().max()) {
-    v->Add("workers.max", absl::StrCat("is ", job.workers().max(), ", below workers.min ", job.workers().min()),
+    v->Add("workers.max",
+           absl::StrCat("is ", job.workers().max(), ", below workers.min ", job.workers().min()),
            absl::StrCat(job.workers().min()));
   }
   if (v->Has("parallelism.tensor") || v->Has("parallelism.ulysses") || v->Has("parallelism.ring")) return;
@@ -247,7 +253,8 @@ void CheckParallelism(const v1::Job& job, const JobSpec& spec, Violations* v) {
     v->Add("workers.max", absl::StrCat("is ", spec.max_workers, "; the degrees ask for ", product),
            absl::StrCat(product));
   } else if (all_given && product < spec.min_workers) {
-    v->Add("workers.min", absl::StrCat("is ", spec.min_workers, "; the degrees make ", product), absl::StrCat(product));
+    v->Add("workers.min", absl::StrCat("is ", spec.min_workers, "; the degrees make ", product),
+           absl::StrCat(product));
   }
 }
 

@@ -22,13 +22,14 @@ struct FileFingerprint {
 absl::StatusOr<FileFingerprint> FingerprintFile(const std::string& path);
 
 struct ValidatedJob {
-  JobSpec spec;  // every path absolute, tokens and batch known
+  JobSpec spec;                                   // every path absolute, tokens and batch known
   std::map<std::string, FileFingerprint> inputs;  // by absolute path
 };
 
-// INVALID_ARGUMENT (INVALID_JOB) with every violation at once: field paths as in the job file, what is wrong, the
-// nearest legal value. Looks at the headers of the files that the job names (inputs, weights or Hugging Face folders
-// with their config.json), never at their data. Reads files: not for a thread that must not wait.
+// INVALID_ARGUMENT (INVALID_JOB) with every violation at once: field paths as in the job file, what is wrong,
+// the nearest legal value. Looks at the headers of the files that the job names (inputs, weights or Hugging
+// Face folders with their config.json), never at their data. Reads files: not for a thread that must not
+// wait.
 absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& roots);
 
 }  // namespace seqpar

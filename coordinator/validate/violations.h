@@ -17,10 +17,12 @@ class Violations {
   void Add(std::string field, std::string description, std::string nearest = "") {
     list_.push_back({std::move(field), std::move(description), std::move(nearest)});
   }
-  // Adds one where value is outside [low, high]; the nearest is the end that it passed. True where it is inside.
+  // Adds one where value is outside [low, high]; the nearest is the end that it passed. True where it is
+  // inside.
   bool Range(const std::string& field, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value <= high) return true;
-    Add(field, absl::StrCat("is ", value, "; must be ", low, " to ", high), absl::StrCat(value < low ? low : high));
+    Add(field, absl::StrCat("is ", value, "; must be ", low, " to ", high),
+        absl::StrCat(value < low ? low : high));
     return false;
   }
   bool empty() const { return list_.empty(); }

@@ -1,0 +1,110 @@
+#include "coordinator/planner/explain.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/base/units.h"
+
+namespace seqpar {
+namespace {
+
+constexpr size_t kBestShown = 11;
+
+double Percent(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
+
+std::string Ranks(const Mesh& m) { return absl::StrCat(m.size(), m.size() == 1 ? " rank" : " ranks"); }
+
+// What makes `slower` slower than `faster`: the larger of the two differences, and its cause where it shows.
+std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate& faster) {
+  const double compute = slower.prediction.compute_seconds - faster.prediction.compute_seconds;
+  const double exposed = slower.prediction.communication_seconds - faster.prediction.communication_seconds;
+  if (exposed >= compute) {
+    if (slower.mesh.size() > faster.mesh.size()) {
+      return absl::StrCat(Ranks(slower.mesh), " exchange more than they save");
+    }
+    return "exposes more communication";
+  }
+  if (slower.recompute > faster.recompute) {
+    return slower.recompute == Recompute::kLayer ? "fits only by running each layer again in backward"
+                                                 : "fits only by running attention again in backward";
+  }
+  if (slower.mesh.size() < faster.mesh.size()) return absl::StrCat(Ranks(slower.mesh), " share the work");
+  const bool uneven_mask = job.mask.kind != MaskKind::kFull || !job.mask.documents.empty();
+  if (slower.mesh.ring > 1 && uneven_mask && slower.layout != faster.layout) {
+    return absl::StrCat("the ", LayoutName(slower.layout), " layout gives its busiest rank more of the mask");
+  }
+  return "its busiest rank computes more";
+}
+
+std::string WhyNot(const JobSpec& job, const Candidate& c, const Candidate& chosen) {
+  const double ours = chosen.prediction.step_seconds, theirs = c.prediction.step_seconds;
+  if (theirs <= ours * (1 + kTie)) {
+    const std::string tie = theirs < ours
+                                ? absl::StrFormat("a tie (%.1f %% faster)", Percent(ours - theirs, ours))
+                                : absl::StrFormat("a tie (%.1f %% slower)", Percent(theirs - ours, ours));
+    return absl::StrCat(tie, c.mesh.size() > chosen.mesh.size() ? ", with more devices" : ", less simple");
+  }
+  return absl::StrFormat("%.1f %% slower: ", Percent(theirs - ours, ours)) + CauseOf(job, c, chosen);
+}
+
+}  // namespace
+
+std::string NameOf(const Candidate& c) {
+  std::string name = absl::StrCat(StrategyName(c.strategy), " ", c.mesh.ToString());
+  if (c.mesh.size() == 1) name = "one rank";
+  if (c.mesh.ring > 1) absl::StrAppend(&name, " ", LayoutName(c.layout));
+  if (c.strategy == StrategyKind::kHybrid && c.mesh.ring > 1 && c.core == CoreKind::kGather) {
+    absl::StrAppend(&name, ", gather");
+  }
+  return name;
+}
+
+std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
+  const Scored& chosen = result.feasible.front();
+  const Candidate& c = chosen.candidate;
+  const Prediction& p = c.prediction;
+  std::string text = absl::StrCat(NameOf(c), ": ");
+  // The fastest of the others, which is the fastest of all where the chosen one won a tie.
+  const Candidate* next = result.feasible.size() > 1 ? &result.feasible[1].candidate : nullptr;
+  if (next == nullptr) {
+    absl::StrAppend(&text, "the only mesh that the job allows and that fits");
+  } else if (next->prediction.step_seconds < p.step_seconds) {
+    absl::StrAppend(&text,
+                    absl::StrFormat("ties with the fastest, %s (%.1f %% behind), ", NameOf(*next),
+                                    Percent(p.step_seconds - next->prediction.step_seconds,
+                                            next->prediction.step_seconds)),
+                    c.mesh.size() < next->mesh.size() ? "with fewer devices" : "and is simpler");
+  } else {
+    absl::StrAppend(&text, "predicted fastest; next is ", NameOf(*next), ", ", WhyNot(job, *next, c));
+  }
+  absl::StrAppend(&text, ". ", FormatSeconds(p.step_seconds), " a step, ",
+                  absl::StrFormat("%.1f %%", Percent(p.communication_seconds, p.step_seconds)),
+                  " of it waiting for communication; ", FormatBytes(static_cast<double>(p.peak_bytes)),
+                  " of ", FormatBytes(static_cast<double>(chosen.device_bytes)), " a device");
+  if (c.recompute == Recompute::kAttention)
+    absl::StrAppend(&text, ", by running attention again in backward");
+  if (c.recompute == Recompute::kLayer) absl::StrAppend(&text, ", by running each layer again in backward");
+  return text;
+}
+
+Explanation MakeExplanation(const JobSpec& job, const SearchResult& result, bool all) {
+  Explanation x;
+  x.considered = result.considered;
+  x.feasible = static_cast<int64_t>(result.feasible.size());
+  x.rejected = result.rejections;
+  for (const Scored& scored : result.feasible) {
+    const bool shown = x.best.size() < kBestShown;
+    if (!shown && (!all || x.all.size() >= kAllShown)) break;
+    Candidate c = scored.candidate;
+    c.reason = &scored == &result.feasible.front() ? WhyChosen(job, result)
+                                                   : WhyNot(job, c, result.feasible.front().candidate);
+    if (shown) x.best.push_back(c);
+    if (all && x.all.size() < kAllShown) x.all.push_back(std::move(c));
+  }
+  for (const Scored& scored : result.rejected) {
+    if (!all || x.all.size() >= kAllShown) break;
+    x.all.push_back(scored.candidate);
+  }
+  return x;
+}
+
+}  // namespace seqpar

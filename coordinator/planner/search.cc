@@ -1,0 +1,141 @@
+#include "coordinator/planner/search.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/attention/strategies.h"
+#include "common/base/units.h"
+#include "coordinator/planner/placement.h"
+
+namespace seqpar {
+namespace {
+
+// Simpler first: fewer devices, fewer axes, no recomputation, contiguous before zigzag before striped, ring
+// before gather.
+auto Simplicity(const Scored& s) {
+  const Mesh& m = s.shape.mesh;
+  const int axes = (m.tensor > 1) + (m.ulysses > 1) + (m.ring > 1) + (m.inner != m.ring);
+  return std::make_tuple(m.size(), axes, static_cast<int>(s.candidate.recompute),
+                         static_cast<int>(s.shape.layout), static_cast<int>(s.shape.core), m.tensor, m.ring,
+                         m.inner);
+}
+
+bool Faster(const Scored& a, const Scored& b) {
+  const double left = a.candidate.prediction.step_seconds, right = b.candidate.prediction.step_seconds;
+  return left != right ? left < right : Simplicity(a) < Simplicity(b);
+}
+
+// Puts the simplest of those that tie with the fastest first.
+void PutChosenFirst(std::vector<Scored>* feasible) {
+  std::sort(feasible->begin(), feasible->end(), Faster);
+  const double limit = feasible->front().candidate.prediction.step_seconds * (1 + kTie);
+  auto best = feasible->begin();
+  for (auto it = feasible->begin(); it != feasible->end(); ++it) {
+    if (it->candidate.prediction.step_seconds > limit) break;
+    if (Simplicity(*it) < Simplicity(*best)) best = it;
+  }
+  std::rotate(feasible->begin(), best, best + 1);
+}
+
+// Counts rejections by reason and remembers the one that missed by least.
+class Rejections {
+ public:
+  void Add(const char* why, const Candidate& candidate, int64_t missed_by) {
+    auto [it, fresh] = kept_.try_emplace(why);
+    Kept& kept = it->second;
+    kept.rejection.reason = why;
+    ++kept.rejection.count;
+    if (fresh || missed_by < kept.missed_by) {
+      kept.rejection.nearest = candidate;
+      kept.missed_by = missed_by;
+    }
+  }
+  std::vector<Rejection> Take() {
+    std::vector<Rejection> list;
+    for (auto& entry : kept_) list.push_back(std::move(entry.second.rejection));
+    return list;
+  }
+
+ private:
+  struct Kept {
+    Rejection rejection;
+    int64_t missed_by = 0;
+  };
+  std::map<std::string, Kept> kept_;
+};
+
+// Predicts a shape with the least recomputation that fits, or where nothing fits with the most.
+Scored Judge(const JobSpec& job, const Shape& shape, const Gang& gang, CostModel* model) {
+  Scored scored{shape, {}, gang.memory_bytes};
+  Candidate& c = scored.candidate;
+  c.mesh = shape.mesh;
+  c.core = shape.core;
+  c.layout = shape.layout;
+  c.strategy = StrategyOfMesh(shape.mesh, shape.core);
+  for (Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kLayer}) {
+    c.recompute = recompute;
+    c.feasible = model->PeakBytes(shape, recompute, &gang) <= gang.memory_bytes;
+    if (c.feasible || !job.backward()) break;
+  }
+  c.prediction = model->Predict(shape, c.recompute, gang);
+  return scored;
+}
+
+}  // namespace
+
+SearchResult SearchShapes(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOptions& options,
+                          const std::vector<int>& sizes, CostModel* model) {
+  SearchResult result;
+  Rejections rejections;
+  const auto reject = [&](const char* why, Scored scored, int64_t missed_by) {
+    rejections.Add(why, scored.candidate, missed_by);
+    result.rejected.push_back(std::move(scored));
+  };
+  for (int ranks : sizes) {
+    const std::optional<Gang> gang = PlaceGang(cluster, ranks, options.only_free);
+    if (!gang) continue;
+    const ShapeSet set = ShapesOf(job, ranks, gang->per_node);
+    result.considered += static_cast<int64_t>(set.shapes.size() + set.too_few_heads.size());
+    for (const Mesh& mesh : set.too_few_heads) {
+      Scored scored{{mesh}, {}, gang->memory_bytes};
+      scored.candidate.mesh = mesh;
+      scored.candidate.strategy = StrategyOfMesh(mesh, CoreKind::kRing);
+      const int64_t parts = int64_t{mesh.tensor} * mesh.ulysses;
+      scored.candidate.reason = absl::StrCat(
+          "cuts ", job.config.heads, job.config.heads == 1 ? " head" : " heads", " into ", parts, " parts");
+      reject(kTooFewHeads, std::move(scored), parts - job.config.heads);
+    }
+    for (const Shape& shape : set.shapes) {
+      Scored scored = Judge(job, shape, *gang, model);
+      if (scored.candidate.feasible) {
+        result.feasible.push_back(std::move(scored));
+        continue;
+      }
+      const int64_t peak = scored.candidate.prediction.peak_bytes;
+      scored.candidate.reason =
+          absl::StrCat("needs ", FormatBytes(static_cast<double>(peak)), " a device, there are ",
+                       FormatBytes(static_cast<double>(gang->memory_bytes)));
+      reject(kExceedsMemory, std::move(scored), peak - gang->memory_bytes);
+    }
+  }
+  if (!result.feasible.empty()) PutChosenFirst(&result.feasible);
+  result.rejections = rejections.Take();
+  return result;
+}
+
+std::vector<int> SizesWorthTrying(std::vector<int> sizes, int per_node) {
+  if (sizes.size() <= 64) return sizes;
+  std::vector<int> kept;
+  for (int n : sizes) {
+    const bool whole_nodes = per_node > 0 && n % per_node == 0 && n / per_node <= 16;
+    if (n <= 16 || (n & (n - 1)) == 0 || whole_nodes || n == sizes.front() || n == sizes.back())
+      kept.push_back(n);
+  }
+  return kept;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,58 @@
+// How long planning takes, and what is chosen: for each example cluster one job, in milliseconds of wall
+// time.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "coordinator/planner/planner.h"
+#include "tests/coordinator/planner/clusters.h"
+
+namespace seqpar {
+namespace {
+
+void Bench(const char* name, const JobSpec& job, const ClusterSnapshot& cluster) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto planned = PlanJob(job, cluster, Calibration(), {.all_candidates = true});
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+  if (!planned.ok()) {
+    std::printf("%-34s %9.2f ms  %s\n", name, took.count(), std::string(planned.status().message()).c_str());
+    return;
+  }
+  std::printf("%-34s %9.2f ms  %lld shapes  %s\n", name, took.count(),
+              static_cast<long long>(planned->explanation.considered), planned->plan.reason.c_str());
+}
+
+JobSpec Packed(JobSpec job, int64_t length) {
+  for (int64_t at = 0; at < job.tokens; at += length) {
+    job.mask.documents.push_back(std::min(length, job.tokens - at));
+  }
+  return job;
+}
+
+JobSpec Window(JobSpec job, int64_t left) {
+  job.mask.kind = MaskKind::kWindow;
+  job.mask.left = left;
+  job.mask.right = 0;
+  return job;
+}
+
+int Main() {
+  Bench("text, 4 slots", TextJob(), FourSlots());
+  Bench("text window, 4 slots", Window(TextJob(), 255), FourSlots());
+  Bench("128K, 8 x H100", LlamaJob(131072), EightH100());
+  Bench("1M, 8 x H100", LlamaJob(1 << 20), EightH100());
+  Bench("1M, slow network", LlamaJob(1 << 20), SlowNetwork());
+  Bench("1M, 16 x 8 H200", LlamaJob(1 << 20), SixteenNodes());
+  Bench("4M, 16 x 8 H200", LlamaJob(int64_t{4} << 20), SixteenNodes());
+  Bench("4M window 4095, 16 x 8 H200", Window(LlamaJob(int64_t{4} << 20), 4095), SixteenNodes());
+  Bench("4M in 1,024 documents, 16 x 8 H200", Packed(LlamaJob(int64_t{4} << 20), 4096), SixteenNodes());
+  Bench("4M, 1,250 x 8 H200", LlamaJob(int64_t{4} << 20),
+        MakeCluster(1250, 8, H200(), {10e-6, 350e9}, {15e-6, 45e9}));
+  return 0;
+}
+
+}  // namespace
+}  // namespace seqpar
+
+int main() { return seqpar::Main(); }
