@@ -1,0 +1,117 @@
+#include "client/lib/client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "common/base/version.h"
+#include "common/job/proto.h"
+#include "google/rpc/error_details.pb.h"
+#include "seqpar/v1/service.grpc.pb.h"
+
+namespace seqpar {
+namespace {
+
+// A plan of every candidate for a large cluster is larger than gRPC's default of 4 MiB.
+constexpr int kMessageBytesMax = 256 << 20;
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  google::rpc::Status details;
+  if (!status.error_details().empty() && details.ParseFromString(status.error_details())) {
+    details.set_code(status.error_code());
+    details.set_message(status.error_message());
+    return StatusFromProto(details);
+  }
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+std::chrono::system_clock::time_point After(double seconds) {
+  return std::chrono::system_clock::now() +
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+class GrpcService : public SeqparService {
+ public:
+  explicit GrpcService(const ClientOptions& options) : timeout_seconds_(options.timeout_seconds) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+    arguments.SetMaxSendMessageSize(kMessageBytesMax);
+    arguments.SetUserAgentPrefix(std::string("seqpar/") + kVersion);
+    // A coordinator that restarts is found again within a second or two, not within gRPC's two minutes.
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+    channel_ = grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
+    jobs_ = v1::JobService::NewStub(channel_);
+    cluster_ = v1::ClusterService::NewStub(channel_);
+  }
+
+  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request) override {
+    return Call<v1::Job>(*jobs_, &v1::JobService::Stub::CreateJob, request);
+  }
+  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request) override {
+    return Call<v1::Job>(*jobs_, &v1::JobService::Stub::GetJob, request);
+  }
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) override {
+    return Call<v1::ListJobsResponse>(*jobs_, &v1::JobService::Stub::ListJobs, request);
+  }
+  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override {
+    return Call<v1::Job>(*jobs_, &v1::JobService::Stub::CancelJob, request);
+  }
+  absl::StatusOr<v1::PlanJobResponse> PlanJob(const v1::PlanJobRequest& request) override {
+    return Call<v1::PlanJobResponse>(*jobs_, &v1::JobService::Stub::PlanJob, request);
+  }
+  absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest& request) override {
+    return Call<v1::GetJobLogsResponse>(*jobs_, &v1::JobService::Stub::GetJobLogs, request);
+  }
+  absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request) override {
+    return Call<v1::ListNodesResponse>(*cluster_, &v1::ClusterService::Stub::ListNodes, request);
+  }
+  absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request) override {
+    return Call<v1::Node>(*cluster_, &v1::ClusterService::Stub::GetNode, request);
+  }
+  absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) override {
+    return Call<v1::Node>(*cluster_, &v1::ClusterService::Stub::DrainNode, request);
+  }
+
+  absl::Status WatchJob(const v1::WatchJobRequest& request, double seconds,
+                        const std::function<bool(const v1::JobEvent&)>& on_event) override {
+    grpc::ClientContext context;
+    context.set_deadline(After(seconds));
+    const std::unique_ptr<grpc::ClientReader<v1::JobEvent>> reader = jobs_->WatchJob(&context, request);
+    v1::JobEvent event;
+    while (reader->Read(&event)) {
+      if (on_event(event)) continue;
+      context.TryCancel();
+      reader->Finish();
+      return absl::OkStatus();
+    }
+    return FromGrpc(reader->Finish());
+  }
+
+ private:
+  template <typename Response, typename Stub, typename Method, typename Request>
+  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request) {
+    grpc::ClientContext context;
+    context.set_deadline(After(timeout_seconds_));
+    Response response;
+    const grpc::Status status = (stub.*method)(&context, request, &response);
+    if (!status.ok()) return FromGrpc(status);
+    return response;
+  }
+
+  const double timeout_seconds_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::JobService::Stub> jobs_;
+  std::unique_ptr<v1::ClusterService::Stub> cluster_;
+};
+
+}  // namespace
+
+std::unique_ptr<SeqparService> ConnectService(const ClientOptions& options) {
+  return std::make_unique<GrpcService>(options);
+}
+
+}  // namespace seqpar
