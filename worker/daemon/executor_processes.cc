@@ -3,9 +3,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -21,6 +22,9 @@ absl::Status SystemError(const char* what, int error) {
   return MakeError(absl::StatusCode::kInternal, reason::kInternal,
                    absl::StrCat(what, ": ", std::strerror(error)));
 }
+
+// By its number: glibc 2.36 declares pidfd_open without C linkage.
+int PidFd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
 void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
@@ -119,12 +123,12 @@ absl::Status ExecutorProcesses::Spawn(Child* child) {
   const int error = posix_spawn(&child->pid, "/proc/self/exe", &settings.actions, &settings.attributes,
                                 Pointers(arguments_).data(), Pointers(environment).data());
   if (error != 0) return SystemError("cannot start an executor", error);
-  child->pidfd.Reset(pidfd_open(child->pid, 0));
+  child->pidfd.Reset(PidFd(child->pid));
   if (!child->pidfd.valid()) {
     const int pidfd_error = errno;
     kill(child->pid, SIGKILL);
     waitpid(child->pid, nullptr, 0);
-    return SystemError("pidfd_open", pidfd_error);
+    return SystemError("cannot watch an executor", pidfd_error);
   }
   return absl::OkStatus();
 }

@@ -252,7 +252,7 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
   rank->running = false;
   rank->kill_at_us = 0;
   LogInfo("executor ended", {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", how}});
-  if (!rank->reported && !(gang.stop_asked && rank->killed)) {
+  if (!rank->reported && !gang.stop_asked) {
     const absl::Status error = MakeError(
         absl::StatusCode::kUnavailable, reason::kRankFailed,
         absl::StrCat("the executor of rank ", key.rank, " on ", identity_.hello.node(), "/", rank->device,

@@ -1,0 +1,362 @@
+#include "worker/daemon/node_agent.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr int64_t kSecond = 1'000'000;
+
+std::string NameOf(const RankKey& key) { return absl::StrCat(key.job, "#", key.attempt, "/", key.rank); }
+
+// Records what it is asked for, in words.
+class FakeHost : public ExecutorHost {
+ public:
+  absl::Status Start(const RankKey& key, const v1::Run& run) override {
+    if (!start_error.ok()) return start_error;
+    asked.push_back(absl::StrCat("start ", NameOf(key)));
+    runs.push_back(run);
+    return absl::OkStatus();
+  }
+  void Send(const RankKey& key, const v1::ToExecutor& message) override {
+    if (message.has_abort()) asked.push_back(absl::StrCat("abort ", NameOf(key)));
+    if (message.has_blobs()) asked.push_back(absl::StrCat("blobs ", NameOf(key)));
+    if (message.has_lease()) lease_deadline_us = message.lease().deadline_us();
+  }
+  void Kill(const RankKey& key) override { asked.push_back(absl::StrCat("kill ", NameOf(key))); }
+
+  absl::Status start_error;
+  std::vector<std::string> asked;
+  std::vector<v1::Run> runs;
+  int64_t lease_deadline_us = 0;
+};
+
+class FakeFleet : public FleetSender {
+ public:
+  void Send(const v1::WorkerMessage& message) override { sent.push_back(message); }
+  void Break(const absl::Status& why) override { broken.emplace_back(why.message()); }
+
+  std::vector<v1::WorkerMessage> sent;
+  std::vector<std::string> broken;
+};
+
+class NodeAgentTest : public ::testing::Test {
+ protected:
+  NodeAgentTest() : agent_(Identity(), &clock_, &host_, &fleet_) {}
+
+  static NodeIdentity Identity() {
+    NodeIdentity identity;
+    identity.hello.set_node("node-a");
+    for (int i = 0; i < 2; ++i) identity.hello.add_devices()->set_threads(1);
+    identity.data_roots = {{"data", "/data"}};
+    return identity;
+  }
+
+  static v1::GangId Gang(int attempt, int64_t term = 1, const std::string& job = "j") {
+    v1::GangId gang;
+    gang.set_term(term);
+    gang.set_job(job);
+    gang.set_attempt(attempt);
+    return gang;
+  }
+
+  void Welcome(int64_t term = 1, std::vector<v1::GangId> keep = {}) {
+    v1::CoordinatorMessage message;
+    message.mutable_welcome()->set_term(term);
+    message.mutable_welcome()->set_heartbeat_ms(1000);
+    message.mutable_welcome()->set_lease_ms(6000);
+    for (const v1::GangId& gang : keep) *message.mutable_welcome()->add_keep() = gang;
+    agent_.OnMessage(message);
+  }
+
+  void Attach() {
+    agent_.OnConnected();
+    Welcome();
+  }
+
+  // Ranks 0, 1, ... on devices 0, 1, ...
+  void Start(const v1::GangId& gang, int ranks = 2) {
+    v1::CoordinatorMessage message;
+    *message.mutable_start()->mutable_gang() = gang;
+    for (int rank = 0; rank < ranks; ++rank) {
+      v1::StartRanks::Placement* placement = message.mutable_start()->add_ranks();
+      placement->set_rank(rank);
+      placement->set_device(rank);
+    }
+    agent_.OnMessage(message);
+  }
+
+  void Stop(const v1::GangId& gang) {
+    v1::CoordinatorMessage message;
+    *message.mutable_stop()->mutable_gang() = gang;
+    *message.mutable_stop()->mutable_reason() = StatusToProto(absl::CancelledError("cancelled"));
+    agent_.OnMessage(message);
+  }
+
+  void AnswerHeartbeat(int64_t sequence) {
+    v1::CoordinatorMessage message;
+    message.mutable_heartbeat()->set_sequence(sequence);
+    agent_.OnMessage(message);
+  }
+
+  void Report(const RankKey& key, v1::RankEvent::Kind kind, const absl::Status& error = absl::OkStatus(),
+              bool root_cause = false) {
+    v1::FromExecutor message;
+    message.mutable_event()->set_kind(kind);
+    if (!error.ok()) *message.mutable_event()->mutable_error() = StatusToProto(error);
+    message.mutable_event()->set_root_cause(root_cause);
+    agent_.OnExecutorMessage(key, message);
+  }
+
+  // The events sent since the last call: "FAILED j#1/0 root: message".
+  std::vector<std::string> TakeEvents() {
+    std::vector<std::string> events;
+    for (const v1::WorkerMessage& message : fleet_.sent) {
+      if (!message.has_event()) continue;
+      const v1::RankEvent& event = message.event();
+      std::string text = absl::StrCat(v1::RankEvent::Kind_Name(event.kind()), " ",
+                                      NameOf({event.gang().job(), event.gang().attempt(), event.rank()}));
+      if (event.kind() == v1::RankEvent::FAILED) {
+        absl::StrAppend(&text, event.root_cause() ? " root: " : " follows: ", event.error().message());
+      }
+      events.push_back(text);
+    }
+    fleet_.sent.clear();
+    return events;
+  }
+
+  std::vector<std::string> TakeAsked() { return std::exchange(host_.asked, {}); }
+
+  void Advance(int64_t us) {
+    clock_.AdvanceMicros(us);
+    agent_.Tick();
+  }
+
+  FakeClock clock_;
+  FakeHost host_;
+  FakeFleet fleet_;
+  NodeAgent agent_;
+};
+
+TEST_F(NodeAgentTest, StartsRanksAndSaysSo) {
+  Attach();
+  Start(Gang(1));
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#1/0", "start j#1/1"));
+  EXPECT_THAT(TakeEvents(), ElementsAre("STARTED j#1/0", "STARTED j#1/1"));
+  const v1::Run& run = host_.runs[1];
+  ASSERT_EQ(run.start().ranks_size(), 1);
+  EXPECT_EQ(run.start().ranks(0).rank(), 1);
+  EXPECT_EQ(run.node(), "node-a");
+  EXPECT_EQ(run.data_roots(0).path(), "/data");
+  EXPECT_EQ(run.lease_deadline_us(), clock_.BootMicros() + 5 * kSecond);
+}
+
+TEST_F(NodeAgentTest, ARepeatedStartStartsNothingTwice) {
+  Attach();
+  Start(Gang(1));
+  TakeAsked();
+  Start(Gang(1));
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+}
+
+TEST_F(NodeAgentTest, RefusesALowerTermAndALowerAttempt) {
+  agent_.OnConnected();
+  Welcome(5);
+  Start(Gang(2, 5));
+  TakeAsked();
+  Start(Gang(1, 5));
+  Start(Gang(1, 4, "other"));
+  Stop(Gang(2, 4));
+  Stop(Gang(1, 9));
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+}
+
+TEST_F(NodeAgentTest, GivesUpAStreamToACoordinatorThatIsNotTheLatest) {
+  agent_.OnConnected();
+  Welcome(5);
+  agent_.OnConnected();
+  Welcome(4);
+  ASSERT_EQ(fleet_.broken.size(), 1u);
+  EXPECT_THAT(fleet_.broken[0], HasSubstr("term 4 is over"));
+}
+
+TEST_F(NodeAgentTest, StopAbortsThenKillsAndReportsWhenTheProcessIsGone) {
+  Attach();
+  Start(Gang(1));
+  TakeAsked();
+  TakeEvents();
+  Stop(Gang(1));
+  EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0", "abort j#1/1"));
+  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 1");
+  Advance(kSecond / 2);
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+  Advance(kSecond / 2);
+  EXPECT_THAT(TakeAsked(), ElementsAre("kill j#1/1"));
+  agent_.OnExecutorExit({"j", 1, 1}, "was killed by signal 9 (Killed)");
+  const std::vector<std::string> events = TakeEvents();
+  EXPECT_THAT(events.back(), "STOPPED j#1/1");
+  EXPECT_TRUE(agent_.Idle());
+}
+
+TEST_F(NodeAgentTest, AnExitWithoutAReportIsTheRootCauseAndNamesRankPhaseAndSignal) {
+  Attach();
+  Start(Gang(1));
+  TakeAsked();
+  TakeEvents();
+  v1::FromExecutor progress;
+  progress.mutable_progress()->set_phase(v1::JOB_PHASE_EXECUTE);
+  agent_.OnExecutorMessage({"j", 1, 1}, progress);
+  // The survivor notices first: its failure follows from the other's all the same.
+  Report({"j", 1, 0}, v1::RankEvent::FAILED, absl::UnavailableError("rank 1 is gone"), false);
+  agent_.OnExecutorExit({"j", 1, 1}, "was killed by signal 9 (Killed)");
+  EXPECT_THAT(
+      TakeEvents(),
+      ElementsAre("FAILED j#1/0 follows: rank 1 is gone",
+                  "FAILED j#1/1 root: the executor of rank 1 on node-a/1 was killed by signal 9 (Killed) in "
+                  "phase execute"));
+  EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/1"))
+      << "ranks of the gang on this node are stopped at once";
+}
+
+TEST_F(NodeAgentTest, ANewerAttemptKillsTheOldOneAndWaitsForItsDevices) {
+  Attach();
+  Start(Gang(1), 1);
+  TakeAsked();
+  Start(Gang(2), 1);
+  agent_.Tick();
+  EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0", "kill j#1/0"));
+  agent_.OnExecutorExit({"j", 1, 0}, "was killed by signal 9 (Killed)");
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#2/0"));
+}
+
+TEST_F(NodeAgentTest, ABusyDeviceIsRefusedByName) {
+  Attach();
+  Start(Gang(1), 1);
+  TakeEvents();
+  Start(Gang(1, 1, "other"), 1);
+  EXPECT_THAT(TakeEvents(),
+              ElementsAre("FAILED other#1/0 root: rank 0 cannot start on node-a: device 0 is busy with j"));
+}
+
+TEST_F(NodeAgentTest, AnsweredHeartbeatsExtendTheLeaseFromTheirSending) {
+  Attach();
+  Start(Gang(1));
+  agent_.Tick();
+  const int64_t sent_us = clock_.BootMicros();
+  Advance(kSecond / 2);
+  AnswerHeartbeat(1);
+  EXPECT_EQ(host_.lease_deadline_us, sent_us + 5 * kSecond);
+}
+
+TEST_F(NodeAgentTest, TheEndOfTheLeaseKillsEverything) {
+  Attach();
+  Start(Gang(1));
+  TakeAsked();
+  agent_.OnDisconnected();
+  Advance(5 * kSecond - 1);
+  EXPECT_THAT(TakeAsked(), IsEmpty()) << "executors go on while the stream is broken";
+  Advance(1);
+  EXPECT_THAT(TakeAsked(), ElementsAre("kill j#1/0", "kill j#1/1"));
+}
+
+TEST_F(NodeAgentTest, AStreamWithoutAnswersIsGivenUp) {
+  Attach();
+  Advance(6 * kSecond);
+  EXPECT_EQ(fleet_.broken.size(), 1u);
+}
+
+TEST_F(NodeAgentTest, WhatABrokenStreamMayHaveLostIsSentAgain) {
+  Attach();
+  agent_.Tick();  // heartbeat 1
+  Start(Gang(1));
+  Report({"j", 1, 0}, v1::RankEvent::FINISHED);
+  AnswerHeartbeat(1);  // was sent before the events: confirms none of them
+  agent_.OnDisconnected();
+  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0");
+  fleet_.sent.clear();
+
+  agent_.OnConnected();
+  const v1::Hello& hello = fleet_.sent[0].hello();
+  EXPECT_EQ(hello.running_size(), 2) << "the finished rank counts as running until its event has arrived";
+  EXPECT_EQ(hello.highest_term(), 1);
+  fleet_.sent.clear();
+  Welcome(1, {Gang(1)});
+  EXPECT_THAT(TakeEvents(), ElementsAre("STARTED j#1/0", "STARTED j#1/1", "FINISHED j#1/0"));
+
+  Advance(kSecond);
+  AnswerHeartbeat(2);
+  fleet_.sent.clear();
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  Welcome(1, {Gang(1)});
+  EXPECT_THAT(TakeEvents(), IsEmpty()) << "an answered heartbeat confirms what was sent before it";
+}
+
+TEST_F(NodeAgentTest, GangsThatTheCoordinatorDoesNotKeepAreStopped) {
+  Attach();
+  Start(Gang(1), 1);
+  TakeAsked();
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  Welcome(2, {});
+  EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0"));
+}
+
+TEST_F(NodeAgentTest, ADrainingNodeTakesNoRanksUntilItIsUndone) {
+  Attach();
+  v1::CoordinatorMessage drain;
+  drain.mutable_drain()->set_term(1);
+  agent_.OnMessage(drain);
+  Start(Gang(1), 1);
+  EXPECT_THAT(TakeEvents(),
+              ElementsAre("FAILED j#1/0 root: rank 0 cannot start on node-a: the node is draining"));
+  drain.mutable_drain()->set_undo(true);
+  agent_.OnMessage(drain);
+  Start(Gang(2), 1);
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#2/0"));
+}
+
+TEST_F(NodeAgentTest, ShutdownStopsRanksAndNamesItselfAsTheCause) {
+  Attach();
+  Start(Gang(1), 1);
+  TakeAsked();
+  TakeEvents();
+  agent_.BeginShutdown();
+  EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0"));
+  EXPECT_THAT(TakeEvents(),
+              ElementsAre("FAILED j#1/0 root: rank 0 was stopped in phase bootstrap: the worker on "
+                          "node-a was told to stop"));
+  EXPECT_FALSE(agent_.Idle());
+  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 1");
+  EXPECT_TRUE(agent_.Idle());
+}
+
+TEST_F(NodeAgentTest, AnswersForLogsEndWithALastMessage) {
+  Attach();
+  Start(Gang(1));
+  agent_.OnExecutorOutput({"j", 1, 1}, "hello\n", 6);
+  fleet_.sent.clear();
+  v1::CoordinatorMessage query;
+  query.mutable_logs()->set_query(7);
+  query.mutable_logs()->set_job("j");
+  query.mutable_logs()->set_rank(1);
+  agent_.OnMessage(query);
+  ASSERT_EQ(fleet_.sent.size(), 2u);
+  EXPECT_EQ(fleet_.sent[0].logs().text(), "hello\n");
+  EXPECT_EQ(fleet_.sent[0].logs().device(), "node-a/1");
+  EXPECT_FALSE(fleet_.sent[0].logs().last());
+  EXPECT_TRUE(fleet_.sent[1].logs().last());
+  EXPECT_EQ(fleet_.sent[1].logs().query(), 7);
+}
+
+}  // namespace
+}  // namespace seqpar

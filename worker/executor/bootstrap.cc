@@ -1,0 +1,77 @@
+#include "worker/executor/bootstrap.h"
+
+#include <algorithm>
+
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/comm/exchange_communicator.h"
+#include "worker/device/cpu/cpu_device.h"
+
+namespace seqpar {
+namespace {
+
+// The coordinator's deadline comes first and names the missing ranks; this one is for a coordinator that is
+// gone.
+constexpr int64_t kTimeoutSlackMs = 5'000;
+
+ProgressSources SourcesOf(const RankRuntime& runtime, const RankPlan& rank) {
+  ProgressSources sources;
+  sources.device = runtime.device.get();
+  sources.compute = runtime.compute.get();
+  const RankGroups& groups = *runtime.groups;
+  for (const Communicator* group :
+       {static_cast<const Communicator*>(runtime.world.get()),
+        static_cast<const Communicator*>(groups.tensor()), static_cast<const Communicator*>(groups.ulysses()),
+        static_cast<const Communicator*>(groups.ring())}) {
+    if (group != nullptr) sources.groups.push_back(group);
+  }
+  const auto name_ranks = [&sources](const Communicator* group, const std::vector<int>& ranks) {
+    if (group != nullptr) sources.world_ranks[group->name()] = ranks;
+  };
+  name_ranks(groups.tensor(), rank.tensor_group);
+  name_ranks(groups.ulysses(), rank.ulysses_group);
+  name_ranks(groups.ring(), rank.ring_group);
+  std::vector<int> all(runtime.world->size());
+  for (int i = 0; i < runtime.world->size(); ++i) all[i] = i;
+  name_ranks(runtime.world.get(), all);
+  return sources;
+}
+
+}  // namespace
+
+absl::Status RankRuntime::Synchronize() const {
+  const absl::Status communicated = comm->Synchronize();
+  const absl::Status computed = compute->Synchronize();
+  return communicated.ok() ? computed : communicated;
+}
+
+absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec& job, const Plan& plan) {
+  const v1::Run& run = *context.run;
+  RankRuntime runtime;
+  CpuDeviceConfig config;
+  config.threads = std::max(1, run.device().threads());
+  config.memory_bytes = run.device().memory_bytes();
+  SEQPAR_ASSIGN_OR_RETURN(runtime.device, MakeCpuDevice(config));
+  runtime.compute = runtime.device->CreateStream("compute");
+  runtime.comm = runtime.device->CreateStream("comm");
+  runtime.traffic = std::make_unique<TrafficCounter>();
+
+  SEQPAR_ASSIGN_OR_RETURN(runtime.ucx, UcxWorker::Create({}));
+  context.send_blob(runtime.ucx->AddressBlob());
+  const int64_t timeout_ms = run.start().bootstrap_timeout_ms() + kTimeoutSlackMs;
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> blobs,
+                          context.blobs->Wait("world", std::chrono::milliseconds(timeout_ms)));
+  if (static_cast<int>(blobs.size()) != plan.mesh.size()) {
+    return MakeError(absl::StatusCode::kInternal, reason::kInternal,
+                     "the bootstrap's table has not one blob a rank");
+  }
+  SEQPAR_ASSIGN_OR_RETURN(std::shared_ptr<Endpoint> endpoint, runtime.ucx->Connect(context.rank, blobs));
+  LogInfo("connected", {{"transport", runtime.ucx->Describe()}});
+  runtime.world = MakeExchangeCommunicator(std::move(endpoint), runtime.device.get(), runtime.traffic.get());
+  const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
+  SEQPAR_ASSIGN_OR_RETURN(runtime.groups, RankGroups::Create(runtime.world.get(), plan.mesh, heads));
+  context.progress->Watch(SourcesOf(runtime, plan.ranks[context.rank]));
+  return runtime;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,39 @@
+// The first phase: device, transport, and the groups of the mesh.
+#ifndef SEQPAR_WORKER_EXECUTOR_BOOTSTRAP_H_
+#define SEQPAR_WORKER_EXECUTOR_BOOTSTRAP_H_
+
+#include <memory>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "common/attention/core.h"
+#include "common/comm/communicator.h"
+#include "common/device/device.h"
+#include "common/job/plan.h"
+#include "common/layers/rank_groups.h"
+#include "worker/comm/ucx/ucx_endpoint.h"
+#include "worker/executor/rank_run.h"
+
+namespace seqpar {
+
+// What a rank runs on. Destroyed in reverse order: groups before streams, streams before the device.
+struct RankRuntime {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Stream> compute, comm;
+  std::unique_ptr<UcxWorker> ucx;
+  std::unique_ptr<TrafficCounter> traffic;
+  std::unique_ptr<Communicator> world;
+  std::optional<RankGroups> groups;
+
+  RankStreams streams() const { return {device.get(), compute.get(), comm.get()}; }
+  // Waits for both streams: the first failure of either.
+  absl::Status Synchronize() const;
+};
+
+// Sends this rank's blob, waits for the table, connects, and splits the groups together with the other ranks.
+// Errors carry reasons BOOTSTRAP_TIMEOUT, BOOTSTRAP_MISMATCH, PEER_LOST or OUT_OF_MEMORY.
+absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec& job, const Plan& plan);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_WORKER_EXECUTOR_BOOTSTRAP_H_

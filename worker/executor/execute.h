@@ -1,0 +1,35 @@
+// The third phase: the layers, forward and backward, and what it took.
+#ifndef SEQPAR_WORKER_EXECUTOR_EXECUTE_H_
+#define SEQPAR_WORKER_EXECUTOR_EXECUTE_H_
+
+#include "absl/status/statusor.h"
+#include "common/job/plan.h"
+#include "seqpar/v1/report.pb.h"
+#include "worker/executor/bootstrap.h"
+#include "worker/executor/merge.h"
+#include "worker/executor/progress.h"
+#include "worker/executor/shard.h"
+
+namespace seqpar {
+
+// What the execute phase took on this rank. Seconds exclude the writing of gradients and verification, which
+// run between the layers.
+struct ExecuteFigures {
+  double wall_seconds = 0;
+  double compute_seconds = 0;  // kernels on the compute stream
+  double exposed_seconds = 0;  // compute waited for communication
+  double hidden_seconds = 0;   // communication that compute did not wait for
+  double cpu_seconds = 0;      // of the compute threads
+};
+
+// Runs the stack; gradients of weights go to `writer` layer by layer, because the stack keeps one layer's at
+// a time.
+absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
+                                       OutputWriter* writer, Progress* progress);
+
+// This rank's part of the job's model flops: its heads' attended pairs, and of the rest its share of tokens.
+double RankFlops(const JobSpec& job, const Plan& plan, int rank);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_WORKER_EXECUTOR_EXECUTE_H_

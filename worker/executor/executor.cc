@@ -1,0 +1,160 @@
+#include "worker/executor/executor.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+#include "worker/config.h"
+#include "worker/executor/blob_inbox.h"
+#include "worker/executor/channel.h"
+#include "worker/executor/deadline.h"
+#include "worker/executor/progress.h"
+#include "worker/executor/rank_run.h"
+
+namespace seqpar {
+namespace {
+
+// Ends the process without destructors: streams and communicators may be stuck, and nothing of theirs is
+// worth waiting for.
+[[noreturn]] void ExitNow(int code, const std::string& why) {
+  if (!why.empty()) std::fprintf(stderr, "executor ends: %s\n", why.c_str());
+  _exit(code);
+}
+
+class Session {
+ public:
+  Session(UniqueFd channel, std::vector<TestHold> holds)
+      : channel_(std::move(channel)), holds_(std::move(holds)) {}
+
+  int Run() {
+    absl::StatusOr<v1::ToExecutor> first = channel_.Receive();
+    if (!first.ok()) ExitNow(kExitOrphaned, std::string(first.status().message()));
+    if (!first->has_run() || first->run().start().ranks_size() != 1)
+      ExitNow(kExitUsage, "the first message is no Run");
+    const v1::Run run = std::move(*first->mutable_run());
+    gang_ = run.start().gang();
+    rank_ = run.start().ranks(0).rank();
+    const LogContext context(
+        {{"job", gang_.job()}, {"attempt", absl::StrCat(gang_.attempt())}, {"rank", absl::StrCat(rank_)}});
+
+    deadline_ = std::make_unique<DeadlineWatch>(&Clock::System(), run.lease_deadline_us(),
+                                                [] { ExitNow(kExitLeaseOver, "the lease is over"); });
+    progress_ = std::make_unique<Progress>(holds_, [this](v1::RankProgress sample) {
+      v1::FromExecutor message;
+      *message.mutable_progress() = std::move(sample);
+      *message.mutable_progress()->mutable_gang() = gang_;
+      message.mutable_progress()->set_rank(rank_);
+      SendOrExit(message);
+    });
+    std::thread([this] { ReadLoop(); }).detach();  // ends with the process
+
+    absl::StatusOr<v1::RankEvent> done =
+        RunRank({&run, rank_, progress_.get(), &blobs_, [this](std::string blob) {
+                   v1::FromExecutor message;
+                   message.mutable_blob()->set_group("world");
+                   message.mutable_blob()->set_data(std::move(blob));
+                   SendOrExit(message);
+                 }});
+    if (!done.ok()) Fail(done.status(), ReasonOf(done.status()) != reason::kPeerLost);
+    SendLast(*std::move(done));
+    progress_.reset();
+    return kExitFinished;
+  }
+
+ private:
+  void ReadLoop() {
+    while (true) {
+      absl::StatusOr<v1::ToExecutor> message = channel_.Receive();
+      if (!message.ok()) ExitNow(kExitOrphaned, std::string(message.status().message()));
+      if (message->has_lease()) {
+        deadline_->Extend(message->lease().deadline_us());
+      } else if (message->has_blobs()) {
+        blobs_.Put(message->blobs().group(),
+                   {message->blobs().blobs().begin(), message->blobs().blobs().end()});
+      } else if (message->has_abort()) {
+        // At once, whatever the other threads are stuck in.
+        Fail(Annotate(StatusFromProto(message->abort().reason()), "stopped"), false);
+      }
+    }
+  }
+
+  void SendOrExit(const v1::FromExecutor& message) {
+    const absl::Status sent = channel_.Send(message);
+    if (!sent.ok()) ExitNow(kExitOrphaned, std::string(sent.message()));
+  }
+
+  // Exactly one last event is sent, whoever comes first; who comes second waits for the process to end.
+  void SendLast(v1::RankEvent event) {
+    if (ended_.exchange(true)) {
+      while (true) pause();
+    }
+    v1::FromExecutor message;
+    *message.mutable_event() = std::move(event);
+    *message.mutable_event()->mutable_gang() = gang_;
+    message.mutable_event()->set_rank(rank_);
+    SendOrExit(message);
+  }
+
+  [[noreturn]] void Fail(const absl::Status& error, bool root_cause) {
+    v1::RankEvent event;
+    event.set_kind(v1::RankEvent::FAILED);
+    *event.mutable_error() = StatusToProto(error);
+    event.set_root_cause(root_cause);
+    event.set_phase(PhaseToProto(progress_->phase()));
+    SendLast(std::move(event));
+    ExitNow(kExitFailed, absl::StrCat("in phase ", PhaseName(progress_->phase()), ": ", error.message()));
+  }
+
+  ExecutorChannel channel_;
+  const std::vector<TestHold> holds_;
+  v1::GangId gang_;
+  int32_t rank_ = 0;
+  BlobInbox blobs_;
+  std::atomic<bool> ended_{false};
+  std::unique_ptr<DeadlineWatch> deadline_;
+  std::unique_ptr<Progress> progress_;
+};
+
+// Dies with the daemon, and lets the daemon's other executors read its memory (UCX's CMA) where Yama
+// restricts that.
+void TieToDaemon() {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_PTRACER, getppid());
+}
+
+}  // namespace
+
+int ExecutorMain(int argc, char** argv) {
+  int channel_fd = -1;
+  std::vector<TestHold> holds;
+  for (int i = 0; i + 1 < argc; i += 2) {
+    const std::string flag = argv[i], value = argv[i + 1];
+    TestHold hold;
+    if (flag == "--channel-fd" && absl::SimpleAtoi(value, &channel_fd)) continue;
+    if (flag != "--test-hold" || !ParseTestHold(value, &hold))
+      ExitNow(kExitUsage, absl::StrCat("flag ", flag));
+    holds.push_back(hold);
+  }
+  if (channel_fd < 0) ExitNow(kExitUsage, "executors are started by the daemon, with --channel-fd");
+  TieToDaemon();
+  SetupLogging({.component = "executor"});
+  // Outlives every thread that may still hold it: the process ends with _exit.
+  auto* session = new Session(UniqueFd(channel_fd), std::move(holds));
+  const int code = session->Run();
+  _exit(code);
+}
+
+}  // namespace seqpar

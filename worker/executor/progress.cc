@@ -1,0 +1,114 @@
+#include "worker/executor/progress.h"
+
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+constexpr auto kInterval = std::chrono::milliseconds(200);
+constexpr auto kHoldPoll = std::chrono::milliseconds(20);
+
+}  // namespace
+
+Progress::Progress(std::vector<TestHold> holds, std::function<void(const v1::RankProgress&)> send)
+    : holds_(std::move(holds)), send_(std::move(send)), thread_([this] { Run(); }) {}
+
+Progress::~Progress() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Progress::Enter(JobPhase phase) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    phase_ = phase;
+    steps_.fetch_add(1);
+    entered_.emplace_back(phase, std::chrono::steady_clock::now());
+    send_(Sample());
+  }
+  LogInfo("phase begins", {{"phase", PhaseName(phase)}});
+  for (const TestHold& hold : holds_) {
+    if (hold.phase != PhaseName(phase)) continue;
+    while (access(hold.file.c_str(), F_OK) == 0) std::this_thread::sleep_for(kHoldPoll);
+  }
+}
+
+std::vector<v1::PhaseSeconds> Progress::Seconds() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<v1::PhaseSeconds> all;
+  for (size_t i = 0; i < entered_.size(); ++i) {
+    const Time end = i + 1 < entered_.size() ? entered_[i + 1].second : std::chrono::steady_clock::now();
+    v1::PhaseSeconds seconds;
+    seconds.set_phase(PhaseName(entered_[i].first));
+    seconds.set_seconds(std::chrono::duration<double>(end - entered_[i].second).count());
+    all.push_back(seconds);
+  }
+  return all;
+}
+
+void Progress::Watch(ProgressSources sources) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  sources_ = std::move(sources);
+}
+
+void Progress::Advance(const char* pass, int layers, double fraction) {
+  pass_ = pass;
+  layers_ = layers;
+  fraction_ = fraction;
+  steps_.fetch_add(1);
+}
+
+void Progress::Run() {
+  std::string last;
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stopping_) {
+    changed_.wait_for(lock, kInterval, [this] { return stopping_; });
+    if (stopping_ || entered_.empty()) continue;
+    const v1::RankProgress sample = Sample();
+    const std::string bytes = sample.SerializeAsString();
+    if (bytes == last) continue;
+    last = bytes;
+    send_(sample);
+  }
+}
+
+v1::RankProgress Progress::Sample() {
+  v1::RankProgress sample;
+  sample.set_phase(PhaseToProto(phase_));
+  sample.set_pass(pass_);
+  sample.set_layer(layers_);
+  sample.set_percent(100 * fraction_);
+  sample.set_waiting_for_rank(-1);
+  int64_t steps = steps_;
+  if (sources_.device != nullptr) {
+    const MemoryUse memory = sources_.device->memory();
+    sample.set_used_bytes(memory.used_bytes);
+    sample.set_peak_bytes(memory.peak_bytes);
+  }
+  // Operations that complete inside a layer are progress too.
+  if (sources_.compute != nullptr)
+    steps += static_cast<int64_t>(1e3 * sources_.compute->times().busy_seconds);
+  for (const Communicator* group : sources_.groups) {
+    const CommProgress progress = group->progress();
+    steps += progress.finished;
+    if (progress.entered == progress.finished) continue;
+    sample.set_waiting_group(progress.group);
+    sample.set_collective(progress.entered);
+    const auto ranks = sources_.world_ranks.find(progress.group);
+    const int peer = progress.waiting_for_peer;
+    if (peer < 0 || ranks == sources_.world_ranks.end() || peer >= static_cast<int>(ranks->second.size()))
+      continue;
+    sample.set_waiting_for_rank(ranks->second[peer]);
+  }
+  sample.set_step(steps);
+  return sample;
+}
+
+}  // namespace seqpar

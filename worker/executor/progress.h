@@ -1,0 +1,79 @@
+// How far an executor is: written by the threads that work, sent to the daemon by one that never waits on a
+// device.
+#ifndef SEQPAR_WORKER_EXECUTOR_PROGRESS_H_
+#define SEQPAR_WORKER_EXECUTOR_PROGRESS_H_
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/comm/communicator.h"
+#include "common/device/device.h"
+#include "common/job/job.h"
+#include "seqpar/v1/fleet.pb.h"
+#include "seqpar/v1/report.pb.h"
+#include "worker/config.h"
+
+namespace seqpar {
+
+// What the sender looks at beside the phase and the layers. All outlive the watch.
+struct ProgressSources {
+  const Device* device = nullptr;
+  const Stream* compute = nullptr;
+  std::vector<const Communicator*> groups;
+  std::map<std::string, std::vector<int>> world_ranks;  // of each group's ranks, by the group's name
+};
+
+// Thread-safe. `send` is called with every report: at once when the phase changes, and at most every 200 ms
+// between, when something changed.
+class Progress {
+ public:
+  Progress(std::vector<TestHold> holds, std::function<void(const v1::RankProgress&)> send);
+  ~Progress();
+
+  // Ends the present phase and begins the next. Blocks while a hold's file for it exists.
+  void Enter(JobPhase phase);
+  JobPhase phase() const { return phase_.load(); }
+  // Seconds of the phases entered so far, in order; the present one up to now.
+  std::vector<v1::PhaseSeconds> Seconds() const;
+
+  void Watch(ProgressSources sources);
+  void StopWatching() { Watch({}); }
+
+  // `layers` are finished in the pass ("forward", "backward"); `fraction` of all work is done. From a
+  // stream's thread.
+  void Advance(const char* pass, int layers, double fraction);
+  // Something was done that no layer shows: a tensor was read, a block was written.
+  void Step() { steps_.fetch_add(1); }
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+  void Run();
+  v1::RankProgress Sample();  // REQUIRES: mutex_ held
+
+  const std::vector<TestHold> holds_;
+  const std::function<void(const v1::RankProgress&)> send_;
+  std::atomic<JobPhase> phase_{JobPhase::kBootstrap};
+  std::atomic<const char*> pass_{""};
+  std::atomic<int> layers_{0};
+  std::atomic<double> fraction_{0};
+  std::atomic<int64_t> steps_{0};
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  ProgressSources sources_;
+  std::vector<std::pair<JobPhase, Time>> entered_;
+  bool stopping_ = false;
+  std::thread thread_;  // last: uses all of the above
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_WORKER_EXECUTOR_PROGRESS_H_

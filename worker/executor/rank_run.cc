@@ -1,0 +1,115 @@
+#include "worker/executor/rank_run.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/data_roots.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+#include "worker/executor/bootstrap.h"
+#include "worker/executor/execute.h"
+#include "worker/executor/merge.h"
+#include "worker/executor/shard.h"
+#include "worker/executor/transfer.h"
+
+namespace seqpar {
+namespace {
+
+// The sources of progress are about to go.
+class StopWatching {
+ public:
+  explicit StopWatching(Progress* progress) : progress_(progress) {}
+  ~StopWatching() { progress_->StopWatching(); }
+
+ private:
+  Progress* const progress_;
+};
+
+absl::StatusOr<DataRoots> MakeRoots(const v1::Run& run) {
+  std::vector<std::pair<std::string, std::string>> named_paths;
+  for (const v1::Run::Root& root : run.data_roots()) named_paths.emplace_back(root.name(), root.path());
+  return DataRoots::Create(named_paths);
+}
+
+void AddTraffic(const TrafficCounter& counter, v1::RankReport* report) {
+  for (const auto& [key, traffic] : counter.Snapshot()) {
+    if (key.operation == Operation::kControl) continue;  // barriers and bootstrap
+    v1::Traffic* entry = report->add_traffic();
+    entry->set_operation(OperationName(key.operation));
+    entry->set_pass(PassName(key.pass));
+    entry->set_bytes(traffic.bytes);
+    entry->set_messages(traffic.messages);
+  }
+}
+
+v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const Plan& plan,
+                          const RankRuntime& runtime, const ExecuteFigures& figures) {
+  const RankPlan& mine = plan.ranks[context.rank];
+  v1::RankReport report;
+  report.set_rank(context.rank);
+  report.set_device(absl::StrCat(context.run->node(), "/", context.run->start().ranks(0).device()));
+  report.set_kernel(runtime.device->info().kernel);
+  report.set_tokens(mine.tokens.size());
+  report.set_compute_seconds(figures.compute_seconds);
+  report.set_communication_exposed_seconds(figures.exposed_seconds);
+  report.set_communication_hidden_seconds(figures.hidden_seconds);
+  report.set_peak_bytes(runtime.device->memory().peak_bytes);
+  report.set_predicted_peak_bytes(mine.predicted_peak_bytes);
+  report.set_execute_seconds(figures.wall_seconds);
+  report.set_cpu_seconds(figures.cpu_seconds);
+  report.set_flops(RankFlops(job, plan, context.rank));
+  report.set_peak_flops(context.run->device().rates().peak_flops());
+  AddTraffic(*runtime.traffic, &report);
+  return report;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
+  const v1::StartRanks& start = context.run->start();
+  Progress* const progress = context.progress;
+  progress->Enter(JobPhase::kBootstrap);
+  const JobSpec job = JobFromProto(start.job());
+  SEQPAR_ASSIGN_OR_RETURN(const Plan plan, PlanFromProto(start.plan()));
+  SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, MakeRoots(*context.run));
+  SEQPAR_ASSIGN_OR_RETURN(RankRuntime runtime, Bootstrap(context, job, plan));
+  const StopWatching stop_watching(progress);
+
+  progress->Enter(JobPhase::kShard);
+  Transfers transfers(runtime.device.get(), runtime.compute.get(), [progress] { progress->Step(); });
+  SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, context.rank, roots, runtime.streams(),
+                                                        &*runtime.groups, &transfers));
+  std::string staging_file = start.staging_file();
+  if (!staging_file.empty()) {
+    SEQPAR_ASSIGN_OR_RETURN(staging_file, roots.Resolve(staging_file));
+  }
+  SEQPAR_ASSIGN_OR_RETURN(OutputWriter writer,
+                          OutputWriter::Open(job, plan.ranks[context.rank].tokens, staging_file, &transfers));
+  // All ranks begin to execute together: what a slow disk costs is seen in this phase, not in the next.
+  runtime.world->Barrier(*runtime.comm);
+  SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());
+
+  progress->Enter(JobPhase::kExecute);
+  SEQPAR_ASSIGN_OR_RETURN(const ExecuteFigures figures, Execute(job, runtime, &model, &writer, progress));
+
+  progress->Enter(JobPhase::kMerge);
+  SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStates, model.stack->output()));
+  if (job.backward())
+    SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStatesGrad, model.stack->input_gradient()));
+  SEQPAR_RETURN_IF_ERROR(writer.Sync());
+  // No rank leaves while another may still wait for its messages.
+  runtime.world->Barrier(*runtime.comm);
+  SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());
+
+  progress->Enter(JobPhase::kReport);
+  v1::RankEvent event;
+  event.set_kind(v1::RankEvent::FINISHED);
+  event.set_phase(v1::JOB_PHASE_REPORT);
+  *event.mutable_report() = MakeReport(context, job, plan, runtime, figures);
+  for (const v1::PhaseSeconds& phase : progress->Seconds()) *event.add_phases() = phase;
+  event.set_ignored_tensors(model.ignored_tensors);
+  return event;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,74 @@
+#include "worker/executor/staging_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "common/job/tensors.h"
+
+namespace seqpar {
+namespace {
+
+absl::Status StorageError(absl::StatusCode code, const std::string& what) {
+  return MakeError(code, reason::kStorage, what);
+}
+
+}  // namespace
+
+absl::StatusOr<StagingFile> StagingFile::Open(const std::string& path, const JobSpec& job) {
+  SafetensorsHeader layout;
+  BuildOutputHeader(job, &layout);
+  UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) {
+    const absl::StatusCode code = errno == ENOENT ? absl::StatusCode::kNotFound : absl::StatusCode::kInternal;
+    return StorageError(code,
+                        absl::StrCat("cannot open the staging file ", path, ": ", std::strerror(errno)));
+  }
+  struct stat info = {};
+  if (fstat(fd.get(), &info) != 0 || info.st_size != layout.file_bytes) {
+    return StorageError(absl::StatusCode::kFailedPrecondition,
+                        absl::StrCat("the staging file ", path, " has ", info.st_size,
+                                     " bytes, the output needs ", layout.file_bytes));
+  }
+  return StagingFile(std::move(fd), path, std::move(layout));
+}
+
+absl::Status StagingFile::Write(const std::string& tensor, const TensorBlock& block, const void* data) {
+  const auto found = layout_.tensors.find(tensor);
+  SEQPAR_CHECK(found != layout_.tensors.end());
+  const TensorInfo& info = found->second;
+  const MatrixShape shape = MatrixShapeOf(info.shape);
+  SEQPAR_CHECK(block.rows.end <= shape.rows && block.cols.end <= shape.cols);
+  const int64_t element = SizeOf(info.dtype);
+  const auto offset_of = [&](int64_t row) {
+    return info.offset + (row * shape.cols + block.cols.begin) * element;
+  };
+  absl::Status written;
+  if (block.cols.size() == shape.cols && block.row_stride == 1) {
+    written =
+        PwriteAll(fd_.get(), data, block.row_count() * shape.cols * element, offset_of(block.rows.begin));
+  } else {
+    const int64_t row_bytes = block.cols.size() * element;
+    const char* from = static_cast<const char*>(data);
+    for (int64_t row = block.rows.begin; row < block.rows.end && written.ok(); row += block.row_stride) {
+      written = PwriteAll(fd_.get(), from, row_bytes, offset_of(row));
+      from += row_bytes;
+    }
+  }
+  if (written.ok()) return written;
+  return StorageError(written.code(),
+                      absl::StrCat("writing ", tensor, " to ", path_, ": ", written.message()));
+}
+
+absl::Status StagingFile::Sync() {
+  if (fsync(fd_.get()) == 0) return absl::OkStatus();
+  return StorageError(absl::StatusCode::kInternal,
+                      absl::StrCat("fsync of ", path_, ": ", std::strerror(errno)));
+}
+
+}  // namespace seqpar
