@@ -1,0 +1,88 @@
+#include "common/layers/layer_stack.h"
+
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "common/layers/carve.h"
+
+namespace seqpar {
+
+absl::StatusOr<std::unique_ptr<LayerStack>> LayerStack::Create(TransformerLayer* layer,
+                                                               const RankStreams& streams,
+                                                               const RankGroups* groups,
+                                                               std::vector<const WeightSet*> weights) {
+  SEQPAR_CHECK(!weights.empty());
+  std::unique_ptr<LayerStack> stack(new LayerStack(layer, streams, groups, std::move(weights)));
+  SEQPAR_RETURN_IF_ERROR(stack->Allocate());
+  return absl::StatusOr<std::unique_ptr<LayerStack>>(std::move(stack));
+}
+
+absl::Status LayerStack::Allocate() {
+  const DType dtype = layer_->plan().dtype;
+  hidden_.resize(backward() ? layers() + 1 : 2);
+  gradients_.resize(backward() ? 2 : 0);
+  Carver carver;
+  for (Matrix& m : hidden_) carver.Add(&m, dtype, layer_->rows(), layer_->hidden());
+  for (Matrix& m : gradients_) carver.Add(&m, dtype, layer_->rows(), layer_->hidden());
+  SEQPAR_ASSIGN_OR_RETURN(buffer_, carver.Allocate(streams_.device, "hidden states"));
+  for (int l = 0; l < (backward() ? layers() : 1); ++l) {
+    SEQPAR_ASSIGN_OR_RETURN(LayerActivations kept, layer_->NewActivations());
+    kept_.push_back(std::move(kept));
+  }
+  if (!backward()) return absl::OkStatus();
+  SEQPAR_ASSIGN_OR_RETURN(WeightSet gradients, WeightSet::Create(&layer_->table(), streams_.device,
+                                                                 DType::kF32, "weight gradients"));
+  weight_gradients_ = std::make_unique<WeightSet>(std::move(gradients));
+  return absl::OkStatus();
+}
+
+const Matrix& LayerStack::output() const { return Hidden(layers()); }
+
+const Matrix& LayerStack::input_gradient() const { return gradients_[layers() % 2]; }
+
+absl::Status LayerStack::Forward(const LayerCallback& done) {
+  for (int l = 0; l < layers(); ++l) {
+    const LayerActivations& kept = kept_[backward() ? l : 0];
+    SEQPAR_RETURN_IF_ERROR(layer_->Forward(*weights_[l], Hidden(l), kept, Hidden(l + 1)));
+    LayerStep step;
+    step.layer = l;
+    step.x = Hidden(l);
+    step.y = Hidden(l + 1);
+    step.weights = weights_[l];
+    step.attention = [this, &kept] { return layer_->View(kept, false); };
+    SEQPAR_RETURN_IF_ERROR(Finish(step, done));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerStack::Backward(const LayerCallback& done) {
+  SEQPAR_CHECK(backward());
+  const Matrix sums = weight_gradients_->All();
+  for (int l = layers() - 1; l >= 0; --l) {
+    const int turn = layers() - 1 - l;
+    const Matrix &dy = gradients_[turn % 2], &dx = gradients_[(turn + 1) % 2];
+    streams_.device->Zero(*streams_.compute, sums.data, sums.bytes());
+    SEQPAR_RETURN_IF_ERROR(layer_->Backward(*weights_[l], Hidden(l), kept_[l], dy, *weight_gradients_, dx));
+    ReduceWeightGradients(*weight_gradients_, *groups_, *streams_.compute, *streams_.comm);
+    LayerStep step;
+    step.pass = Pass::kBackward;
+    step.layer = l;
+    step.x = Hidden(l);
+    step.dy = dy;
+    step.dx = dx;
+    step.weights = weights_[l];
+    step.gradients = weight_gradients_.get();
+    step.attention = [this, l] { return layer_->View(kept_[l], true); };
+    SEQPAR_RETURN_IF_ERROR(Finish(step, done));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerStack::Finish(const LayerStep& step, const LayerCallback& done) {
+  SEQPAR_RETURN_IF_ERROR(streams_.compute->Synchronize());
+  SEQPAR_RETURN_IF_ERROR(streams_.comm->Synchronize());
+  return done ? done(step) : absl::OkStatus();
+}
+
+}  // namespace seqpar
