@@ -1,0 +1,44 @@
+// Layers over a mesh, run on threads and compared with the oracle.
+#ifndef SEQPAR_TESTS_COMMON_LAYERS_LAYER_CASE_H_
+#define SEQPAR_TESTS_COMMON_LAYERS_LAYER_CASE_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/layers/layer_plan.h"
+#include "tests/oracle/layer_oracle.h"
+#include "tests/oracle/run_ranks.h"
+
+namespace seqpar {
+
+struct LayerCase {
+  Mesh mesh;
+  CoreKind core = CoreKind::kRing;
+  LayoutKind layout = LayoutKind::kContiguous;
+  Recompute recompute = Recompute::kNone;
+  LayerProblem problem;  // config.layers layers
+  std::string ToString() const;
+};
+
+// Whole tensors, rounded to the storage type; weights by layer.
+struct LayerInputs {
+  std::vector<float> x, dy;
+  std::vector<NamedValues<float>> weights;
+};
+LayerInputs MakeLayerInputs(const LayerProblem& problem);
+
+// Results of all ranks put together; every element was written once.
+struct LayerResults {
+  std::vector<double> y, dx;
+  std::vector<NamedValues<double>> gradients;          // by layer, summed over the ranks
+  std::vector<std::map<TrafficKey, Traffic>> traffic;  // by rank
+};
+absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs& inputs, bool backward);
+
+// Output, input gradient and every weight gradient within the error rule.
+void ExpectLayersRight(const LayerCase& c);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_TESTS_COMMON_LAYERS_LAYER_CASE_H_
