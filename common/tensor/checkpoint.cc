@@ -74,12 +74,16 @@ absl::Status Checkpoint::AddFile(const std::string& path, const std::map<std::st
   auto header = ReadSafetensorsHeader(fd.get());
   if (!header.ok()) return Annotate(header.status(), path);
   files_.push_back(path);
+  const auto belongs = [&](const std::string& name) {
+    if (wanted == nullptr) return true;
+    const auto it = wanted->find(name);
+    return it != wanted->end() && it->second == file_name;
+  };
   for (auto& [name, info] : header->tensors) {
-    if (wanted) {
-      auto it = wanted->find(name);
-      if (it == wanted->end() || it->second != file_name) continue;
-    }
-    tensors_[name] = TensorLocation{path, std::move(info)};
+    if (belongs(name)) tensors_[name] = TensorLocation{path, std::move(info)};
+  }
+  for (const auto& [name, dtype] : header->other_dtypes) {
+    if (belongs(name)) other_dtypes_[name] = dtype;
   }
   return absl::OkStatus();
 }
@@ -117,7 +121,9 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
     SEQPAR_RETURN_IF_ERROR(result.AddFile(absl::StrCat(path, "/", name), &wanted, name));
   }
   for (const auto& [name, file] : wanted) {
-    if (!result.Find(name)) return BadIndex(index, absl::StrCat("weight_map.", name, ": ", file, " has no such tensor"));
+    if (result.Find(name) == nullptr && result.other_dtypes_.count(name) == 0) {
+      return BadIndex(index, absl::StrCat("weight_map.", name, ": ", file, " has no such tensor"));
+    }
   }
   return result;
 }

@@ -28,6 +28,8 @@ class Checkpoint {
   // Null where there is none of this name.
   const TensorLocation* Find(const std::string& name) const;
   const std::map<std::string, TensorLocation>& tensors() const { return tensors_; }
+  // Names of tensors that are there but of a type that is not supported (I64, BOOL, ...), with that type.
+  const std::map<std::string, std::string>& other_dtypes() const { return other_dtypes_; }
   // Every safetensors file read, and the index: what a fingerprint covers.
   const std::vector<std::string>& files() const { return files_; }
   // The text of config.json beside the weights; "" for a single file or where there is none.
@@ -38,6 +40,7 @@ class Checkpoint {
                        const std::string& file_name);
 
   std::map<std::string, TensorLocation> tensors_;
+  std::map<std::string, std::string> other_dtypes_;
   std::vector<std::string> files_;
   std::string config_json_;
 };

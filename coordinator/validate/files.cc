@@ -1,66 +1,95 @@
 #include "coordinator/validate/files.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
-#include <cmath>
 #include <cstring>
+#include <limits>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include "common/base/status.h"
 #include "common/job/tensors.h"
 #include "common/tensor/checkpoint.h"
-#include "nlohmann/json.hpp"
+#include "coordinator/validate/config_json.h"
 
 namespace seqpar {
 namespace {
 
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
-}
+// Of each kind of wrong tensor so many are named, the rest counted: a wrong config makes every layer wrong.
+constexpr int kTensorsNamed = 8;
+constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max();  // key indices are 32 bits
+
+using Shape = std::vector<int64_t>;
+
+std::string ShapeText(const Shape& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
 std::string MessageOf(const absl::Status& status) { return std::string(status.message()); }
 
 // The absolute path, or "" with a violation.
 std::string ResolvePath(const DataRoots& roots, const std::string& field, const std::string& path,
                         Violations* v) {
-  auto resolved = roots.Resolve(path);
+  absl::StatusOr<std::string> resolved = roots.Resolve(path);
   if (resolved.ok()) return *resolved;
   v->Add(field, MessageOf(resolved.status()));
   return "";
 }
 
-void Fingerprint(const std::string& field, const std::string& path, ValidatedJob* job, Violations* v) {
-  auto fingerprint = FingerprintFile(path);
-  if (fingerprint.ok()) {
-    job->inputs[path] = *fingerprint;
-  } else {
-    v->Add(field, MessageOf(fingerprint.status()));
-  }
-}
-
-// Finds `tensor` in the file of `source`; null with a violation where it is not there.
-const TensorLocation* FindInput(const DataRoots& roots, const std::string& field, const std::string& tensor,
-                                Source* source, Checkpoint* checkpoint, ValidatedJob* job, Violations* v) {
-  source->file = ResolvePath(roots, field + ".file", source->file, v);
-  if (source->file.empty()) return nullptr;
-  auto opened = Checkpoint::Open(source->file);
+// Opens the file or folder that a source names, makes the path absolute and takes fingerprints. False with a
+// violation.
+bool OpenSource(const DataRoots& roots, const std::string& field, Source* source, ValidatedJob* job,
+                Checkpoint* checkpoint, Violations* v) {
+  const std::string path = ResolvePath(roots, field, source->file, v);
+  if (path.empty()) return false;
+  source->file = path;
+  absl::StatusOr<Checkpoint> opened = Checkpoint::Open(path);
   if (!opened.ok()) {
-    v->Add(field + ".file", MessageOf(opened.status()));
-    return nullptr;
+    v->Add(field, MessageOf(opened.status()));
+    return false;
   }
   *checkpoint = std::move(opened).value();
-  for (const std::string& file : checkpoint->files()) Fingerprint(field + ".file", file, job, v);
-  const TensorLocation* found = checkpoint->Find(tensor);
-  if (!found) {
-    std::vector<std::string> names;
-    for (const auto& [name, location] : checkpoint->tensors()) names.push_back(name);
-    v->Add(field + ".file", absl::StrCat("has no tensor ", tensor), NearestName(tensor, names));
+  for (const std::string& file : checkpoint->files()) {
+    const absl::StatusOr<FileFingerprint> fingerprint = FingerprintFile(file);
+    if (fingerprint.ok()) {
+      job->inputs[file] = *fingerprint;
+    } else {
+      v->Add(field, MessageOf(fingerprint.status()));
+    }
   }
-  return found;
+  return true;
+}
+
+std::string UnsupportedType(const std::string& name, const std::string& type) {
+  return absl::StrCat(name, " is ", type, "; must be F32, BF16 or F16");
+}
+
+// The shape of a tensor; none with a violation where it is not there.
+const Shape* FindTensor(const Checkpoint& checkpoint, const std::string& field, const std::string& name,
+                        Violations* v) {
+  const TensorLocation* found = checkpoint.Find(name);
+  if (found != nullptr) return &found->info.shape;
+  const auto other = checkpoint.other_dtypes().find(name);
+  if (other != checkpoint.other_dtypes().end()) {
+    v->Add(field, UnsupportedType(name, other->second));
+    return nullptr;
+  }
+  std::vector<std::string> names;
+  for (const auto& [there, location] : checkpoint.tensors()) names.push_back(there);
+  v->Add(field, absl::StrCat("has no tensor ", name), NearestName(name, names));
+  return nullptr;
+}
+
+// What the job says of the input, where it says anything, must be what the file has.
+void TakeExtent(const char* field, int64_t given, int64_t from_file, int64_t* value, Violations* v) {
+  if (given != 0 && given != from_file) {
+    v->Add(field, absl::StrCat("is ", given, "; the file has ", from_file), absl::StrCat(from_file));
+  }
+  *value = from_file;
 }
 
 bool IsRotaryBuffer(const std::string& name) {
@@ -68,93 +97,71 @@ bool IsRotaryBuffer(const std::string& name) {
   return name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
 }
 
-// A tensor of one of the layers [0, layers)?
+// Whether a name belongs to one of the layers [0, layers), or pretends to.
 bool InsideLayers(const std::string& name, int layers) {
   const std::string prefix = "model.layers.";
   if (name.compare(0, prefix.size(), prefix) != 0) return false;
   const size_t dot = name.find('.', prefix.size());
   if (dot == std::string::npos) return false;
   const std::string number = name.substr(prefix.size(), dot - prefix.size());
-  if (number.empty() || number.size() > 6 || number.find_first_not_of("0123456789") != std::string::npos)
-    return true;
+  if (number.empty() || number.size() > 6) return true;
+  if (number.find_first_not_of("0123456789") != std::string::npos) return true;
   return std::stoi(number) < layers;
 }
 
-// A Hugging Face config.json must say what the job says, and nothing that would change the result and is not
-// supported.
-class ConfigJson {
+// Names the first few wrong tensors of one kind and counts the rest.
+class WrongTensors {
  public:
-  ConfigJson(const JobSpec& job, const nlohmann::json& json, Violations* v) : job_(job), json_(json), v_(v) {}
-
-  void Check() {
-    const ModelConfig& c = job_.config;
-    Same("hidden_size", "config.hidden_size", c.hidden_size);
-    Same("num_attention_heads", "config.num_attention_heads", c.heads);
-    Same("num_key_value_heads", "config.num_key_value_heads", c.kv_heads);
-    Same("head_dim", "config.head_dim", c.head_dim);
-    if (c.mlp != MlpKind::kNone) Same("intermediate_size", "config.intermediate_size", c.intermediate_size);
-    Same("rms_norm_eps", "config.norm_eps", c.norm_eps);
-    if (Has("rope_theta")) Same("rope_theta", "config.rope_theta", c.rope_theta.value_or(0));
-    if (Has("num_hidden_layers") && json_["num_hidden_layers"].is_number() &&
-        c.layers > json_["num_hidden_layers"].get<int64_t>()) {
-      v_->Add("config.num_hidden_layers", absl::StrCat("is ", c.layers, "; the checkpoint has fewer"),
-              json_["num_hidden_layers"].dump());
-    }
-    for (const char* key : {"rope_scaling", "attn_logit_softcapping", "final_logit_softcapping",
-                            "qk_layernorm", "residual_multiplier", "attention_multiplier", "clip_qkv"}) {
-      if (Has(key) && json_[key] != false && json_[key] != 1.0) Unsupported(key);
-    }
-    if (Has("partial_rotary_factor") && json_["partial_rotary_factor"] != 1.0)
-      Unsupported("partial_rotary_factor");
-    Activation();
-    SlidingWindow();
+  explicit WrongTensors(Violations* v) : v_(v) {}
+  bool full() const { return count_ >= kTensorsNamed; }
+  void Add(const std::string& what, const std::string& nearest = "") {
+    if (count_++ < kTensorsNamed) v_->Add("weights.file", what, nearest);
+  }
+  void Finish(const char* what) const {
+    if (count_ > kTensorsNamed)
+      v_->Add("weights.file", absl::StrCat("and ", count_ - kTensorsNamed, " more ", what));
   }
 
  private:
-  bool Has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
+  Violations* const v_;
+  int64_t count_ = 0;
+};
 
-  template <typename T>
-  void Same(const char* key, const char* field, T ours) {
-    if (!Has(key) || !json_[key].is_number()) return;
-    const double theirs = json_[key].get<double>();
-    if (std::abs(theirs - static_cast<double>(ours)) > 1e-12 * std::abs(theirs)) {
-      v_->Add(field, absl::StrCat("is ", ours, "; the checkpoint's config.json says otherwise"),
-              json_[key].dump());
+// Every weight must be there in its shape, and inside the layers nothing else.
+void CheckTensors(const Checkpoint& checkpoint, const ModelConfig& config, int64_t* ignored, Violations* v) {
+  WrongTensors missing(v), misshapen(v), unknown(v);
+  std::set<std::string> known;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (const WeightInfo& weight : LayerWeights(config, layer)) {
+      known.insert(weight.name);
+      const TensorLocation* found = checkpoint.Find(weight.name);
+      const auto other = checkpoint.other_dtypes().find(weight.name);
+      if (found != nullptr && found->info.shape != weight.shape) {
+        misshapen.Add(absl::StrCat(weight.name, " is ", ShapeText(found->info.shape),
+                                   "; the config makes it ", ShapeText(weight.shape)));
+      } else if (found == nullptr && other != checkpoint.other_dtypes().end()) {
+        misshapen.Add(UnsupportedType(weight.name, other->second));
+      } else if (found == nullptr) {
+        missing.Add(absl::StrCat("has no tensor ", weight.name));
+      }
     }
   }
-  void Unsupported(const char* key) {
-    v_->Add("weights.file", absl::StrCat("config.json has ", key, " = ", json_[key].dump(),
-                                         ", which changes the result and is not supported"));
-  }
-  void Activation() {
-    if (!Has("hidden_act") || !json_["hidden_act"].is_string() || job_.config.mlp == MlpKind::kNone) return;
-    const std::string act = json_["hidden_act"].get<std::string>();
-    const bool tanh = act == "gelu_new" || act == "gelu_pytorch_tanh" || act == "gelu_tanh";
-    const MlpKind kind = job_.config.mlp;
-    const bool fits = kind == MlpKind::kSwiglu     ? act == "silu" || act == "swish"
-                      : kind == MlpKind::kGeluTanh ? tanh
-                                                   : act == "gelu";
-    const char* nearest = act == "gelu"                     ? "gelu"
-                          : tanh                            ? "gelu_tanh"
-                          : act == "silu" || act == "swish" ? "swiglu"
-                                                            : "";
-    if (!fits) v_->Add("config.mlp", absl::StrCat("does not fit the checkpoint's hidden_act ", act), nearest);
-  }
-  void SlidingWindow() {
-    if (!Has("sliding_window") || !json_["sliding_window"].is_number_integer()) return;
-    if (json_.contains("use_sliding_window") && json_["use_sliding_window"] == false) return;
-    const int64_t window = json_["sliding_window"].get<int64_t>();
-    const MaskSpec& mask = job_.mask;
-    if (mask.kind == MaskKind::kWindow && mask.left == window - 1 && mask.right == 0) return;
-    if (mask.kind == MaskKind::kCausal && window >= job_.tokens) return;
-    v_->Add("mask", absl::StrCat("the checkpoint's config.json has sliding_window ", window),
-            absl::StrCat("{kind: window, left: ", window - 1, ", right: 0}"));
-  }
-
-  const JobSpec& job_;
-  const nlohmann::json& json_;
-  Violations* v_;
-};
+  const std::vector<std::string> names(known.begin(), known.end());
+  const auto judge = [&](const std::string& name) {
+    if (known.count(name) > 0) return;
+    if (!InsideLayers(name, config.layers) || IsRotaryBuffer(name)) {
+      ++*ignored;
+      return;
+    }
+    unknown.Add(absl::StrCat("has a tensor that this config does not use: ", name),
+                unknown.full() ? "" : NearestName(name, names));
+  };
+  for (const auto& [name, location] : checkpoint.tensors()) judge(name);
+  for (const auto& [name, type] : checkpoint.other_dtypes()) judge(name);
+  missing.Finish("tensors that are not there");
+  misshapen.Finish("tensors of another shape");
+  unknown.Finish("tensors that this config does not use");
+}
 
 }  // namespace
 
@@ -171,79 +178,50 @@ absl::StatusOr<FileFingerprint> FingerprintFile(const std::string& path) {
 void ValidateInputs(const DataRoots& roots, int64_t given_tokens, int64_t given_batch, ValidatedJob* job,
                     Violations* v) {
   JobSpec& spec = job->spec;
-  if (!spec.input.file.empty()) {
-    Checkpoint file;
-    const TensorLocation* found = FindInput(roots, "input", kHiddenStates, &spec.input, &file, job, v);
-    if (found) {
-      const std::vector<int64_t>& shape = found->info.shape;
-      if (shape.size() != 3 || shape[0] < 1 || shape[1] < 1 || shape[2] != spec.config.hidden_size) {
-        v->Add("input.file", absl::StrCat("hidden_states is ", ShapeText(shape), "; must be [batch, tokens, ",
-                                          spec.config.hidden_size, "]"));
-      } else {
-        if (given_batch && given_batch != shape[0]) {
-          v->Add("input.batch", absl::StrCat("is ", given_batch, "; the file has ", shape[0]),
-                 absl::StrCat(shape[0]));
-        }
-        if (given_tokens && given_tokens != shape[1]) {
-          v->Add("input.tokens", absl::StrCat("is ", given_tokens, "; the file has ", shape[1]),
-                 absl::StrCat(shape[1]));
-        }
-        spec.batch = shape[0];
-        spec.tokens = shape[1];
+  const bool hidden_known = !v->Has("config.hidden_size");
+  const auto hidden_fits = [&](const Shape& shape) {
+    return !hidden_known || shape[2] == spec.config.hidden_size;
+  };
+  Checkpoint file;
+  if (!spec.input.file.empty() && OpenSource(roots, "input.file", &spec.input, job, &file, v)) {
+    const Shape* shape = FindTensor(file, "input.file", kHiddenStates, v);
+    const bool legal = shape != nullptr && shape->size() == 3 && (*shape)[0] > 0 && (*shape)[1] > 0;
+    if (shape != nullptr && !(legal && hidden_fits(*shape))) {
+      v->Add("input.file", absl::StrCat("hidden_states is ", ShapeText(*shape), "; must be [batch, tokens, ",
+                                        spec.config.hidden_size, "]"));
+    } else if (shape != nullptr) {
+      TakeExtent("input.batch", given_batch, (*shape)[0], &spec.batch, v);
+      TakeExtent("input.tokens", given_tokens, (*shape)[1], &spec.tokens, v);
+      if (spec.tokens > kMaxTokens) {
+        v->Add("input.file", absl::StrCat("has ", spec.tokens, " tokens; at most ", kMaxTokens));
       }
     }
   }
-  if (!spec.grad_output.file.empty()) {
-    Checkpoint file;
-    const TensorLocation* found =
-        FindInput(roots, "grad_output", kGradOutput, &spec.grad_output, &file, job, v);
-    const std::vector<int64_t> want = {spec.batch, spec.tokens, spec.config.hidden_size};
-    if (found && spec.tokens > 0 && found->info.shape != want) {
-      v->Add("grad_output.file", absl::StrCat("grad_output is ", ShapeText(found->info.shape),
-                                              "; must be as hidden_states: ", ShapeText(want)));
-    }
+  if (spec.grad_output.file.empty()) return;
+  if (!OpenSource(roots, "grad_output.file", &spec.grad_output, job, &file, v)) return;
+  const Shape* shape = FindTensor(file, "grad_output.file", kGradOutput, v);
+  if (shape == nullptr || spec.tokens < 1) return;
+  const Shape want = {spec.batch, spec.tokens,
+                      hidden_known || shape->size() != 3 ? spec.config.hidden_size : (*shape)[2]};
+  if (*shape != want) {
+    v->Add("grad_output.file", absl::StrCat("grad_output is ", ShapeText(*shape),
+                                            "; must be as hidden_states: ", ShapeText(want)));
   }
 }
 
 void ValidateWeights(const DataRoots& roots, ValidatedJob* job, Violations* v) {
   JobSpec& spec = job->spec;
-  if (spec.weights.file.empty()) return;
-  spec.weights.file = ResolvePath(roots, "weights.file", spec.weights.file, v);
-  if (spec.weights.file.empty()) return;
-  auto opened = Checkpoint::Open(spec.weights.file);
-  if (!opened.ok()) {
-    v->Add("weights.file", MessageOf(opened.status()));
+  Checkpoint checkpoint;
+  if (spec.weights.file.empty() || !OpenSource(roots, "weights.file", &spec.weights, job, &checkpoint, v))
     return;
+  // Names and shapes follow from the config: they are compared only where it stands.
+  bool config_stands = true;
+  for (const char* field : {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
+                            "intermediate_size", "num_hidden_layers"}) {
+    config_stands = config_stands && !v->Has(absl::StrCat("config.", field));
   }
-  for (const std::string& file : opened->files()) Fingerprint("weights.file", file, job, v);
-  std::set<std::string> known;
-  for (int layer = 0; layer < spec.config.layers; ++layer) {
-    for (const WeightInfo& weight : LayerWeights(spec.config, layer)) {
-      known.insert(weight.name);
-      const TensorLocation* found = opened->Find(weight.name);
-      if (!found) {
-        v->Add("weights.file", absl::StrCat("has no tensor ", weight.name));
-      } else if (found->info.shape != weight.shape) {
-        v->Add("weights.file", absl::StrCat(weight.name, " is ", ShapeText(found->info.shape),
-                                            "; the config makes it ", ShapeText(weight.shape)));
-      }
-    }
-  }
-  const std::vector<std::string> names(known.begin(), known.end());
-  for (const auto& [name, location] : opened->tensors()) {
-    if (InsideLayers(name, spec.config.layers) && !known.count(name) && !IsRotaryBuffer(name)) {
-      v->Add("weights.file", absl::StrCat("has a tensor that this config does not use: ", name),
-             NearestName(name, names));
-    }
-  }
-  if (!opened->config_json().empty()) {
-    const auto json = nlohmann::json::parse(opened->config_json(), nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) {
-      v->Add("weights.file", "config.json is not a JSON object");
-    } else {
-      ConfigJson(spec, json, v).Check();
-    }
-  }
+  if (!checkpoint.config_json().empty()) CheckConfigJson(spec, checkpoint.config_json(), v);
+  if (config_stands) CheckTensors(checkpoint, spec.config, &job->ignored_tensors, v);
 }
 
 void ValidateOutput(const DataRoots& roots, ValidatedJob* job, Violations* v) {
@@ -252,18 +230,29 @@ void ValidateOutput(const DataRoots& roots, ValidatedJob* job, Violations* v) {
   const std::string path = ResolvePath(roots, "output.file", spec.output_file, v);
   if (path.empty()) return;
   spec.output_file = path;
-  struct stat st;
   const std::string folder = path.substr(0, path.rfind('/'));
+  struct stat st;
   if (stat(folder.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
     v->Add("output.file", absl::StrCat("the folder ", folder, " does not exist"));
-  } else if (stat(path.c_str(), &st) == 0) {
-    if (!S_ISREG(st.st_mode)) {
-      v->Add("output.file", absl::StrCat(path, " exists and is not a file"));
-    } else if (!spec.overwrite) {
-      v->Add("output.file", absl::StrCat(path, " exists"), "another name, or output.overwrite: true");
+    return;
+  }
+  if (access(folder.c_str(), W_OK | X_OK) != 0) {
+    v->Add("output.file", absl::StrCat("the folder ", folder, " cannot be written to: ", strerror(errno)));
+  }
+  if (stat(path.c_str(), &st) != 0) return;
+  if (!S_ISREG(st.st_mode)) {
+    v->Add("output.file", absl::StrCat(path, " exists and is not a file"));
+    return;
+  }
+  if (!spec.overwrite)
+    v->Add("output.file", absl::StrCat(path, " exists"), "another name, or output.overwrite: true");
+  for (const auto& [input, fingerprint] : job->inputs) {
+    if (fingerprint.inode == static_cast<int64_t>(st.st_ino) &&
+        fingerprint.bytes == static_cast<int64_t>(st.st_size)) {
+      v->Add("output.file", absl::StrCat("is one of the job's inputs: ", input), "another name");
+      return;
     }
   }
-  if (job->inputs.count(path)) v->Add("output.file", "is one of the job's inputs");
 }
 
 }  // namespace seqpar

@@ -3,29 +3,35 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <set>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/job/proto.h"
 #include "coordinator/validate/files.h"
+#include "coordinator/validate/parallelism.h"
 #include "coordinator/validate/violations.h"
+#include "coordinator/validate/wire.h"
 
 namespace seqpar {
 namespace {
 
 constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max();  // key indices are 32 bits
 constexpr int64_t kMaxSize = int64_t{1} << 20;
-constexpr int kMaxRanks = 1 << 16;
+constexpr int64_t kMaxHeads = 4096;
+constexpr int64_t kMaxHeadDim = 1024;
+constexpr int64_t kMaxLayers = 10'000;
+// Of an activation: its bytes must stay far from the end of 64 bits.
+constexpr double kMaxElements = 1e15;
 
 void CheckHead(const v1::Job& job, Violations* v) {
   if (job.name().size() > 128) v->Add("name", absl::StrCat("has ", job.name().size(), " bytes; at most 128"));
-  if (!job.id().empty()) v->Add("id", "is made by the coordinator");
-  if (job.state() != v1::JOB_STATE_UNSPECIFIED) v->Add("state", "is set by the coordinator");
-  if (job.has_report()) v->Add("report", "is made by the coordinator");
-  if (job.labels_size() > 64)
+  if (job.labels_size() > 64) {
     v->Add("labels", absl::StrCat("has ", job.labels_size(), " entries; at most 64"));
-  for (const auto& [key, value] : job.labels()) {
+  }
+  const std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());  // in order
+  for (const auto& [key, value] : labels) {
     if (key.empty() || key.size() > 63 || value.size() > 63) {
       v->Add(absl::StrCat("labels.", key), "keys have 1 to 63 bytes, values at most 63");
     }
@@ -37,25 +43,17 @@ void CheckHead(const v1::Job& job, Violations* v) {
   }
 }
 
-std::string NearestDivisor(int64_t of, int64_t wanted) {
-  int64_t best = 1;
-  for (int64_t d = 1; d <= of; ++d) {
-    if (of % d == 0 && std::abs(d - wanted) < std::abs(best - wanted)) best = d;
-  }
-  return absl::StrCat(best);
-}
-
 void CheckHeadDim(const v1::ModelConfig& c, Violations* v) {
   const int64_t heads = c.num_attention_heads();
-  if (c.has_head_dim()) {
-    v->Range("config.head_dim", c.head_dim(), 1, 1024);
-  } else if (heads > 0 && c.hidden_size() > 0 && c.hidden_size() % heads != 0) {
+  const int64_t head_dim = c.has_head_dim() ? c.head_dim() : heads > 0 ? c.hidden_size() / heads : 0;
+  if (!c.has_head_dim() && heads > 0 && c.hidden_size() > 0 && c.hidden_size() % heads != 0) {
     v->Add("config.head_dim",
            absl::StrCat("must be given: hidden_size ", c.hidden_size(),
                         " is no multiple of num_attention_heads ", heads),
            absl::StrCat(std::max<int64_t>(1, c.hidden_size() / heads)));
+  } else if (c.has_head_dim() || head_dim > kMaxHeadDim) {
+    v->Range("config.head_dim", head_dim, 1, kMaxHeadDim);
   }
-  const int64_t head_dim = c.has_head_dim() ? c.head_dim() : heads > 0 ? c.hidden_size() / heads : 0;
   if (c.has_rope_theta() && head_dim % 2 != 0) {
     v->Add("config.head_dim", absl::StrCat("is ", head_dim, "; must be even with rope_theta"),
            absl::StrCat(head_dim + 1));
@@ -63,23 +61,23 @@ void CheckHeadDim(const v1::ModelConfig& c, Violations* v) {
 }
 
 void CheckConfig(const v1::ModelConfig& c, Violations* v) {
-  v->Range("config.hidden_size", c.hidden_size(), 1, kMaxSize);
-  const bool heads_ok = v->Range("config.num_attention_heads", c.num_attention_heads(), 1, 4096);
+  const bool hidden_ok = v->Range("config.hidden_size", c.hidden_size(), 1, kMaxSize);
+  const bool heads_ok = v->Range("config.num_attention_heads", c.num_attention_heads(), 1, kMaxHeads);
   if (heads_ok && c.has_num_key_value_heads()) {
     const int64_t kv = c.num_key_value_heads();
     if (kv < 1 || c.num_attention_heads() % kv != 0) {
       v->Add("config.num_key_value_heads",
              absl::StrCat("is ", kv, "; must divide num_attention_heads ", c.num_attention_heads()),
-             NearestDivisor(c.num_attention_heads(), kv));
+             absl::StrCat(NearestDivisor(c.num_attention_heads(), kv)));
     }
   }
-  CheckHeadDim(c, v);
+  if (c.has_head_dim() || (hidden_ok && heads_ok)) CheckHeadDim(c, v);
   if (c.mlp() == v1::MLP_NONE) {
     if (c.mlp_bias()) v->Add("config.mlp_bias", "there is no mlp", "false");
   } else {
     v->Range("config.intermediate_size", c.intermediate_size(), 1, 4 * kMaxSize);
   }
-  v->Range("config.num_hidden_layers", c.num_hidden_layers(), 1, 10'000);
+  v->Range("config.num_hidden_layers", c.num_hidden_layers(), 1, kMaxLayers);
   if (c.has_norm_eps() && !(c.norm_eps() > 0 && c.norm_eps() < 1)) {
     v->Add("config.norm_eps", absl::StrCat("is ", c.norm_eps(), "; must be above 0 and below 1"), "1e-5");
   }
@@ -93,6 +91,7 @@ void CheckMask(const v1::Mask& mask, int64_t tokens, Violations* v) {
   const auto side = [&](const char* field, bool given, int64_t value) {
     if (!given) return;
     if (!window) {
+      if (value == -1) return;  // the default, written out
       v->Add(field, "belongs to kind window only", "kind: window");
     } else if (value < -1) {
       v->Add(field, absl::StrCat("is ", value, "; must be -1 (unlimited) or more"), "-1");
@@ -148,150 +147,57 @@ void CheckOutput(const v1::Job& job, const JobSpec& spec, Violations* v) {
   }
 }
 
-// The axes that a strategy may use.
-struct StrategyAxes {
-  bool tensor, ulysses, ring;
-};
-StrategyAxes AxesOf(StrategyKind kind) {
-  switch (kind) {
-    case StrategyKind::kMegatronSp:
-      return {true, false, false};
-    case StrategyKind::kUlysses:
-      return {false, true, false};
-    case StrategyKind::kRing:
-    case StrategyKind::kGather:
-      return {false, false, true};
-    case StrategyKind::kHybrid:
-      return {true, true, true};
-    case StrategyKind::kAuto:
-      return {false, false, false};
-  }
-  return {false, false, false};
+void CheckSize(const JobSpec& spec, Violations* v) {
+  const double elements = static_cast<double>(spec.batch) * static_cast<double>(spec.tokens) *
+                          static_cast<double>(spec.config.hidden_size);
+  if (elements <= kMaxElements) return;
+  const double tokens =
+      kMaxElements / static_cast<double>(spec.batch) / static_cast<double>(spec.config.hidden_size);
+  v->Add("input.tokens",
+         absl::StrCat("batch * tokens * hidden_size is ", elements, "; at most ", kMaxElements),
+         absl::StrCat(static_cast<int64_t>(tokens)));
 }
 
-// The nearest meshes that mean something: tensor * ulysses at most the heads, one axis lowered at a time.
-std::string NearestMeshes(int tensor, int ulysses, int heads) {
-  std::set<std::string> found;
-  const int t = std::min(tensor, std::max(1, heads / std::max(1, std::min(ulysses, heads))));
-  const int u = std::min(ulysses, std::max(1, heads / std::max(1, std::min(tensor, heads))));
-  const auto add = [&](int a, int b) {
-    if (a * b <= heads) found.insert(absl::StrCat("tensor: ", a, ", ulysses: ", b));
-  };
-  add(t, std::min(ulysses, heads));
-  add(std::min(tensor, heads), u);
-  std::string text;
-  for (const std::string& mesh : found) absl::StrAppend(&text, text.empty() ? "" : " or ", mesh);
-  return text;
-}
-
-void CheckDegrees(const JobSpec& spec, Violations* v) {
-  const ParallelismSpec& p = spec.parallelism;
-  const StrategyAxes axes = AxesOf(p.strategy);
-  const auto degree = [&](const char* name, int value, bool used) {
-    const std::string field = absl::StrCat("parallelism.", name);
-    if (value == 0) return;
-    if (!v->Range(field, value, 1, kMaxRanks)) return;
-    if (!used && value != 1) {
-      v->Add(field, absl::StrCat("is not an axis of strategy ", StrategyName(p.strategy)),
-             p.strategy == StrategyKind::kAuto ? "no degrees, or a strategy" : "1, or strategy hybrid");
-    }
-  };
-  degree("tensor", p.tensor, axes.tensor);
-  degree("ulysses", p.ulysses, axes.ulysses);
-  degree("ring", p.ring, axes.ring);
-  const int t = std::max(1, p.tensor), u = std::max(1, p.ulysses);
-  if (spec.config.heads > 0 && int64_t{t} * u > spec.config.heads) {
-    const std::string heads = absl::StrCat(" heads: num_attention_heads is ", spec.config.heads);
-    if (t == 1) {
-      v->Add("parallelism.ulysses", absl::StrCat("is ", u, "; at most the number of", heads),
-             absl::StrCat(spec.config.heads));
-    } else if (u == 1) {
-      v->Add("parallelism.tensor", absl::StrCat("is ", t, "; at most the number of", heads),
-             absl::StrCat(spec.config.heads));
-    } else {
-      v->Add("parallelism",
-             absl::StrCat("tensor * ulysses is ", int64_t{t} * u, "; at most the number of", heads),
-             NearestMeshes(t, u, spec.config.heads));
-    }
-  }
-  if (p.inner > 1 && (p.ring == 0 || p.ring % p.inner != 0)) {
-    v->Add("parallelism.inner", absl::StrCat("is ", p.inner, "; must divide ring ", p.ring),
-           p.ring > 0 ? NearestDivisor(p.ring, p.inner) : "ring must be given");
-  }
-  const bool gather = p.strategy == StrategyKind::kGather || p.core == CoreKind::kGather;
-  if (gather && p.inner > 1) v->Add("parallelism.inner", "gather has no inner ring", "1");
-  if (p.strategy == StrategyKind::kRing && p.core == CoreKind::kGather) {
-    v->Add("parallelism.core", "strategy ring has core ring", "strategy: gather");
+void CheckVerify(const v1::Verify& verify, DType dtype, Violations* v) {
+  v->Range("verify.rows", verify.rows(), 0, 4096);
+  if (verify.has_max_error() && !(verify.max_error() > 0 && std::isfinite(verify.max_error()))) {
+    v->Add("verify.max_error", absl::StrCat("is ", verify.max_error(), "; must be positive"),
+           dtype == DType::kBF16 ? "5e-2" : "1e-4");
   }
 }
 
-void CheckParallelism(const v1::Job& job, const JobSpec& spec, Violations* v) {
-  const v1::Parallelism& raw = job.parallelism();
-  const auto positive = [&](const char* field, bool given, int value) {
-    if (given && value < 1) v->Add(field, absl::StrCat("is ", value, "; must be at least 1"), "1");
-  };
-  positive("parallelism.tensor", raw.has_tensor(), raw.tensor());
-  positive("parallelism.ulysses", raw.has_ulysses(), raw.ulysses());
-  positive("parallelism.ring", raw.has_ring(), raw.ring());
-  positive("parallelism.inner", raw.has_inner(), raw.inner());
-  v->Range("workers.min", job.workers().min(), 0, kMaxRanks);
-  v->Range("workers.max", job.workers().max(), 0, kMaxRanks);
-  if (job.workers().max() > 0 && job.workers().min() > job.workers().max()) {
-    v->Add("workers.max",
-           absl::StrCat("is ", job.workers().max(), ", below workers.min ", job.workers().min()),
-           absl::StrCat(job.workers().min()));
-  }
-  if (v->Has("parallelism.tensor") || v->Has("parallelism.ulysses") || v->Has("parallelism.ring")) return;
-  CheckDegrees(spec, v);
-  const ParallelismSpec& p = spec.parallelism;
-  const StrategyAxes axes = AxesOf(p.strategy);
-  const bool all_given = p.strategy != StrategyKind::kAuto && (!axes.tensor || p.tensor) &&
-                         (!axes.ulysses || p.ulysses) && (!axes.ring || p.ring);
-  const int64_t product = int64_t{std::max(1, p.tensor)} * std::max(1, p.ulysses) * std::max(1, p.ring);
-  if (product > kMaxRanks) return;
-  if (spec.max_workers > 0 && product > spec.max_workers) {
-    v->Add("workers.max", absl::StrCat("is ", spec.max_workers, "; the degrees ask for ", product),
-           absl::StrCat(product));
-  } else if (all_given && product < spec.min_workers) {
-    v->Add("workers.min", absl::StrCat("is ", spec.min_workers, "; the degrees make ", product),
-           absl::StrCat(product));
-  }
+// The rest is still judged where the config is wrong, on the nearest legal one, so that one answer holds
+// everything.
+JobSpec SpecOf(const v1::Job& job, const Violations& v) {
+  const auto clamp = [](int64_t value, int64_t most) { return std::clamp<int64_t>(value, 1, most); };
+  v1::Job legal = job;
+  v1::ModelConfig* c = legal.mutable_config();
+  if (v.Has("config.num_attention_heads"))
+    c->set_num_attention_heads(clamp(c->num_attention_heads(), kMaxHeads));
+  if (v.Has("config.hidden_size")) c->set_hidden_size(clamp(c->hidden_size(), kMaxSize));
+  if (v.Has("config.num_key_value_heads")) c->set_num_key_value_heads(1);
+  if (v.Has("config.head_dim") && c->has_head_dim()) c->set_head_dim(clamp(c->head_dim(), kMaxHeadDim));
+  if (v.Has("config.num_hidden_layers")) c->set_num_hidden_layers(clamp(c->num_hidden_layers(), kMaxLayers));
+  return JobFromProto(legal);
 }
 
 }  // namespace
 
 absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& roots) {
   Violations v;
-  ValidatedJob result;
+  CheckWire(job, &v);
   CheckHead(job, &v);
   CheckConfig(job.config(), &v);
-  if (!v.empty() && (v.Has("config.num_attention_heads") || v.Has("config.hidden_size"))) {
-    // The rest is still judged, on the nearest legal shape, so that one answer holds everything.
-    v1::Job patched = job;
-    auto* c = patched.mutable_config();
-    c->set_num_attention_heads(std::clamp<int64_t>(c->num_attention_heads(), 1, 4096));
-    c->set_hidden_size(std::clamp<int64_t>(c->hidden_size(), 1, kMaxSize));
-    result.spec = JobFromProto(patched);
-  } else {
-    result.spec = JobFromProto(job);
-  }
-  JobSpec& spec = result.spec;
-  CheckSources(job, spec, &v);
+  ValidatedJob result;
+  result.spec = SpecOf(job, v);
+  CheckSources(job, result.spec, &v);
   ValidateInputs(roots, job.input().tokens(), job.input().batch(), &result, &v);
-  CheckMask(job.mask(), spec.tokens, &v);
-  CheckOutput(job, spec, &v);
-  CheckParallelism(job, spec, &v);
-  v.Range("verify.rows", job.verify().rows(), 0, 4096);
-  if (job.verify().has_max_error() && !(job.verify().max_error() > 0)) {
-    v.Add("verify.max_error", "must be positive", spec.dtype == DType::kBF16 ? "5e-2" : "1e-4");
-  }
-  // Names and shapes of weights follow from the config: they are compared only where it stands.
-  bool config_stands = true;
-  for (const char* field : {"config.hidden_size", "config.num_attention_heads", "config.num_key_value_heads",
-                            "config.head_dim", "config.intermediate_size", "config.num_hidden_layers"}) {
-    config_stands = config_stands && !v.Has(field);
-  }
-  if (config_stands) ValidateWeights(roots, &result, &v);
+  CheckSize(result.spec, &v);
+  CheckMask(job.mask(), result.spec.tokens, &v);
+  CheckParallelism(job, result.spec, &v);
+  CheckVerify(job.verify(), result.spec.dtype, &v);
+  ValidateWeights(roots, &result, &v);
+  CheckOutput(job, result.spec, &v);
   ValidateOutput(roots, &result, &v);
   SEQPAR_RETURN_IF_ERROR(v.ToStatus());
   return result;

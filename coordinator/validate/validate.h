@@ -22,7 +22,9 @@ struct FileFingerprint {
 absl::StatusOr<FileFingerprint> FingerprintFile(const std::string& path);
 
 struct ValidatedJob {
-  JobSpec spec;                                   // every path absolute, tokens and batch known
+  JobSpec spec;  // every path absolute, tokens and batch known
+  // Of the weights' file: outside the layers used, and rotary buffers.
+  int64_t ignored_tensors = 0;
   std::map<std::string, FileFingerprint> inputs;  // by absolute path
 };
 

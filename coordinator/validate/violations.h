@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 
@@ -14,6 +15,9 @@ namespace seqpar {
 
 class Violations {
  public:
+  // Error details travel in trailing metadata, which is small: what goes beyond is counted.
+  static constexpr size_t kMost = 64;
+
   void Add(std::string field, std::string description, std::string nearest = "") {
     list_.push_back({std::move(field), std::move(description), std::move(nearest)});
   }
@@ -25,7 +29,6 @@ class Violations {
         absl::StrCat(value < low ? low : high));
     return false;
   }
-  bool empty() const { return list_.empty(); }
   // Whether one names this field.
   bool Has(const std::string& field) const {
     for (const Violation& v : list_) {
@@ -34,7 +37,11 @@ class Violations {
     return false;
   }
   absl::Status ToStatus() const {
-    return list_.empty() ? absl::OkStatus() : InvalidInput(reason::kInvalidJob, list_);
+    if (list_.empty()) return absl::OkStatus();
+    if (list_.size() <= kMost) return InvalidInput(reason::kInvalidJob, list_);
+    std::vector<Violation> shown(list_.begin(), list_.begin() + kMost);
+    shown.push_back({"", absl::StrCat("and ", list_.size() - kMost, " more"), ""});
+    return InvalidInput(reason::kInvalidJob, shown);
   }
 
  private:
