@@ -13,6 +13,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
@@ -139,6 +140,8 @@ absl::Status ReadProbes(std::vector<Probe>* probes, int stop_fd) {
 }
 
 absl::StatusOr<DeviceRates> Measure(const WorkerConfig& config, int stop_fd) {
+  pollfd stop = {stop_fd, POLLIN, 0};
+  if (poll(&stop, 1, 0) > 0) return absl::CancelledError("stopped");
   std::vector<Probe> probes(config.cpu_slots);
   for (Probe& probe : probes) SEQPAR_RETURN_IF_ERROR(StartProbe(config.threads_per_slot, &probe));
   SEQPAR_RETURN_IF_ERROR(ReadProbes(&probes, stop_fd));
@@ -163,6 +166,16 @@ absl::StatusOr<DeviceRates> Measure(const WorkerConfig& config, int stop_fd) {
 
 }  // namespace
 
+DeviceRates ShareOfCores(const DeviceRates& measured, int threads, int cores) {
+  const double share = threads > cores ? static_cast<double>(cores) / threads : 1;
+  DeviceRates rates = measured;
+  rates.gemm_flops *= share;
+  rates.attention_forward_flops *= share;
+  rates.attention_backward_flops *= share;
+  rates.copy_bytes *= share;
+  return rates;
+}
+
 LinkRates EstimateLocalLink(const DeviceRates& rates) { return {kLinkLatencySeconds, rates.copy_bytes / 2}; }
 
 std::string ProcessorName() {
@@ -183,6 +196,8 @@ absl::StatusOr<Calibration> Calibrate(const WorkerConfig& config, int stop_fd) {
   if (!config.recalibrate) rates = LoadCached(path, key);
   if (!rates.has_value()) {
     SEQPAR_ASSIGN_OR_RETURN(rates, Measure(config, stop_fd));
+    const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    rates = ShareOfCores(*rates, config.cpu_slots * config.threads_per_slot, cores);
     StoreCached(path, key, *rates);
   }
   LogInfo("slots calibrated", {{"gemm_gflops", rates->gemm_flops / 1e9},

@@ -23,6 +23,11 @@ struct Calibration {
 // `stop_fd` becomes readable; INTERNAL or DEADLINE_EXCEEDED where a measurement fails.
 absl::StatusOr<Calibration> Calibrate(const WorkerConfig& config, int stop_fd);
 
+// What a slot can count on while all are busy: a measured rate is that of a moment in which nobody shared the
+// slot's cores, so where slots have more threads than there are cores, all but the peak are cut in
+// proportion.
+DeviceRates ShareOfCores(const DeviceRates& measured, int threads, int cores);
+
 // A payload byte is copied once between processes (CMA, or into and out of shared memory: twice), while the
 // slots compute: half of a busy slot's copy rate. The latency is two stream hand-overs and the transport's
 // own.
