@@ -28,8 +28,8 @@ absl::Status FromGrpc(const grpc::Status& status) {
 }
 
 std::chrono::system_clock::time_point After(double seconds) {
-  return std::chrono::system_clock::now() +
-         std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::duration<double>(seconds));
+  return std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                                                std::chrono::duration<double>(seconds));
 }
 
 class GrpcService : public SeqparService {

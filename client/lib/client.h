@@ -1,4 +1,5 @@
-// The service as a client sees it: one method an RPC, errors as absl::Status with their reason and violations.
+// The service as a client sees it: one method an RPC, errors as absl::Status with their reason and
+// violations.
 #ifndef SEQPAR_CLIENT_LIB_CLIENT_H_
 #define SEQPAR_CLIENT_LIB_CLIENT_H_
 
@@ -12,8 +13,8 @@
 
 namespace seqpar {
 
-// What a client may ask. Every call blocks and is bounded: DEADLINE_EXCEEDED where the answer does not come in time,
-// UNAVAILABLE where the service cannot be reached. Implementations are thread-safe.
+// What a client may ask. Every call blocks and is bounded: DEADLINE_EXCEEDED where the answer does not come
+// in time, UNAVAILABLE where the service cannot be reached. Implementations are thread-safe.
 class SeqparService {
  public:
   virtual ~SeqparService() = default;
@@ -28,9 +29,9 @@ class SeqparService {
   virtual absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request) = 0;
   virtual absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) = 0;
 
-  // Calls `on_event` for each event, in this thread, until it returns false (then OK), the server ends the stream (OK)
-  // or `seconds` are over (DEADLINE_EXCEEDED, which is no failure: ask again from the last revision). The bound also
-  // finds a server that vanished without closing its connection.
+  // Calls `on_event` for each event, in this thread, until it returns false (then OK), the server ends the
+  // stream (OK) or `seconds` are over (DEADLINE_EXCEEDED, which is no failure: ask again from the last
+  // revision). The bound also finds a server that vanished without closing its connection.
   virtual absl::Status WatchJob(const v1::WatchJobRequest& request, double seconds,
                                 const std::function<bool(const v1::JobEvent&)>& on_event) = 0;
 };

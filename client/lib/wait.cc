@@ -17,14 +17,20 @@ class Waiter {
  public:
   Waiter(SeqparService& service, const std::string& id, const WaitOptions& options, const Clock& clock,
          const WaitHooks& hooks)
-      : service_(service), id_(id), options_(options), clock_(clock), hooks_(hooks), begin_us_(clock.BootMicros()) {}
+      : service_(service),
+        id_(id),
+        options_(options),
+        clock_(clock),
+        hooks_(hooks),
+        begin_us_(clock.BootMicros()) {}
 
   absl::StatusOr<v1::Job> Run() {
     while (true) {
       const double left = SecondsLeft();
       if (left <= 0) {
-        return MakeError(absl::StatusCode::kDeadlineExceeded, reason::kDeadlineExceeded,
-                         absl::StrCat("job ", id_, " has not ended after ", FormatSeconds(options_.wait_seconds)));
+        return MakeError(
+            absl::StatusCode::kDeadlineExceeded, reason::kDeadlineExceeded,
+            absl::StrCat("job ", id_, " has not ended after ", FormatSeconds(options_.wait_seconds)));
       }
       const absl::Status status = WatchOnce(std::min(left, kStreamSecondsMax));
       if (HasEnded(job_)) return Whole();
@@ -74,7 +80,8 @@ class Waiter {
       hooks_.on_message(absl::StrCat("the coordinator cannot be reached (", std::string(status.message()),
                                      "); trying again for ", FormatSeconds(options_.reconnect_seconds)));
     }
-    if (static_cast<double>(now_us - unreachable_since_us_) * 1e-6 >= options_.reconnect_seconds) return status;
+    if (static_cast<double>(now_us - unreachable_since_us_) * 1e-6 >= options_.reconnect_seconds)
+      return status;
     return absl::OkStatus();
   }
 

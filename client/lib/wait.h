@@ -30,8 +30,8 @@ struct WaitHooks {
   std::function<void(double seconds)> sleep;
 };
 
-// Watches until the job has ended and returns it, with its report. Errors: NOT_FOUND, UNAVAILABLE, DEADLINE_EXCEEDED
-// as above, and whatever else the service refuses with.
+// Watches until the job has ended and returns it, with its report. Errors: NOT_FOUND, UNAVAILABLE,
+// DEADLINE_EXCEEDED as above, and whatever else the service refuses with.
 absl::StatusOr<v1::Job> WaitForJob(SeqparService& service, const std::string& id, const WaitOptions& options,
                                    const Clock& clock, const WaitHooks& hooks);
 

@@ -1,0 +1,249 @@
+#include "client/cli/app.h"
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands.h"
+#include "client/cli/completion.h"
+#include "client/cli/exit_codes.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/output.h"
+#include "common/base/version.h"
+
+namespace seqpar {
+namespace {
+
+constexpr char kExitCodes[] =
+    R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable, 6 deadline,
+7 cancelled, 130 interrupted.
+
+A first job on this machine:
+  seqpar local up --slots 4
+  seqpar example > job.yaml
+  seqpar submit -f job.yaml --wait
+  seqpar local down
+)";
+
+CLI::App* AddCommand(CLI::App* parent, const std::string& name, const std::string& what,
+                     const std::string& examples) {
+  CLI::App* command = parent->add_subcommand(name, what);
+  command->fallthrough();
+  command->footer(absl::StrCat("Examples:\n", examples));
+  return command;
+}
+
+void AddJobFile(CLI::App* command, CliConfig* config) {
+  command->add_option("-f,--file", config->file, "Job file in YAML or JSON; - reads standard input")
+      ->required();
+  command
+      ->add_option(
+          "--set", config->assignments,
+          "key=value over what the file says, e.g. --set config.num_hidden_layers=2; the value is YAML")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+void AddWaiting(CLI::App* command, CliConfig* config) {
+  command
+      ->add_option("--wait-timeout", config->wait_seconds,
+                   "Seconds to wait for the end; then exit code 6, and the job goes on (default: no bound)")
+      ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--reconnect", config->reconnect_seconds,
+                   "Seconds in one go that the coordinator may be unreachable while waiting")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void AddJobs(CLI::App* app, CliConfig* config) {
+  CLI::App* submit =
+      AddCommand(app, "submit", "Submit a job",
+                 "  seqpar submit -f job.yaml --wait\n"
+                 "  seqpar submit -f job.yaml --set parallelism.strategy=ring --set parallelism.ring=4\n"
+                 "  seqpar submit -f job.yaml --request-id nightly-2026-11-24\n");
+  AddJobFile(submit, config);
+  submit->add_flag("--wait", config->wait, "Show progress, then the report; the exit code is the job's");
+  submit->add_option("--request-id", config->request_id,
+                     "The same id with the same job never starts a second one (default: a random one)");
+  submit->add_flag("--validate-only", config->validate_only, "Check the job and submit nothing");
+  AddWaiting(submit, config);
+
+  CLI::App* plan = AddCommand(app, "plan", "Say which mesh a job would get and why, without running it",
+                              "  seqpar plan -f job.yaml\n"
+                              "  seqpar plan -f job.yaml --cluster examples/cluster-8xh100.yaml\n"
+                              "  seqpar plan -f job.yaml -o json | jq .explanation.rejected\n");
+  AddJobFile(plan, config);
+  plan->add_option("--cluster", config->cluster_file, "A cluster that exists only in this file");
+
+  CLI::App* watch =
+      AddCommand(app, "watch", "Follow a job to its end; the exit code is the job's",
+                 "  seqpar watch j-0123456789abcdef\n  seqpar watch JOB -o json   # one job a line\n");
+  watch->add_option("job", config->job, "Job id")->required();
+  AddWaiting(watch, config);
+
+  CLI::App* get =
+      AddCommand(app, "get", "Show a job: state, attempts, report", "  seqpar get j-0123456789abcdef\n");
+  get->add_option("job", config->job, "Job id")->required();
+
+  CLI::App* list =
+      AddCommand(app, "list", "List jobs, newest first",
+                 "  seqpar list --state running --state pending\n  seqpar list --label team=search\n");
+  list->add_option("--state", config->states, "Only jobs in this state; repeatable")
+      ->take_all()
+      ->allow_extra_args(false);
+  list->add_option("--label", config->labels, "Only jobs with label key=value; all must match")
+      ->take_all()
+      ->allow_extra_args(false);
+  list->add_option("--limit", config->limit, "At most this many")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+
+  CLI::App* cancel = AddCommand(app, "cancel", "End a job", "  seqpar cancel j-0123456789abcdef\n");
+  cancel->add_option("job", config->job, "Job id")->required();
+
+  CLI::App* logs = AddCommand(app, "logs", "The last output of a job's executors",
+                              "  seqpar logs JOB\n  seqpar logs JOB --rank 2 --attempt 1\n");
+  logs->add_option("job", config->job, "Job id")->required();
+  logs->add_option("--rank", config->rank, "Only this rank")->check(CLI::NonNegativeNumber);
+  logs->add_option("--attempt", config->attempt, "Only this attempt")->check(CLI::PositiveNumber);
+}
+
+void AddNodes(CLI::App* app, CliConfig* config) {
+  AddCommand(app, "nodes", "List nodes, their devices and what runs on them", "  seqpar nodes\n");
+  CLI::App* drain = AddCommand(app, "drain", "Give a node no new ranks; running ones finish",
+                               "  seqpar drain node-a\n  seqpar drain node-a --undo\n");
+  drain->add_option("node", config->node, "Node name")->required();
+  drain->add_flag("--undo", config->undo, "Take new ranks again");
+}
+
+void AddLocal(CLI::App* app, CliConfig* config) {
+  CLI::App* local = AddCommand(app, "local", "A coordinator and one worker on this machine",
+                               "  seqpar local up --slots 4\n  seqpar local status\n  seqpar local down\n");
+  local->require_subcommand(1);
+  local->add_option("--state", config->state_dir, "Folder of logs, pid files and the job store")
+      ->capture_default_str();
+  CLI::App* up = AddCommand(local, "up", "Start them and wait until the node is ready",
+                            "  seqpar local up --slots 4 --data /srv/data\n"
+                            "  seqpar local up --port 0   # any free port; the address is printed\n");
+  up->add_option("--slots", config->slots, "CPU slots: the most ranks that run at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  up->add_option("--data", config->data_dir, "Folder that jobs may read and write")->capture_default_str();
+  up->add_option("--port", config->port, "Port of the coordinator on 127.0.0.1; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  up->add_option("--threads-per-slot", config->threads_per_slot,
+                 "Compute threads a slot (default: cores / slots)")
+      ->check(CLI::Range(1, 4096));
+  up->add_option("--memory-per-slot", config->memory_per_slot,
+                 "Memory a slot, e.g. 2GiB (default: 0.8 of the machine's, divided)");
+  up->add_option("--start-timeout", config->start_seconds, "Seconds to wait for the node to be ready")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  AddCommand(local, "down", "Stop them; jobs stay in the store", "  seqpar local down\n");
+  AddCommand(local, "status", "Say what runs", "  seqpar local status\n");
+}
+
+void AddExamples(CLI::App* app, CliConfig* config) {
+  CLI::App* example = AddCommand(app, "example", "Print a commented job file; with --write also its tensors",
+                                 "  seqpar example > job.yaml\n"
+                                 "  seqpar example --write demo && seqpar submit -f demo/job.yaml --wait\n"
+                                 "  seqpar example text README.md --write demo\n");
+  example->add_option("--write", config->write_dir, "Write job.yaml and seeded safetensors files here");
+  CLI::App* text =
+      AddCommand(example, "text",
+                 "A job over the bytes of a text, embedded by a seeded table (not a model): one token a byte",
+                 "  seqpar example text /usr/share/common-licenses/GPL-3 --write demo\n");
+  text->add_option("file", config->text_file, "Any file that is not empty")->required();
+  text->add_option("--hidden", config->hidden, "Hidden size, a multiple of 64")
+      ->check(CLI::Range(64, 65536))
+      ->capture_default_str();
+
+  CLI::App* completion =
+      AddCommand(app, "completion", "Print a completion script",
+                 "  source <(seqpar completion bash)\n  source <(seqpar completion zsh)\n");
+  completion->add_option("shell", config->shell, "bash or zsh")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh"}));
+  AddCommand(app, "version", "Print the version", "  seqpar version\n");
+}
+
+int RunCompletion(const CliConfig& config, const CLI::App& app) {
+  PrintOut(config.shell == "zsh" ? ZshCompletion(app) : BashCompletion(app));
+  return kExitOk;
+}
+
+int RunVersion(const CliConfig& config) {
+  PrintOut(config.output == OutputFormat::kJson ? absl::StrCat("{\"version\": \"", kVersion, "\"}\n")
+                                                : absl::StrCat("seqpar ", kVersion, "\n"));
+  return kExitOk;
+}
+
+// "local up": the names of the subcommands that were given.
+std::string CommandPath(const CLI::App& app) {
+  std::string path;
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    absl::StrAppend(&path, path.empty() ? "" : " ", at->get_name());
+  }
+  return path;
+}
+
+}  // namespace
+
+std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
+  auto app =
+      std::make_unique<CLI::App>("Sequence-parallel transformer jobs over very long sequences", "seqpar");
+  app->footer(kExitCodes);
+  app->require_subcommand(1);
+  app->set_version_flag("--version", absl::StrCat("seqpar ", kVersion));
+  app->add_option("--server", config->server, "Coordinator, host:port")
+      ->envname("SEQPAR_SERVER")
+      ->capture_default_str();
+  const std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable},
+                                                       {"json", OutputFormat::kJson}};
+  app->add_option("-o,--output", config->output, "table, or json with the field names of the .proto")
+      ->transform(CLI::CheckedTransformer(formats).description("table|json"));
+  app->add_option("--timeout", config->timeout_seconds, "Seconds for each call")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  AddJobs(app.get(), config);
+  AddNodes(app.get(), config);
+  AddLocal(app.get(), config);
+  AddExamples(app.get(), config);
+  return app;
+}
+
+int RunApp(int argc, char** argv) {
+  CliConfig config;
+  const std::unique_ptr<CLI::App> app = MakeApp(&config);
+  try {
+    app->parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app->exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  ExitOnInterrupt("");
+  const std::map<std::string, std::function<int(const CliConfig&)>> commands = {
+      {"submit", RunSubmit},
+      {"plan", RunPlan},
+      {"watch", RunWatch},
+      {"get", RunGet},
+      {"list", RunList},
+      {"cancel", RunCancel},
+      {"logs", RunLogs},
+      {"nodes", RunNodes},
+      {"drain", RunDrain},
+      {"local up", RunLocalUp},
+      {"local down", RunLocalDown},
+      {"local status", RunLocalStatus},
+      {"example", RunExample},
+      {"example text", RunExampleText},
+      {"completion", [&app](const CliConfig& c) { return RunCompletion(c, *app); }},
+      {"version", RunVersion},
+  };
+  return commands.at(CommandPath(*app))(config);
+}
+
+}  // namespace seqpar

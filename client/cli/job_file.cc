@@ -1,0 +1,61 @@
+#include "client/cli/job_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/yaml_proto.h"
+#include "common/base/fd.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+// v1.Job: "Output only" begins here.
+constexpr int kFirstOutputOnlyField = 100;
+
+YamlOptions JobOptions() {
+  YamlOptions options;
+  options.first_output_only_field = kFirstOutputOnlyField;
+  options.scalar_shorthand = {{v1::Parallelism::descriptor()->full_name(), "strategy"}};
+  return options;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> ParseJob(const std::string& text, const std::vector<std::string>& assignments) {
+  v1::Job job;
+  SEQPAR_RETURN_IF_ERROR(ParseYaml(text, assignments, JobOptions(), reason::kInvalidJob, &job));
+  return job;
+}
+
+absl::StatusOr<v1::Cluster> ParseCluster(const std::string& text) {
+  v1::Cluster cluster;
+  SEQPAR_RETURN_IF_ERROR(ParseYaml(text, {}, YamlOptions(), reason::kInvalidArgument, &cluster));
+  return cluster;
+}
+
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  UniqueFd file;
+  int fd = STDIN_FILENO;
+  if (path != "-") {
+    file.Reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    fd = file.get();
+  }
+  std::string text;
+  char buffer[1 << 16];
+  ssize_t got = 0;
+  while (fd >= 0 && (got = read(fd, buffer, sizeof(buffer))) != 0) {
+    if (got > 0) text.append(buffer, static_cast<size_t>(got));
+    if (got < 0 && errno != EINTR) break;
+  }
+  if (fd >= 0 && got == 0) return text;
+  const int error = errno;
+  return absl::Status(absl::ErrnoToStatusCode(error),
+                      absl::StrCat("cannot read ", path, ": ", std::strerror(error)));
+}
+
+}  // namespace seqpar

@@ -1,0 +1,27 @@
+// Job and cluster files.
+#ifndef SEQPAR_CLIENT_CLI_JOB_FILE_H_
+#define SEQPAR_CLIENT_CLI_JOB_FILE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "seqpar/v1/job.pb.h"
+#include "seqpar/v1/plan.pb.h"
+
+namespace seqpar {
+
+// The job in YAML `text` with `assignments` ("key=value", see yaml_proto.h) applied. INVALID_ARGUMENT
+// (INVALID_JOB) with every violation. Only the form is checked here; what the values mean is the service's to
+// judge.
+absl::StatusOr<v1::Job> ParseJob(const std::string& text, const std::vector<std::string>& assignments);
+
+// The cluster in YAML `text`. INVALID_ARGUMENT with every violation.
+absl::StatusOr<v1::Cluster> ParseCluster(const std::string& text);
+
+// The whole file, or standard input for "-". NOT_FOUND, PERMISSION_DENIED or INTERNAL, naming the path.
+absl::StatusOr<std::string> ReadText(const std::string& path);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_CLIENT_CLI_JOB_FILE_H_

@@ -1,0 +1,156 @@
+#include "client/cli/local.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kGraceSeconds = 15;
+constexpr size_t kLogTailLines = 20;
+constexpr double kAddressSeconds = 20;
+constexpr double kPollSeconds = 0.02;
+
+// gRPC lets several servers share a port, so a second coordinator would start and steal half of the calls.
+absl::Status CheckPortIsFree(int port) {
+  if (port == 0) return absl::OkStatus();
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  struct sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (bind(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof(address)) == 0)
+    return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInvalidArgument,
+                   absl::StrCat("port ", port, " of 127.0.0.1 is taken; --port 0 takes any free one"));
+}
+
+}  // namespace
+
+LocalCluster::LocalCluster(std::string folder, UniqueFd lock)
+    : folder_(std::move(folder)), lock_(std::move(lock)) {}
+
+absl::StatusOr<LocalCluster> LocalCluster::Open(const std::string& state_dir) {
+  std::error_code error;
+  const std::string folder = fs::absolute(state_dir, error).lexically_normal().string();
+  fs::create_directories(folder, error);
+  if (error) return absl::InvalidArgumentError(absl::StrCat("cannot create ", folder, ": ", error.message()));
+  UniqueFd lock(open(absl::StrCat(folder, "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!lock.valid() || flock(lock.get(), LOCK_EX) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", folder));
+  }
+  return LocalCluster(folder, std::move(lock));
+}
+
+std::string LocalCluster::Path(const std::string& name) const { return absl::StrCat(folder_, "/", name); }
+
+LocalCluster::Member LocalCluster::Find(const std::string& name) const {
+  Member member{name, ReadPidFile(Path(name + ".pid")), Path(name + ".log")};
+  if (member.process.has_value() && !IsRunning(*member.process)) member.process.reset();
+  return member;
+}
+
+std::string LocalCluster::address() const {
+  std::ifstream file(Path("address"));
+  std::string text;
+  file >> text;
+  if (text.empty() || absl::StrContains(text, ":")) return text;
+  return absl::StrCat("127.0.0.1:", text);
+}
+
+std::string LocalCluster::LogTail(const Member& member) {
+  std::ifstream file(member.log);
+  std::deque<std::string> lines;
+  for (std::string line; std::getline(file, line);) {
+    lines.push_back("  " + line);
+    if (lines.size() > kLogTailLines) lines.pop_front();
+  }
+  return absl::StrJoin(lines, "\n");
+}
+
+absl::Status LocalCluster::StartMember(const std::string& name, std::vector<std::string> args) {
+  SEQPAR_ASSIGN_OR_RETURN(std::string binary, FindBinary("seqpar-" + name));
+  args.insert(args.begin(), std::move(binary));
+  SEQPAR_ASSIGN_OR_RETURN(const ProcessId process, SpawnDaemon(args, Path(name + ".log")));
+  const absl::Status written = WritePidFile(Path(name + ".pid"), process);
+  if (!written.ok()) StopProcess(process, kGraceSeconds).IgnoreError();
+  return written;
+}
+
+absl::Status LocalCluster::StopMember(const std::string& name) {
+  const Member member = Find(name);
+  if (member.process.has_value()) SEQPAR_RETURN_IF_ERROR(StopProcess(*member.process, kGraceSeconds));
+  std::error_code ignored;
+  fs::remove(Path(name + ".pid"), ignored);
+  return absl::OkStatus();
+}
+
+absl::Status LocalCluster::Start(const CliConfig& config) {
+  SEQPAR_RETURN_IF_ERROR(Stop());
+  SEQPAR_RETURN_IF_ERROR(CheckPortIsFree(config.port));
+  std::error_code error;
+  const std::string data = fs::canonical(config.data_dir, error).string();
+  if (error)
+    return absl::InvalidArgumentError(absl::StrCat("--data ", config.data_dir, ": ", error.message()));
+  fs::create_directories(Path("coordinator"), error);
+  fs::create_directories(Path("worker"), error);
+  fs::remove(Path("address"), error);
+
+  const std::string root = absl::StrCat("data=", data);
+  SEQPAR_RETURN_IF_ERROR(
+      StartMember("coordinator", {"--listen", absl::StrCat("127.0.0.1:", config.port), "--port-file",
+                                  Path("address"), "--state-dir", Path("coordinator"), "--data-root", root}));
+  // The worker needs to know the port.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(kAddressSeconds);
+  while (address().empty()) {
+    const bool died = !coordinator().process.has_value();
+    if (died || std::chrono::steady_clock::now() > end) {
+      const std::string tail = LogTail(coordinator());
+      Stop().IgnoreError();
+      return absl::UnavailableError(
+          absl::StrCat(died ? "the coordinator ended" : "the coordinator does not listen",
+                       "; the end of its log:\n", tail));
+    }
+    std::this_thread::sleep_for(std::chrono::duration<double>(kPollSeconds));
+  }
+  std::vector<std::string> args = {
+      "--coordinator", address(), "--node-name", "local",       "--cpu-slots", absl::StrCat(config.slots),
+      "--data-root",   root,      "--state-dir", Path("worker")};
+  if (config.threads_per_slot > 0) {
+    args.insert(args.end(), {"--threads-per-slot", absl::StrCat(config.threads_per_slot)});
+  }
+  if (!config.memory_per_slot.empty()) args.insert(args.end(), {"--memory-per-slot", config.memory_per_slot});
+  const absl::Status started = StartMember("worker", std::move(args));
+  if (!started.ok()) Stop().IgnoreError();
+  return started;
+}
+
+absl::Status LocalCluster::Stop() {
+  const absl::Status worker = StopMember("worker");
+  const absl::Status coordinator = StopMember("coordinator");
+  std::error_code ignored;
+  fs::remove(Path("address"), ignored);
+  return worker.ok() ? coordinator : worker;
+}
+
+}  // namespace seqpar

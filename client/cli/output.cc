@@ -1,0 +1,67 @@
+#include "client/cli/output.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+std::string Hint(const absl::Status& status, const std::string& server) {
+  if (status.code() == absl::StatusCode::kUnavailable && ReasonOf(status).empty()) {
+    return absl::StrCat("Is a coordinator running at ", server,
+                        "? `seqpar local up` starts one here; --server or SEQPAR_SERVER names another.\n");
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string ToJson(const google::protobuf::Message& message, bool pretty) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = pretty;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
+  SEQPAR_CHECK(status.ok());
+  if (json.empty() || json.back() != '\n') json += '\n';
+  return json;
+}
+
+std::string RenderError(const absl::Status& status, const std::string& server) {
+  const std::vector<Violation> violations = ViolationsOf(status);
+  const std::string why = ReasonOf(status);
+  const std::string code = why.empty() ? absl::StatusCodeToString(status.code()) : why;
+  if (violations.empty()) {
+    return absl::StrCat("seqpar: ", std::string(status.message()), " [", code, "]\n", Hint(status, server));
+  }
+  std::string text = absl::StrCat("seqpar: ", violations.size(),
+                                  violations.size() == 1 ? " violation [" : " violations [", code, "]\n");
+  for (const Violation& v : violations) {
+    absl::StrAppend(&text, "  ", v.field.empty() ? "" : absl::StrCat(v.field, ": "), v.description,
+                    v.nearest.empty() ? "" : absl::StrCat("; nearest: ", v.nearest), "\n");
+  }
+  return text;
+}
+
+void PrintError(const absl::Status& status, const CliConfig& config) {
+  const std::string text = config.output == OutputFormat::kJson ? ToJson(StatusToProto(status))
+                                                                : RenderError(status, config.server);
+  std::fputs(text.c_str(), stderr);
+}
+
+void PrintOut(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void PrintNote(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }
+
+}  // namespace seqpar

@@ -1,0 +1,111 @@
+#include "client/cli/render.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/enum_names.h"
+#include "client/cli/progress.h"
+#include "common/base/status.h"
+#include "common/base/table.h"
+#include "common/base/units.h"
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+constexpr TextTable::Align kRight = TextTable::Align::kRight;
+
+std::string State(const v1::Job& job) { return absl::AsciiStrToUpper(ShortName(job.state())); }
+
+std::string Time(const google::protobuf::Timestamp& time) {
+  google::protobuf::Timestamp seconds = time;
+  seconds.set_nanos(0);
+  return google::protobuf::util::TimeUtil::ToString(seconds);
+}
+
+std::string ErrorLine(const google::rpc::Status& error) {
+  const std::string why = ReasonOf(StatusFromProto(error));
+  return why.empty() ? error.message() : absl::StrCat(error.message(), " [", why, "]");
+}
+
+// "4x cpu (2 threads, 1.00 GiB)"
+std::string Devices(const v1::Node& node) {
+  if (node.devices().empty()) return "none";
+  const v1::DeviceSpec& first = node.devices(0).spec();
+  return absl::StrCat(node.devices_size(), " x ", first.kind(), ", ", first.threads(),
+                      first.threads() == 1 ? " thread" : " threads", ", ",
+                      FormatBytes(static_cast<double>(first.memory_bytes())));
+}
+
+}  // namespace
+
+std::string RenderJob(const v1::Job& job) {
+  std::string text = absl::StrCat("job           ", job.id(), job.name().empty() ? "" : "  ", job.name(),
+                                  "\n", "state         ", RenderProgress(job), "\n");
+  if (job.has_create_time()) absl::StrAppend(&text, "created       ", Time(job.create_time()), "\n");
+  if (job.has_start_time()) absl::StrAppend(&text, "started       ", Time(job.start_time()), "\n");
+  if (job.has_end_time()) absl::StrAppend(&text, "ended         ", Time(job.end_time()), "\n");
+  if (job.error().code() != 0) absl::StrAppend(&text, "error         ", ErrorLine(job.error()), "\n");
+  for (const v1::AttemptInfo& attempt : job.attempts()) {
+    absl::StrAppend(&text, "attempt ", attempt.attempt(), "     ", attempt.mesh(), " on ",
+                    absl::StrJoin(attempt.devices(), " "), "\n");
+    if (attempt.error().code() != 0)
+      absl::StrAppend(&text, "  first cause  ", ErrorLine(attempt.error()), "\n");
+    for (const std::string& consequence : attempt.consequences()) {
+      absl::StrAppend(&text, "  then         ", consequence, "\n");
+    }
+  }
+  if (job.has_report()) absl::StrAppend(&text, RenderReport(job.report()));
+  return text;
+}
+
+std::string RenderJobs(const v1::ListJobsResponse& jobs) {
+  if (jobs.jobs().empty()) return "no jobs\n";
+  TextTable table({{"JOB"}, {"NAME"}, {"STATE"}, {"PHASE"}, {"ATTEMPT", kRight}, {"CREATED"}, {"WHY"}});
+  for (const v1::Job& job : jobs.jobs()) {
+    std::string why = job.error().code() != 0 ? ErrorLine(job.error()) : job.reason();
+    why = why.substr(0, why.find('\n'));
+    table.AddRow({job.id(), job.name(), State(job), ShortName(job.phase()), absl::StrCat(job.attempt()),
+                  Time(job.create_time()), why});
+  }
+  std::string text = table.ToString();
+  if (!jobs.next_page_token().empty()) absl::StrAppend(&text, "more: ask with a larger --limit\n");
+  return text;
+}
+
+std::string RenderNodes(const v1::ListNodesResponse& nodes) {
+  if (nodes.nodes().empty()) return "no nodes\n";
+  TextTable table(
+      {{"NODE"}, {"STATE"}, {"DEVICES"}, {"BUSY", kRight}, {"LEASE LEFT", kRight}, {"VERSION"}, {"JOBS"}});
+  for (const v1::Node& node : nodes.nodes()) {
+    int busy = 0;
+    std::vector<std::string> jobs;
+    for (const v1::NodeDevice& device : node.devices()) {
+      if (device.job().empty()) continue;
+      ++busy;
+      if (jobs.empty() || jobs.back() != device.job()) jobs.push_back(device.job());
+    }
+    table.AddRow({node.name(), absl::AsciiStrToUpper(ShortName(node.state())), Devices(node),
+                  absl::StrCat(busy), FormatSeconds(node.lease_left()), node.version(),
+                  absl::StrJoin(jobs, " ")});
+  }
+  return table.ToString();
+}
+
+std::string RenderLogs(const v1::GetJobLogsResponse& logs) {
+  std::string text;
+  for (const v1::RankLog& log : logs.logs()) {
+    absl::StrAppend(&text, "== attempt ", log.attempt(), ", rank ", log.rank(), ", ", log.device(), "\n",
+                    log.text());
+    if (!log.text().empty() && !absl::EndsWith(log.text(), "\n")) text += '\n';
+  }
+  return text.empty() ? "no logs\n" : text;
+}
+
+}  // namespace seqpar
