@@ -155,12 +155,16 @@ CostModel::Work CostModel::ForwardWork(const Shape& shape, const HeadLayout& hea
   const double rows = batch * static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
   const double width = static_cast<double>(CeilDiv(c.intermediate_size, m.tensor));
   const HeadRange& projected = heads.OfTensor(0);
-  const double columns =
-      2.0 * (projected.q_heads() + projected.kv_heads()) * c.head_dim + MlpMatrices(c.mlp) * width;
+  const double product = 2.0 * rows * hidden / gang.rates.gemm_flops;  // seconds a column
   Work work;
   work.attention_flops = 4.0 * batch * ring.busiest_pairs * c.head_dim * heads.Of(0, 0).q_heads();
   work.attention = work.attention_flops / gang.rates.attention_forward_flops;
-  work.linear = 2.0 * rows * hidden * columns / gang.rates.gemm_flops;
+  work.qkv = product * (projected.q_heads() + 2 * projected.kv_heads()) * c.head_dim;
+  work.out = product * projected.q_heads() * c.head_dim;
+  if (c.mlp != MlpKind::kNone) {
+    work.up = product * (MlpMatrices(c.mlp) - 1) * width;
+    work.down = product * width;
+  }
   const double values = rows * (kHiddenPasses * hidden / m.tensor + kMlpPasses * width);
   work.elementwise = values * static_cast<double>(SizeOf(job_.dtype)) / std::max(1.0, gang.rates.copy_bytes);
   return work;
@@ -169,7 +173,7 @@ CostModel::Work CostModel::ForwardWork(const Shape& shape, const HeadLayout& hea
 CostModel::Cost CostModel::Forward(const Shape& shape, const HeadLayout& heads, const RingCost& ring,
                                    const Work& work, const Gang& gang) const {
   Cost cost;
-  cost.compute = work.attention + work.linear + work.elementwise + kLayerOverheadSeconds;
+  cost.compute = work.attention + work.linear() + work.elementwise + kLayerOverheadSeconds;
   AddUlysses(shape, heads, ring, false, gang, &cost);
   AddTensor(shape, ring, job_.config.mlp == MlpKind::kNone ? 2 : 4, gang, &cost);
   AddRingForward(shape, heads.Of(0, 0), ring, work.attention, gang, &cost);
@@ -180,17 +184,18 @@ CostModel::Cost CostModel::Backward(const Shape& shape, const HeadLayout& heads,
                                     const Work& work, Recompute recompute, const Gang& gang) const {
   Cost cost;
   const double attention = 2.5 * work.attention_flops / gang.rates.attention_backward_flops;
-  cost.compute = attention + 2 * (work.linear + work.elementwise) + kLayerOverheadSeconds;
+  cost.compute = attention + 2 * (work.linear() + work.elementwise) + kLayerOverheadSeconds;
   AddUlysses(shape, heads, ring, true, gang, &cost);
   AddTensor(shape, ring, job_.config.mlp == MlpKind::kNone ? 3 : 6, gang, &cost);
   AddRingBackward(shape, heads.Of(0, 0), ring, attention, gang, &cost);
   AddWeightGradients(shape, heads, gang, &cost);
   if (recompute == Recompute::kNone) return cost;
-  Cost again = Forward(shape, heads, ring, work, gang);
-  if (recompute == Recompute::kAttention) again.compute = work.attention;
-  cost.compute += again.compute;
-  cost.exposed += again.exposed;
-  cost.bytes += again.bytes;
+  // What runs again, without the last product of each half that does.
+  const bool with_mlp = recompute == Recompute::kLayer && job_.config.mlp != MlpKind::kNone;
+  cost.compute += work.attention + work.qkv + (with_mlp ? work.out + work.up + work.elementwise : 0);
+  AddUlysses(shape, heads, ring, false, gang, &cost);
+  AddTensor(shape, ring, with_mlp ? 3 : 1, gang, &cost);
+  AddRingForward(shape, heads.Of(0, 0), ring, work.attention, gang, &cost);
   return cost;
 }
 
@@ -217,17 +222,19 @@ Prediction CostModel::Predict(const Shape& shape, Recompute recompute, const Gan
 
 int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang) {
   // The first rank of every axis has the larger parts; others may attend more keys.
+  const RingCost& ring = Ring(shape, gang);
+  const HeadLayout heads(shape.mesh, job_.config.heads, job_.config.kv_heads);
   int64_t peak = 0;
-  for (const RingLoad& load : Ring(shape, gang).loads) {
-    peak = std::max(peak, PeakBytesOf(shape, recompute, {0, 0, load.rank}, gang));
+  for (const RingLoad& load : ring.loads) {
+    peak = std::max(peak, PeakBytesOf(shape, recompute, {0, 0, load.rank}, heads, ring));
   }
   return peak;
 }
 
 int64_t CostModel::PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord,
-                               const Gang* gang) {
-  return static_cast<int64_t>(calibration_.memory *
-                              PredictRankBytes(job_, shape, recompute, coord, Ring(shape, gang)));
+                               const HeadLayout& heads, const RingCost& ring) const {
+  const RankMemory memory = PredictRankMemory(job_, shape, recompute, coord, heads, ring);
+  return static_cast<int64_t>(calibration_.memory * memory.total());
 }
 
 }  // namespace seqpar

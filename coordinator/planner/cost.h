@@ -25,8 +25,9 @@ class CostModel {
   Prediction Predict(const Shape& shape, Recompute recompute, const Gang& gang);
   // Bytes at the peak of the largest rank. Memory does not depend on the gang: a null one will do.
   int64_t PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang);
-  // Bytes at the peak of one rank.
-  int64_t PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord, const Gang* gang);
+  // Bytes at the peak of one rank. `heads` are those of the shape's mesh.
+  int64_t PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord,
+                      const HeadLayout& heads, const RingCost& ring) const;
   // On one node where gang is null.
   const RingCost& Ring(const Shape& shape, const Gang* gang);
 
@@ -39,7 +40,9 @@ class CostModel {
   };
   // What the busiest rank computes in one layer's forward, in seconds (attention_flops: flops).
   struct Work {
-    double attention_flops = 0, attention = 0, linear = 0, elementwise = 0;
+    double attention_flops = 0, attention = 0, elementwise = 0;
+    double qkv = 0, out = 0, up = 0, down = 0;  // products: projections, then the MLP's
+    double linear() const { return qkv + out + up + down; }
   };
   Work ForwardWork(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Gang& gang) const;
   Cost Forward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Work& work,

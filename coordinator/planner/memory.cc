@@ -1,60 +1,186 @@
 #include "coordinator/planner/memory.h"
 
-#include "common/parallel/head_layout.h"
+#include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace seqpar {
 namespace {
 
+constexpr double kFloat = 4;
+// Packed panels of the CPU's products (worker/device/cpu): columns of a slab, and its depth where sums are
+// float32.
+constexpr double kSlabCols = 768, kSlabDepth = 12 * 192;
+
 int64_t Part(int64_t whole, int parts, int index) { return whole / parts + (index < whole % parts ? 1 : 0); }
+
+// The parts of a sum that a rank receives from the rest of its group.
+double ReceivedParts(double elements, double group) { return elements / group * (group - 1); }
+
+class Counter {
+ public:
+  Counter(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& at,
+          const HeadLayout& heads, const RingCost& ring)
+      : job_(job),
+        c_(job.config),
+        mesh_(shape.mesh),
+        recompute_(recompute),
+        gather_(shape.core == CoreKind::kGather && shape.mesh.ring > 1),
+        load_(ring.LoadOf(at.ring)),
+        batch_(static_cast<double>(job.batch)),
+        e_(static_cast<double>(SizeOf(job.dtype))),
+        hidden_(static_cast<double>(job.config.hidden_size)),
+        dim_(job.config.head_dim) {
+    const int64_t group = Part(ring.tokens[at.ring], mesh_.ulysses, at.ulysses);
+    group_tokens_ = static_cast<double>(group);
+    share_ = batch_ * static_cast<double>(ring.tokens[at.ring]);
+    group_ = batch_ * group_tokens_;
+    own_ = batch_ * static_cast<double>(Part(group, mesh_.tensor, at.tensor));
+    const HeadRange& outer = heads.OfTensor(at.tensor);
+    const HeadRange& inner = heads.Of(at.tensor, at.ulysses);
+    q_ = outer.q_heads() * dim_;
+    kv_ = 2.0 * outer.kv_heads() * dim_;
+    inner_heads_ = inner.q_heads();
+    inner_q_ = inner.q_heads() * dim_;
+    inner_kv_ = 2.0 * inner.kv_heads() * dim_;
+    for (int u = 0; u < mesh_.ulysses; ++u) {
+      const HeadRange& theirs = heads.Of(at.tensor, u);
+      if (u != at.ulysses) others_ += (theirs.q_heads() + 2.0 * theirs.kv_heads()) * dim_;
+    }
+    if (c_.mlp != MlpKind::kNone)
+      f_ = static_cast<double>(Part(c_.intermediate_size, mesh_.tensor, at.tensor));
+    up_matrices_ = c_.mlp == MlpKind::kNone ? 0 : c_.mlp == MlpKind::kSwiglu ? 2 : 1;
+    for (int head = outer.kv_begin; head < outer.kv_end; ++head) {
+      const std::pair<int, int> holders = heads.TensorHoldersOf(head);
+      if (holders.second - holders.first > 1) copied_.push_back(holders.second - holders.first);
+    }
+  }
+
+  RankMemory Count() const {
+    RankMemory m;
+    m.weights = c_.layers * (Sharded() + Everywhere()) * e_;
+    if (job_.backward()) m.weight_gradients = (Sharded() + Everywhere()) * kFloat;
+    m.hidden = own_ * hidden_ * e_ * (job_.backward() ? c_.layers + 1 + 2 : 2);
+    const bool keeps_attention = job_.backward() && recompute_ == Recompute::kNone;
+    const bool keeps_mlp = job_.backward() && recompute_ != Recompute::kLayer;
+    m.kept = (keeps_attention ? c_.layers : 1) * KeptAttention() + (keeps_mlp ? c_.layers : 1) * KeptMlp();
+    m.attention = Scheduled() + Ulysses();
+    m.layer = Layer();
+    m.communication = TensorAxis() + Sums();
+    m.kernels = Workspace();
+    return m;
+  }
+
+ private:
+  bool has_mlp() const { return c_.mlp != MlpKind::kNone; }
+
+  // Elements of a layer's weights (WeightTable): those that are cut over tensor, and those that every rank
+  // holds.
+  double Sharded() const {
+    double elements = hidden_ * (2 * q_ + kv_ + (up_matrices_ + 1) * f_);
+    if (!has_mlp()) elements = hidden_ * (2 * q_ + kv_);
+    if (c_.qkv_bias) elements += q_ + kv_;
+    if (c_.mlp_bias) elements += up_matrices_ * f_;
+    return elements;
+  }
+  double Everywhere() const {
+    const double vectors = c_.norm == NormKind::kNone ? 0 : c_.norm == NormKind::kLayerNorm ? 2 : 1;
+    return hidden_ *
+           (vectors * (has_mlp() ? 2 : 1) + (c_.attention_out_bias ? 1 : 0) + (c_.mlp_bias ? 1 : 0));
+  }
+
+  // AttentionActivations and the states of the cores.
+  double KeptAttention() const {
+    double bytes = own_ * 2 * kFloat + group_ * (2 * q_ + kv_) * e_;
+    bytes += share_ * inner_heads_ * kFloat;
+    if (mesh_.ulysses > 1) bytes += share_ * (2 * inner_q_ + inner_kv_) * e_;
+    if (gather_) bytes += Keys(load_.buffer_keys) * e_;
+    return bytes;
+  }
+  double KeptMlp() const {
+    if (!has_mlp()) return 0;
+    return own_ * (hidden_ * e_ + 2 * kFloat) + group_ * up_matrices_ * f_ * e_;
+  }
+
+  // Elements of K and V of so many keys.
+  double Keys(int64_t keys) const { return batch_ * static_cast<double>(keys) * inner_kv_; }
+
+  // ScheduledAttention: receive buffers, and where storage has 16 bits, float32 sums.
+  double Scheduled() const {
+    const bool sums_apart = job_.dtype != DType::kF32;
+    double bytes = gather_ ? 0 : Keys(load_.buffer_keys) * e_;
+    if (sums_apart) bytes += share_ * inner_q_ * kFloat;
+    if (!job_.backward()) return bytes;
+    bytes += share_ * inner_heads_ * kFloat + (Keys(load_.grad_keys) + Keys(load_.grad_recv_keys)) * kFloat;
+    if (sums_apart) bytes += share_ * (inner_q_ + inner_kv_) * kFloat;
+    return bytes;
+  }
+
+  // UlyssesAttention: what goes to peers, and gradients on the inner side.
+  double Ulysses() const {
+    if (mesh_.ulysses == 1) return 0;
+    return group_ * others_ * e_ + (job_.backward() ? share_ * (2 * inner_q_ + inner_kv_) * e_ : 0);
+  }
+
+  // TransformerLayer and its halves.
+  double Layer() const {
+    double bytes = c_.norm == NormKind::kNone ? 0 : own_ * hidden_ * e_;
+    if (c_.rope_theta) bytes += group_tokens_ * dim_ * kFloat;
+    bytes += group_ * f_ * e_;
+    if (!job_.backward()) return bytes;
+    bytes += own_ * hidden_ * e_ * (has_mlp() ? 2 : 1);
+    const bool apart = job_.verify_rows > 0 && c_.rope_theta.has_value();
+    return bytes + group_ * (q_ + (apart ? 2 : 1) * (q_ + kv_)) * e_;
+  }
+
+  double TensorAxis() const {
+    if (mesh_.tensor == 1) return 0;
+    return group_ * hidden_ * e_ * (job_.backward() ? 3 : 2) + own_ * hidden_ * e_ * (mesh_.tensor - 1);
+  }
+
+  // Communicators receive the parts of a sum before they add them.
+  double Sums() const {
+    if (!job_.backward()) return 0;
+    const double shard = mesh_.ulysses * mesh_.ring;
+    if (mesh_.tensor == 1) return ReceivedParts(Sharded() + Everywhere(), shard) * kFloat;
+    double elements = ReceivedParts(Everywhere(), mesh_.size()) + ReceivedParts(Sharded(), shard);
+    for (int holders : copied_) {
+      const double head = dim_ * hidden_;
+      elements += ReceivedParts(head, holders * shard) - 2 * ReceivedParts(head, shard);
+    }
+    return elements * kFloat;
+  }
+
+  // One block, as large as the largest kernel needs: a packed slab of a product, or one KV head of an
+  // attention tile.
+  double Workspace() const {
+    const double depth = std::max({hidden_, q_, f_});
+    const double slab = (job_.dtype == DType::kF32 ? std::min(depth, kSlabDepth) : depth) * kSlabCols;
+    const double tokens = share_ / batch_;
+    const double attention = tokens * dim_ * (job_.backward() ? 8 : 2);
+    return std::max(slab, attention) * kFloat;
+  }
+
+  const JobSpec& job_;
+  const ModelConfig& c_;
+  const Mesh& mesh_;
+  const Recompute recompute_;
+  const bool gather_;
+  const RingLoad& load_;
+  const double batch_, e_, hidden_, dim_;
+  // Rows: of the rank, its tensor group, its ring share; tokens of the tensor group.
+  double own_ = 0, group_ = 0, share_ = 0, group_tokens_ = 0;
+  // Columns: of the projections, of the innermost attention, of what goes to Ulysses peers, of the MLP.
+  double q_ = 0, kv_ = 0, inner_q_ = 0, inner_kv_ = 0, inner_heads_ = 0, others_ = 0, f_ = 0,
+         up_matrices_ = 0;
+  std::vector<int> copied_;  // tensor holders of each KV head that several have
+};
 
 }  // namespace
 
-double PredictRankBytes(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& at,
-                        const RingCost& ring) {
-  const Mesh& m = shape.mesh;
-  const ModelConfig& c = job.config;
-  const double e = static_cast<double>(SizeOf(job.dtype));
-  const double b = static_cast<double>(job.batch);
-  const HeadLayout heads(m, c.heads, c.kv_heads);
-  const HeadRange& projected = heads.OfTensor(at.tensor);
-  const HeadRange& attended = heads.Of(at.tensor, at.ulysses);
-  const int64_t group_tokens = Part(ring.tokens[at.ring], m.ulysses, at.ulysses);
-  const double own = b * static_cast<double>(Part(group_tokens, m.tensor, at.tensor));
-  const double group = b * static_cast<double>(group_tokens);
-  const double share = b * static_cast<double>(ring.tokens[at.ring]);
-  const double d = static_cast<double>(c.hidden_size), dh = c.head_dim;
-  const double q = projected.q_heads() * dh, kv = 2.0 * projected.kv_heads() * dh;
-  const double inner_q = attended.q_heads() * dh, inner_kv = 2.0 * attended.kv_heads() * dh;
-  const bool has_mlp = c.mlp != MlpKind::kNone;
-  const double f = has_mlp ? static_cast<double>(Part(c.intermediate_size, m.tensor, at.tensor)) : 0;
-  const double matrices = c.mlp == MlpKind::kSwiglu ? 3 : 2;
-
-  const double weights = d * (2 * q + kv) + (has_mlp ? matrices * d * f : 0) + 4 * d;
-  double bytes = c.layers * weights * (e + (job.backward() ? 4 : 0));
-
-  // One layer's working set, forward.
-  const double gathered = m.tensor > 1 ? 2 * group * d * e : 0;
-  const double attention_io = group * (2 * q + kv) * e;
-  const double traded =
-      m.ulysses > 1 ? (2 * share * inner_q + share * inner_kv) * e + group * (q + kv) * e : 0;
-  const double partial = share * (inner_q + attended.q_heads()) * 4;
-  const double travelling = b * static_cast<double>(ring.LoadOf(at.ring).buffer_keys) * inner_kv * e;
-  const double mlp = has_mlp ? matrices * group * f * e : 0;
-  const double working = gathered + attention_io + traded + partial + travelling + mlp + own * d * e;
-  bytes += 3 * own * d * e;  // hidden_states in, out and between
-  if (!job.backward()) return bytes + working;
-
-  const double gradients =
-      attention_io + traded + share * (inner_q + inner_kv) * 4 +
-      b * static_cast<double>((ring.LoadOf(at.ring).grad_keys + ring.LoadOf(at.ring).grad_recv_keys)) *
-          inner_kv * 4 +
-      mlp;
-  const double kept_attention = attention_io + traded + share * attended.q_heads() * 4;
-  const double kept_rest = 2 * own * d * e + mlp;
-  const double kept = recompute == Recompute::kLayer       ? own * d * e
-                      : recompute == Recompute::kAttention ? own * d * e + kept_rest
-                                                           : own * d * e + kept_rest + kept_attention;
-  return bytes + c.layers * kept + working + gradients;
+RankMemory PredictRankMemory(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& at,
+                             const HeadLayout& heads, const RingCost& ring) {
+  return Counter(job, shape, recompute, at, heads, ring).Count();
 }
 
 }  // namespace seqpar

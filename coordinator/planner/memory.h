@@ -1,16 +1,33 @@
-// Memory of one rank, term by term: the buffers that the layers and cores really allocate (docs/formulas.md).
+// Memory of one rank, term by term: the buffers that layers, attention cores and communicators allocate
+// (common/layers, common/attention, common/comm). They are allocated once and kept, so the peak is their sum.
 #ifndef SEQPAR_COORDINATOR_PLANNER_MEMORY_H_
 #define SEQPAR_COORDINATOR_PLANNER_MEMORY_H_
 
 #include "common/job/job.h"
+#include "common/parallel/head_layout.h"
 #include "coordinator/planner/ring_cost.h"
 #include "coordinator/planner/shapes.h"
 
 namespace seqpar {
 
-// Bytes at the peak of the rank at `coord`.
-double PredictRankBytes(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& coord,
-                        const RingCost& ring);
+// Bytes by what they are for.
+struct RankMemory {
+  double weights = 0;
+  double weight_gradients = 0;  // of one layer, float32
+  double hidden = 0;            // inputs and outputs of layers, and gradients of two
+  double kept = 0;              // activations that backward reads, of all layers; forward: of one
+  double attention = 0;         // received K/V, float32 partial results and gradients, packing
+  double layer = 0;             // what one layer computes in and all share
+  double communication = 0;     // gathered rows, parts of sums
+  double kernels = 0;           // workspace of products and attention tiles
+  double total() const {
+    return weights + weight_gradients + hidden + kept + attention + layer + communication + kernels;
+  }
+};
+
+// Of the rank at `at`. `heads` are those of shape.mesh, `ring` what the shape's ring costs.
+RankMemory PredictRankMemory(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& at,
+                             const HeadLayout& heads, const RingCost& ring);
 
 }  // namespace seqpar
 

@@ -134,7 +134,7 @@ Plan MakePlan(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOpti
     r.ring_next = r.ring_group[(at.ring + 1) % m.ring];
     r.ring_previous = r.ring_group[(at.ring + m.ring - 1) % m.ring];
     r.attended_pairs = ring.pairs[at.ring];
-    r.predicted_peak_bytes = model->PeakBytesOf(chosen.shape, plan.recompute, at, &*gang);
+    r.predicted_peak_bytes = model->PeakBytesOf(chosen.shape, plan.recompute, at, heads, ring);
     r.node = cluster.nodes[gang->devices[rank].node].name;
     r.device = gang->devices[rank].device;
     plan.ranks.push_back(std::move(r));
