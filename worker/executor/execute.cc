@@ -58,7 +58,7 @@ class Stopwatch {
 }  // namespace
 
 absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
-                                       OutputWriter* writer, Progress* progress) {
+                                       OutputWriter* writer, Verifier* verifier, Progress* progress) {
   const ModelFlops flops = CountModelFlops(job);
   const double layers = job.config.layers;
   const double forward = (flops.attention_forward + flops.linear_forward) / std::max(1.0, flops.total);
@@ -73,6 +73,7 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
       progress->Advance("backward", done, forward + (1 - forward) * done / layers);
       SEQPAR_RETURN_IF_ERROR(writer->WriteWeightGradients(step.layer, *step.gradients));
     }
+    if (verifier != nullptr) SEQPAR_RETURN_IF_ERROR(verifier->Check(step));
     watch.Resume();
     return absl::OkStatus();
   };

@@ -9,6 +9,7 @@
 #include "worker/executor/merge.h"
 #include "worker/executor/progress.h"
 #include "worker/executor/shard.h"
+#include "worker/executor/verify.h"
 
 namespace seqpar {
 
@@ -24,8 +25,9 @@ struct ExecuteFigures {
 
 // Runs the stack; gradients of weights go to `writer` layer by layer, because the stack keeps one layer's at
 // a time.
+// `verifier` checks every layer; null: none.
 absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
-                                       OutputWriter* writer, Progress* progress);
+                                       OutputWriter* writer, Verifier* verifier, Progress* progress);
 
 // This rank's part of the job's model flops: its heads' attended pairs, and of the rest its share of tokens.
 double RankFlops(const JobSpec& job, const Plan& plan, int rank);

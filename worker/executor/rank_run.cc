@@ -1,5 +1,6 @@
 #include "worker/executor/rank_run.h"
 
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "worker/executor/merge.h"
 #include "worker/executor/shard.h"
 #include "worker/executor/transfer.h"
+#include "worker/executor/verify.h"
 
 namespace seqpar {
 namespace {
@@ -90,8 +92,15 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   runtime.world->Barrier(*runtime.comm);
   SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());
 
+  std::unique_ptr<Verifier> verifier;
+  if (job.verify_rows > 0) {
+    verifier = std::make_unique<Verifier>(job, plan, context.rank, start.gang().job(), runtime.world.get(),
+                                          runtime.streams(), [progress] { progress->Step(); });
+  }
+
   progress->Enter(JobPhase::kExecute);
-  SEQPAR_ASSIGN_OR_RETURN(const ExecuteFigures figures, Execute(job, runtime, &model, &writer, progress));
+  SEQPAR_ASSIGN_OR_RETURN(const ExecuteFigures figures,
+                          Execute(job, runtime, &model, &writer, verifier.get(), progress));
 
   progress->Enter(JobPhase::kMerge);
   SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStates, model.stack->output()));
@@ -108,6 +117,10 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   event.set_phase(v1::JOB_PHASE_REPORT);
   *event.mutable_report() = MakeReport(context, job, plan, runtime, figures);
   for (const v1::PhaseSeconds& phase : progress->Seconds()) *event.add_phases() = phase;
+  if (verifier != nullptr) {
+    *event.mutable_verification() = verifier->result();
+    event.mutable_report()->set_verify_error(event.verification().worst_error());
+  }
   event.set_ignored_tensors(model.ignored_tensors);
   return event;
 }

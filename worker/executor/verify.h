@@ -1,100 +1,124 @@
-// Verification (design.md promise 8): sampled rows of every layer recomputed in float64 across the ranks.
+// verify: sampled rows of every layer are computed again in float64 across the ranks and compared with what
+// the layer made of them (design.md, promise 8).
 //
-// Forward, for each sampled (position, batch row): from the layer's input row, K and V at that position are
-// computed again and compared with what the ranks hold; q is computed again and attends the K and V that the
-// ranks hold, partial by partial; the rest of the layer follows and is compared with the layer's output row.
-// Backward: dq of the sampled queries, dK and dV of the sampled keys, from the q, K, V, output, log-sum-exp
-// and output gradient that the ranks hold.
+// Forward, for the sampled rows of a layer: from its input x (whose rows all ranks get), q, k and v are
+// computed anew; the k and v that ranks hold for these rows are compared with them; attention is computed
+// against the K and V that the ranks really hold, each rank for its heads and keys, partial results merged;
+// then output projection, residual, norm and MLP, each rank with its slice of the weights. The result is
+// compared with the layer's output. Backward, given what the attention core was given (q, K, V, dout): dq of
+// the sampled queries over all keys, and dk and dv of the sampled keys over all queries, compared with what
+// the core gave.
 //
-// The error of a tensor is ||got - ref|| / ||ref|| over all sampled rows; where the exact gradient is
-// (nearly) zero the norm of its largest sibling is the scale.
+// Error: ||got - ref|| / ||ref|| over the sampled rows; where the reference vanishes beside its siblings
+// (gradients of one layer), the largest of them is the scale.
 #ifndef SEQPAR_WORKER_EXECUTOR_VERIFY_H_
 #define SEQPAR_WORKER_EXECUTOR_VERIFY_H_
 
+#include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "common/attention/core.h"
+#include "absl/status/statusor.h"
 #include "common/comm/communicator.h"
-#include "common/job/job.h"
 #include "common/job/plan.h"
-#include "worker/executor/row_math.h"
+#include "common/layers/layer_stack.h"
+#include "seqpar/v1/report.pb.h"
+#include "worker/executor/float64.h"
 
 namespace seqpar {
 
-// A rank's part of one layer, in device memory.
-struct LayerView {
-  Matrix input, output;  // own rows [tokens * batch, hidden]
-  // A weight's local slice by its name's suffix after "model.layers.{i}." ("self_attn.q_proj.weight"): the
-  // rows of column-parallel, the columns of row-parallel weights; vectors are [1, n]. Empty where the config
-  // has none.
-  std::function<Matrix(const std::string&)> weight;
-  AttentionView attention;  // of the innermost core
+struct SampledRow {
+  int64_t token = 0;
+  int64_t batch = 0;
 };
 
-struct TensorError {
-  int layer = 0;
-  std::string tensor;  // hidden_states, k, v, dq, dk, dv
-  double error = 0;
-};
+// `rows` rows (at most one a token), spread over the sequence, the same for the same job id on every rank.
+std::vector<SampledRow> SampleRows(const std::string& job_id, int rows, int64_t tokens, int64_t batch);
 
-// Every rank makes the same calls in the same order, with nothing outstanding on the streams but the layer
-// itself.
+// One rank's part. All ranks of the world make the same calls in the same order, with their streams idle.
+// Traffic is counted under Operation::kVerify.
 class Verifier {
  public:
-  // `world` is used on `stream`. All outlive the verifier.
-  Verifier(const JobSpec& job, const Plan& plan, int rank, const std::string& sample_key, Device* device,
-           Stream* stream, Communicator* world);
+  // `world` and what `streams` names outlive the verifier. `on_piece` is called now and then: progress.
+  Verifier(const JobSpec& job, const Plan& plan, int rank, const std::string& job_id, Communicator* world,
+           const RankStreams& streams, std::function<void()> on_piece);
 
-  absl::Status CheckForward(int layer, const LayerView& view);
-  absl::Status CheckBackward(int layer, const LayerView& view);
-
-  // The same on every rank, in order of checking.
-  const std::vector<TensorError>& errors() const { return errors_; }
-  // The largest; null where nothing was checked.
-  const TensorError* worst() const;
-  const std::vector<int64_t>& positions() const { return positions_; }
+  // After a layer's forward, or backward.
+  absl::Status Check(const LayerStep& step);
+  // What all checks so far have found; the same on every rank.
+  v1::Verification result() const;
 
  private:
-  struct Score {
-    std::string tensor;
-    double difference = 0, reference = 0;  // sums of squares
+  using ByRank = std::vector<std::vector<double>>;
+
+  // Squared norms of a tensor's sampled rows on this rank.
+  struct Difference {
+    const char* tensor;
+    double difference = 0, reference = 0;
+    void Add(const double* want, const float* got, int64_t n);
   };
 
-  // Row of the sample in a matrix of (token, batch) rows that holds `share`; -1 where its token is not there.
-  int64_t RowOf(int sample, const TokenShare& share) const;
-  // Every rank's values one after the other; all ranks give as many.
-  absl::StatusOr<std::vector<double>> Gather(Pass pass, const std::vector<double>& mine);
-  // Rows of the samples, from the ranks that hold them: `mine` has zeros elsewhere.
-  absl::StatusOr<Rows> Share(Pass pass, const Matrix& matrix, const TokenShare& share);
-  // Sums what the ranks of the tensor group give.
-  absl::StatusOr<Rows> SumOverTensor(const Rows& partial);
-  absl::StatusOr<Rows> Weight(const LayerView& view, const std::string& suffix);
-  absl::StatusOr<Rows> Project(const LayerView& view, const Rows& x, const std::string& name, int64_t begin,
-                               int64_t end);
-  absl::Status CompareKv(const LayerView& view, const Rows& normed, Score* k, Score* v);
-  absl::StatusOr<std::vector<PartialAttention>> Attend(const LayerView& view, const Rows& q, Pass pass);
-  absl::StatusOr<Rows> FinishLayer(const LayerView& view, const Rows& x, const Rows& attended);
-  absl::Status Compare(const Matrix& got, const TokenShare& share, const Rows& want, Score* score);
-  absl::Status CheckQueries(const LayerView& view, Score* dq);
-  absl::Status CheckKeys(const LayerView& view, Score* dk, Score* dv);
-  absl::Status Record(int layer, Pass pass, std::vector<Score> scores, bool siblings);
+  absl::Status CheckForward(const LayerStep& step);
+  absl::Status CheckBackward(const LayerStep& step);
 
-  const JobSpec& job_;
-  const Plan& plan_;
+  // x and y of the sampled rows, from the ranks that hold them.
+  absl::StatusOr<std::pair<Rows64, Rows64>> GatherInOut(const LayerStep& step);
+  // Compares the sampled rows of `view`'s K and V with ones computed from h; gives q, rotated.
+  absl::StatusOr<Rows64> ProjectAndCompare(const WeightSet& weights, const AttentionView& view,
+                                           const Rows64& h, Difference* k, Difference* v);
+  // Attention of q (this rank's heads, all sampled rows) over the keys that this rank holds, packed by row
+  // and head.
+  absl::StatusOr<std::vector<double>> AttendLocally(const AttentionView& view, const Rows64& q);
+  // Output projection, residual and MLP of the attention's output of all heads.
+  absl::StatusOr<Rows64> FinishLayer(const WeightSet& weights, const Rows64& x, const Rows64& attention);
+  // act(gate, up) of this rank's part of the intermediate size.
+  absl::StatusOr<Rows64> ActivateMlp(const WeightSet& weights, const Rows64& h);
+  // Calls use(sampled row, local query head, k, v) for every key of this rank that a sampled row sees.
+  using SeenKey = std::function<void(int64_t, int, const float*, const float*)>;
+  absl::Status ForEachSeenKey(const AttentionView& view, const SeenKey& use) const;
+
+  // dq of the sampled queries from the keys of this rank; dk, dv of the sampled keys from its queries.
+  absl::StatusOr<Rows64> QueryGradients(const AttentionView& view, const Rows64& q, const Rows64& dout,
+                                        const std::vector<Partial64>& attention);
+  absl::StatusOr<Rows64> KeyGradients(const AttentionView& view, const Rows64& kv);
+
+  // The sampled row in a matrix with rows token * batch + batch index; -1 where `share` has not its token.
+  int64_t RowIn(const TokenShare& share, const SampledRow& sampled) const;
+  // The sampled rows of `matrix` as far as this rank has them, else 0.
+  absl::StatusOr<Rows64> OwnRows(const TokenShare& share, const Matrix& matrix) const;
+  absl::Status Compare(const TokenShare& share, const Matrix& got, const Rows64& want,
+                       Difference* difference) const;
+  int LocalKvHead(const HeadRange& heads, int local_q_head) const {
+    return (heads.q_begin + local_q_head) / group_ - heads.kv_begin;
+  }
+
+  // Every rank's values; counts[i] are rank i's.
+  absl::StatusOr<ByRank> Gather(Pass pass, const std::vector<double>& mine,
+                                const std::vector<int64_t>& counts);
+  absl::Status SumOverAll(Pass pass, Rows64* rows);
+  // Sum over the ranks of this rank's ring group, in ring order.
+  absl::Status SumOverRing(Pass pass, const std::vector<int64_t>& counts, Rows64* rows);
+  // The merged attention of this rank's heads, by row and head.
+  std::vector<Partial64> MergeOverRing(const ByRank& partials, const std::vector<int>& ring,
+                                       int q_heads) const;
+  std::vector<int64_t> CountsOf(const std::function<int64_t(const HeadRange&)>& values) const;
+  absl::Status Record(Pass pass, int layer, const std::vector<Difference>& differences);
+
+  const JobSpec job_;
+  const Plan plan_;
   const int rank_;
-  Device* const device_;
-  Stream* const stream_;
   Communicator* const world_;
+  const RankStreams streams_;
+  const std::function<void()> on_piece_;
+  const HostCopier copier_;
   const Mask mask_;
-  const TokenLayout layout_;
-  const MeshCoord at_;
-  std::vector<int64_t> positions_;  // sampled tokens
-  std::vector<int64_t> batch_rows_;
-  std::vector<TensorError> errors_;
+  const int group_, dim_;
+  const double scale_;
+  const std::vector<SampledRow> sampled_;
+  std::vector<v1::LayerError> errors_;
 };
 
 }  // namespace seqpar

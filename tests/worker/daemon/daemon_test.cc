@@ -163,7 +163,9 @@ class WorkerTest : public ::testing::Test {
     for (int rank = 0; rank < mesh.size(); ++rank) {
       const auto finished = fleet.WaitForEvent(v1::RankEvent::FINISHED, rank);
       EXPECT_TRUE(finished.has_value()) << "rank " << rank;
-      if (finished.has_value()) reports_.push_back(finished->report());
+      if (!finished.has_value()) continue;
+      reports_.push_back(finished->report());
+      verification_ = finished->verification();
     }
     StopWorker();
     std::ifstream file(StagingFile(1), std::ios::binary);
@@ -190,6 +192,7 @@ class WorkerTest : public ::testing::Test {
   std::string dir_;
   pid_t pid_ = -1;
   std::vector<v1::RankReport> reports_;
+  v1::Verification verification_;
 };
 
 // ||got - want|| / ||want|| over the float32 data of two outputs of the same job.
@@ -212,7 +215,8 @@ double DataError(const JobSpec& job, const std::vector<char>& got, const std::ve
 }
 
 TEST_F(WorkerTest, EveryMeshWritesWhatOneRankWrites) {
-  const JobSpec job = BackwardJob();
+  JobSpec job = BackwardJob();
+  job.verify_rows = 7;
   const std::vector<char> one = RunJob(job, {1, 1, 1, 1}, LayoutKind::kContiguous);
   const struct {
     Mesh mesh;
@@ -227,6 +231,9 @@ TEST_F(WorkerTest, EveryMeshWritesWhatOneRankWrites) {
     SCOPED_TRACE(c.mesh.ToString());
     reports_.clear();
     EXPECT_LT(DataError(job, RunJob(job, c.mesh, c.layout, c.core), one), 1e-5);
+    EXPECT_EQ(verification_.layers_size(), 2 * (3 + 3));
+    EXPECT_GT(verification_.worst_error(), 0);
+    EXPECT_LT(verification_.worst_error(), 1e-5) << verification_.ShortDebugString();
     int64_t tokens = 0;
     for (const v1::RankReport& report : reports_) {
       tokens += report.tokens();
