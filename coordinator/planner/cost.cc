@@ -45,25 +45,53 @@ const RingCost& CostModel::Ring(const Shape& shape, const Gang* gang) {
 }
 
 // One all-to-all for q, k and v together, one for the output; backward one for dout, one for dq, dk and dv.
+double CostModel::UlyssesBytes(const Mesh& m, const HeadLayout& heads, const RingCost& ring, int u,
+                               bool backward) const {
+  if (m.ulysses == 1) return 0;
+  const int64_t share = ring.tokens[0];
+  const double tokens = static_cast<double>(share / m.ulysses + (u < share % m.ulysses ? 1 : 0));
+  const HeadRange& mine = heads.Of(0, u);
+  double theirs_q = 0, theirs_kv = 0;
+  for (int other = 0; other < m.ulysses; ++other) {
+    if (other == u) continue;
+    theirs_q += heads.Of(0, other).q_heads();
+    theirs_kv += 2.0 * heads.Of(0, other).kv_heads();
+  }
+  const double to_heads = backward ? theirs_q : theirs_q + theirs_kv;
+  const double to_tokens = backward ? mine.q_heads() + 2.0 * mine.kv_heads() : mine.q_heads();
+  const double elements = tokens * to_heads + (static_cast<double>(share) - tokens) * to_tokens;
+  return static_cast<double>(job_.batch * SizeOf(job_.dtype)) * job_.config.head_dim * elements;
+}
+
 void CostModel::AddUlysses(const Shape& shape, const HeadLayout& heads, const RingCost& ring, bool backward,
                            const Gang& gang, Cost* cost) const {
   const Mesh& m = shape.mesh;
   if (m.ulysses == 1) return;
-  const double others_tokens = static_cast<double>(ring.tokens[0] - CeilDiv(ring.tokens[0], m.ulysses));
-  const double tokens = static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
-  const HeadRange& mine = heads.Of(0, 0);
-  double theirs_q = 0, theirs_kv = 0;
-  for (int u = 1; u < m.ulysses; ++u) {
-    theirs_q += heads.Of(0, u).q_heads();
-    theirs_kv += 2.0 * heads.Of(0, u).kv_heads();
-  }
-  const double to_heads = backward ? theirs_q : theirs_q + theirs_kv;
-  const double to_tokens = backward ? mine.q_heads() + 2.0 * mine.kv_heads() : mine.q_heads();
-  const double elements = tokens * to_heads + others_tokens * to_tokens;
-  const double bytes = static_cast<double>(job_.batch) * elements * job_.config.head_dim *
-                       static_cast<double>(SizeOf(job_.dtype));
-  cost->bytes += bytes;
+  const double bytes = UlyssesBytes(m, heads, ring, 0, backward);
   cost->exposed += SecondsOf(SpreadOver(gang, m, GroupKind::kUlysses, bytes, 2.0 * (m.ulysses - 1)), gang);
+}
+
+double CostModel::AttentionBytes(const Mesh& m, const HeadLayout& heads, const RingCost& ring,
+                                 Recompute recompute) const {
+  const double forwards = job_.backward() && recompute != Recompute::kNone ? 2 : 1;
+  const double row = 2.0 * static_cast<double>(job_.batch) * job_.config.head_dim;
+  const double e = static_cast<double>(SizeOf(job_.dtype));
+  double ring_row = 0;  // bytes along the ring, for each KV head
+  for (const RingLoad& load : ring.loads) {
+    double bytes = forwards * static_cast<double>(load.forward.keys()) * e;
+    if (job_.backward()) {
+      bytes += static_cast<double>(load.backward_kv.keys()) * e +
+               static_cast<double>(load.backward_grad.keys()) * 4;
+    }
+    ring_row = std::max(ring_row, row * bytes);
+  }
+  double most = 0;
+  for (int u = 0; u < m.ulysses; ++u) {
+    const double trade = forwards * UlyssesBytes(m, heads, ring, u, false) +
+                         (job_.backward() ? UlyssesBytes(m, heads, ring, u, true) : 0);
+    most = std::max(most, trade + ring_row * heads.Of(0, u).kv_heads());
+  }
+  return most;
 }
 
 void CostModel::AddTensor(const Shape& shape, const RingCost& ring, double collectives, const Gang& gang,
@@ -85,16 +113,13 @@ void CostModel::AddRingForward(const Shape& shape, const HeadRange& heads, const
   if (ranks == 1) return;
   const double key = 2.0 * static_cast<double>(job_.batch * heads.kv_heads() * job_.config.head_dim) *
                      static_cast<double>(SizeOf(job_.dtype));
-  double transfer = 0, bytes = 0;
+  double transfer = 0;
   for (const RingLoad& load : ring.loads) {
-    const Flow flow = ScaledFlow(load.forward, key);
-    transfer = std::max(transfer, SecondsOf(flow, gang));
-    bytes = std::max(bytes, flow.bytes());
+    transfer = std::max(transfer, SecondsOf(ScaledFlow(load.forward, key), gang));
   }
   const double hiding = shape.core == CoreKind::kGather
                             ? attention_seconds * ring.own_pairs / std::max(1.0, ring.busiest_pairs)
                             : attention_seconds * (ranks - 1) / ranks;
-  cost->bytes += bytes;
   cost->exposed += std::max(0.0, transfer - hiding);
 }
 
@@ -105,15 +130,13 @@ void CostModel::AddRingBackward(const Shape& shape, const HeadRange& heads, cons
   if (ranks == 1) return;
   const double row = 2.0 * static_cast<double>(job_.batch * heads.kv_heads() * job_.config.head_dim);
   const double e = static_cast<double>(SizeOf(job_.dtype));
-  double exposed = 0, bytes = 0;
+  double exposed = 0;
   for (const RingLoad& load : ring.loads) {
     const Flow kv = ScaledFlow(load.backward_kv, row * e), grads = ScaledFlow(load.backward_grad, row * 4);
     const double last = SecondsOf(grads, gang) / (shape.core == CoreKind::kGather ? 1 : ranks);
     const double rest = SecondsOf(kv, gang) + SecondsOf(grads, gang) - last;
     exposed = std::max(exposed, last + std::max(0.0, rest - attention_seconds * (ranks - 1) / ranks));
-    bytes = std::max(bytes, kv.bytes() + grads.bytes());
   }
-  cost->bytes += bytes;
   cost->exposed += exposed;
 }
 
@@ -214,6 +237,7 @@ Prediction CostModel::Predict(const Shape& shape, Recompute recompute, const Gan
   p.compute_seconds = job_.config.layers * layer.compute * calibration_.compute;
   p.communication_seconds = job_.config.layers * layer.exposed * calibration_.communication;
   p.step_seconds = p.compute_seconds + p.communication_seconds;
+  layer.bytes += AttentionBytes(shape.mesh, heads, ring, recompute);
   p.bytes_sent = static_cast<int64_t>(job_.config.layers * layer.bytes);
   p.model_flops = flops_.total;
   p.peak_bytes = PeakBytes(shape, recompute, &gang);

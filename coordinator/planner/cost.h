@@ -36,7 +36,7 @@ class CostModel {
   struct Cost {
     double compute = 0;  // seconds
     double exposed = 0;  // seconds of communication that nothing hides
-    double bytes = 0;    // sent
+    double bytes = 0;    // sent along the tensor axis and for weight gradients
   };
   // What the busiest rank computes in one layer's forward, in seconds (attention_flops: flops).
   struct Work {
@@ -51,6 +51,12 @@ class CostModel {
                 Recompute recompute, const Gang& gang) const;
   void AddUlysses(const Shape& shape, const HeadLayout& heads, const RingCost& ring, bool backward,
                   const Gang& gang, Cost* cost) const;
+  // Bytes that Ulysses rank u sends in one pass of one layer.
+  double UlyssesBytes(const Mesh& mesh, const HeadLayout& heads, const RingCost& ring, int u,
+                      bool backward) const;
+  // Bytes that the busiest rank sends along the ulysses and ring axes in one layer, all passes.
+  double AttentionBytes(const Mesh& mesh, const HeadLayout& heads, const RingCost& ring,
+                        Recompute recompute) const;
   void AddTensor(const Shape& shape, const RingCost& ring, double collectives, const Gang& gang,
                  Cost* cost) const;
   void AddRingForward(const Shape& shape, const HeadRange& heads, const RingCost& ring,

@@ -40,7 +40,6 @@ int LargestGang(const ClusterSnapshot& cluster, bool only_free);
 struct Flow {
   double near_bytes = 0, far_bytes = 0;
   double near_messages = 0, far_messages = 0;
-  double bytes() const { return near_bytes + far_bytes; }
 };
 double SecondsOf(const Flow& flow, const Gang& gang);
 

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "common/attention/strategies.h"
 #include "common/base/status.h"
 #include "common/layers/layer_stack.h"
+#include "coordinator/planner/cost.h"
+#include "tests/coordinator/planner/clusters.h"
 #include "tests/oracle/run_ranks.h"
 
 namespace seqpar {
@@ -96,15 +100,35 @@ absl::Status MeasurePeak(const MemoryCase& c, const JobSpec& job, TestRank& self
   return absl::OkStatus();
 }
 
+// Of the rank that sends most. Predictions take the first rank of each axis and even groups: near, not equal.
+void ExpectBytesSent(const MemoryCase& c, const JobSpec& job,
+                     const std::vector<std::map<TrafficKey, Traffic>>& traffic) {
+  int64_t most = 0;
+  for (const auto& rank : traffic) {
+    int64_t bytes = 0;
+    for (const auto& entry : rank)
+      bytes += entry.first.operation == Operation::kControl ? 0 : entry.second.bytes;
+    most = std::max(most, bytes);
+  }
+  const ClusterSnapshot cluster = MakeCluster(1, c.mesh.size(), CpuSlot(), {20e-6, 5e9}, {100e-6, 1e9});
+  CostModel model(job, Calibration());
+  const Prediction p =
+      model.Predict({c.mesh, c.core, c.layout}, c.recompute, *PlaceGang(cluster, c.mesh.size(), false));
+  EXPECT_NEAR(static_cast<double>(p.bytes_sent), static_cast<double>(most), 0.02 * static_cast<double>(most));
+}
+
 class MemoryTest : public ::testing::TestWithParam<MemoryCase> {};
 
 TEST_P(MemoryTest, PredictsThePeakOfEveryRank) {
   const MemoryCase& c = GetParam();
   const JobSpec job = JobOf(c);
   std::vector<int64_t> peaks(c.mesh.size());
-  const absl::Status status =
-      RunRanks(c.mesh.size(), [&](TestRank& self) { return MeasurePeak(c, job, self, &peaks[self.rank]); });
+  std::vector<std::map<TrafficKey, Traffic>> traffic;
+  const absl::Status status = RunRanks(
+      c.mesh.size(), [&](TestRank& self) { return MeasurePeak(c, job, self, &peaks[self.rank]); }, {},
+      &traffic);
   ASSERT_TRUE(status.ok()) << status;
+  ExpectBytesSent(c, job, traffic);
   const RingCost ring = MakeRingCost(job.mask.Make(job.tokens), c.layout, c.core, c.mesh.inner,
                                      std::vector<int>(c.mesh.ring, 0));
   const HeadLayout heads(c.mesh, job.config.heads, job.config.kv_heads);
