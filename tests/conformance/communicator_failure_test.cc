@@ -1,4 +1,5 @@
 // What fails, fails with a status that names the cause, and nothing stays blocked.
+#include <barrier>
 #include <thread>
 #include <vector>
 
@@ -20,22 +21,32 @@ void WaitUntilBlocked(const Communicator& comm) {
 TEST_P(CommunicatorConformance, AbortEndsTheWholeFamilyWithItsStatus) {
   const absl::Status why =
       MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "the user changed his mind");
+  std::barrier<> turn(size());
   RunRanks(world_, [&](RankWorld& r) {
     auto group = r.comm->Split(0, 0, "group");
     ASSERT_TRUE(group.ok());
     const OnDevice<int32_t> small(r, 10), large(r, 1 << 20);
-    const int next = (r.rank() + 1) % r.size();
-    // Nobody sends what these wait for, on two streams; and what is sent to the next rank is never received.
-    r.comm->SendRecv(*r.stream, kKey, {{next, {large.all()}}},
-                     {{next, {small.all()}}, {next, {small.all()}}});
-    (*group)->SendRecv(*r.second_stream, kKey, {}, {{next, {small.all()}}});
-    WaitUntilBlocked(*r.comm);
-    WaitUntilBlocked(**group);
-    EXPECT_EQ(r.comm->progress().waiting_for_peer, next);
-    (*group)->Abort(why);
-    EXPECT_EQ(r.stream->Synchronize(), why);
-    EXPECT_EQ(r.second_stream->Synchronize(), why);
-    EXPECT_LT(r.comm->progress().finished, r.comm->progress().entered);
+    // All but the last wait for the next rank: it does not send what the first waits for, nor receive what
+    // the second sends. They abort in order, so that each still has the peer that it waits for.
+    const bool waits = r.rank() + 1 < r.size();
+    if (waits) {
+      const int next = r.rank() + 1;
+      r.comm->SendRecv(*r.stream, kKey, {}, {{next, {small.all()}}, {next, {small.all()}}});
+      (*group)->SendRecv(*r.second_stream, kKey, {{next, {large.all()}}}, {});
+      WaitUntilBlocked(*r.comm);
+      WaitUntilBlocked(**group);
+      EXPECT_EQ(r.comm->progress().waiting_for_peer, next);
+    }
+    turn.arrive_and_wait();
+    for (int rank = 0; rank < r.size(); ++rank) {
+      if (rank == r.rank()) {
+        (*group)->Abort(why);
+        EXPECT_EQ(r.stream->Synchronize(), waits ? why : absl::OkStatus());
+        EXPECT_EQ(r.second_stream->Synchronize(), waits ? why : absl::OkStatus());
+      }
+      turn.arrive_and_wait();
+    }
+    EXPECT_EQ(r.comm->progress().entered - r.comm->progress().finished, waits ? 1 : 0);
 
     // Later, on a fresh stream; the first status stays.
     r.comm->Abort(absl::InternalError("later"));
@@ -60,11 +71,11 @@ TEST_P(CommunicatorConformance, SizesThatDisagreeNameTheEdge) {
   for (const int64_t sent : {100, 1 << 18}) {
     for (const int64_t difference : {4, -4}) {
       SetUp();  // a world that disagreed is of no use any more
+      std::barrier<> receiver_has_failed(size());
       RunRanks(world_, [&](RankWorld& r) {
         const OnDevice<int32_t> data(r, sent + 4);
         if (r.rank() == 0) {
           r.comm->SendRecv(*r.stream, kKey, {{1, {data.span(0, sent)}}}, {});
-          r.stream->Synchronize().IgnoreError();  // a small message may have left before the receiver saw it
         } else if (r.rank() == 1) {
           r.comm->SendRecv(*r.stream, kKey, {}, {{0, {data.span(0, sent + difference)}}});
           const absl::Status status = r.stream->Synchronize();
@@ -74,6 +85,8 @@ TEST_P(CommunicatorConformance, SizesThatDisagreeNameTheEdge) {
           EXPECT_TRUE(absl::StrContains(text, "0 -> 1")) << text;
           EXPECT_TRUE(absl::StrContains(text, std::to_string(4 * (sent + difference)))) << text;
         }
+        receiver_has_failed.arrive_and_wait();
+        r.comm->Abort(absl::AbortedError("the attempt is over"));  // as a daemon does
       });
     }
   }

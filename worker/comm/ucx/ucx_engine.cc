@@ -16,6 +16,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -84,6 +85,8 @@ class UcxEngine : public Endpoint {
   void FailActive(const absl::Status& why);
   void SleepUntilEvent(nanoseconds blind);
 
+  // Small sends complete before they have left, and peers may still need them. Bounded: a peer may be gone.
+  void Flush();
   void Complete(Call* call, const absl::Status& status);
   void FailAll(const absl::Status& why);
 
@@ -272,19 +275,25 @@ void UcxEngine::SleepUntilEvent(nanoseconds blind) {
 }
 
 UcxEngine::~UcxEngine() {
-  // Small sends complete before they have left; peers may still need them. After a failure nobody does.
-  if (failed_.ok()) {
-    ucp_request_param_t param{};
-    ucs_status_ptr_t request = ucp_worker_flush_nbx(context_->worker(), &param);
-    const Clock::time_point deadline = Clock::now() + kFlushMax;
-    if (UCS_PTR_IS_PTR(request)) {
-      while (ucp_request_check_status(request) == UCS_INPROGRESS && Clock::now() < deadline) {
-        if (!Progress()) std::this_thread::sleep_for(kBlindSleepMin);
-      }
-      ucp_request_free(request);
-    }
-  }
+  if (failed_.ok()) Flush();
   close(wake_fd_);
+}
+
+void UcxEngine::Flush() {
+  std::set<int> peers;  // the others may never have been connected, and never will be
+  for (const auto& [channel_and_peer, messages] : transfer_state_.sent) peers.insert(channel_and_peer.second);
+  std::vector<void*> requests;
+  const ucp_request_param_t param{};
+  for (const int peer : peers) {
+    void* const request = watch_.dead(peer) ? nullptr : ucp_ep_flush_nbx(context_->peer(peer), &param);
+    if (UCS_PTR_IS_PTR(request)) requests.push_back(request);
+  }
+  const Clock::time_point deadline = Clock::now() + kFlushMax;
+  const auto unfinished = [](void* request) { return ucp_request_check_status(request) == UCS_INPROGRESS; };
+  while (std::any_of(requests.begin(), requests.end(), unfinished) && Clock::now() < deadline) {
+    if (!Progress()) std::this_thread::sleep_for(kBlindSleepMin);
+  }
+  for (void* request : requests) ucp_request_free(request);
 }
 
 }  // namespace
