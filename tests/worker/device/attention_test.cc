@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/worker/device/attention_case.h"
-#include "worker/device/cpu/attention_simd.h"
 #include "worker/device/cpu/cpu_device.h"
+#include "worker/device/cpu/simd.h"
 
 namespace seqpar {
 namespace {
@@ -74,7 +74,7 @@ class AttentionTest : public testing::TestWithParam<std::string> {
 };
 
 std::vector<std::string> Kernels() {
-  std::vector<std::string> kernels = cpu::AttentionSimdNames();
+  std::vector<std::string> kernels = cpu::SimdNames();
   kernels.push_back("scalar");
   return kernels;
 }

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "worker/device/cpu/attention_simd.h"
 #include "worker/device/cpu/calibrate.h"
 #include "worker/device/cpu/host_memory.h"
 #include "worker/device/cpu/peak.h"
 #include "worker/device/cpu/scratch.h"
+#include "worker/device/cpu/simd.h"
 #include "worker/device/cpu/thread_pool.h"
 
 namespace seqpar {
@@ -25,7 +25,7 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 TEST(CpuDeviceTest, AutoTakesTheWidestVectors) {
   const auto device = MakeCpuDevice({});
   ASSERT_TRUE(device.ok());
-  const std::vector<std::string> names = cpu::AttentionSimdNames();
+  const std::vector<std::string> names = cpu::SimdNames();
   EXPECT_EQ((*device)->info().kernel, names.empty() ? "scalar" : names.front());
   EXPECT_EQ((*device)->info().kind, "cpu");
   EXPECT_FALSE((*device)->info().name.empty());

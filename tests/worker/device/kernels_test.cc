@@ -5,12 +5,14 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/worker/device/attention_case.h"
 #include "tests/worker/device/guarded_matrix.h"
 #include "worker/device/cpu/cpu_device.h"
+#include "worker/device/cpu/simd.h"
 
 namespace seqpar {
 namespace {
@@ -26,13 +28,16 @@ struct Shape {
 };
 
 // Runs on devices of one and of three threads and asserts that both give the same bits.
-class KernelsTest : public testing::TestWithParam<DType> {
+class KernelsTest : public testing::TestWithParam<std::tuple<DType, std::string>> {
  protected:
   KernelsTest() {
-    for (int threads : {1, 3}) devices_.push_back(std::move(MakeCpuDevice({threads, 0, "auto"})).value());
+    for (int threads : {1, 3}) {
+      devices_.push_back(std::move(MakeCpuDevice({threads, 0, std::get<std::string>(GetParam())})).value());
+    }
   }
 
-  std::unique_ptr<GuardedMatrix> New(int stream, const Shape& s) { return New(stream, s, GetParam()); }
+  static DType Type() { return std::get<DType>(GetParam()); }
+  std::unique_ptr<GuardedMatrix> New(int stream, const Shape& s) { return New(stream, s, Type()); }
   std::unique_ptr<GuardedMatrix> New(int stream, const Shape& s, DType type) {
     return std::make_unique<GuardedMatrix>(type, s.rows, s.cols, s.gap, Guard::kAfter,
                                            [=](int64_t row, int64_t col) { return Wave(stream, row, col); });
@@ -78,11 +83,11 @@ TEST_P(KernelsTest, CopyConvertsBetweenTypesAndStrides) {
     for (DType from_type : {DType::kF32, DType::kBF16}) {
       const auto from = New(1, shape, from_type);
       const Shape target{shape.rows, shape.cols, 5};
-      const Values copied = Run(2, target, GetParam(), [&](Device& device, Stream& s, const Matrix& to) {
+      const Values copied = Run(2, target, Type(), [&](Device& device, Stream& s, const Matrix& to) {
         device.Copy(s, from->matrix(), to);
       });
       Values expected = from->Values();
-      if (GetParam() == DType::kBF16) {
+      if (Type() == DType::kBF16) {
         for (double& value : expected) value = ToFloat(ToBF16(static_cast<float>(value)));
       }
       EXPECT_EQ(copied, expected);
@@ -99,24 +104,24 @@ TEST_P(KernelsTest, SumsAreInOrderAndRoundedOnce) {
       float sum = static_cast<float>(va[i]);
       sum += static_cast<float>(vb[i]);
       sum += static_cast<float>(vc[i]);
-      expected.push_back(GetParam() == DType::kBF16 ? ToFloat(ToBF16(sum)) : sum);
+      expected.push_back(Type() == DType::kBF16 ? ToFloat(ToBF16(sum)) : sum);
     }
-    EXPECT_EQ(Run(4, shape, GetParam(),
+    EXPECT_EQ(Run(4, shape, Type(),
                   [&](Device& device, Stream& s, const Matrix& to) {
                     device.SumInOrder(s, {*a, *b, *c}, to);
                   }),
               expected);
     // The target may be any of the terms, the last one too.
-    EXPECT_EQ(Run(3, shape, GetParam(),
+    EXPECT_EQ(Run(3, shape, Type(),
                   [&](Device& device, Stream& s, const Matrix& to) {
                     device.SumInOrder(s, {*a, *b, to}, to);
                   }),
               expected);
-    const Values sum = Run(1, shape, GetParam(),
+    const Values sum = Run(1, shape, Type(),
                            [&](Device& device, Stream& s, const Matrix& to) { device.Add(s, to, *c, to); });
     for (size_t i = 0; i < sum.size(); ++i) {
       const float exact = static_cast<float>(va[i]) + static_cast<float>(vc[i]);
-      EXPECT_EQ(sum[i], GetParam() == DType::kBF16 ? ToFloat(ToBF16(exact)) : exact);
+      EXPECT_EQ(sum[i], Type() == DType::kBF16 ? ToFloat(ToBF16(exact)) : exact);
     }
   }
 }
@@ -163,7 +168,7 @@ TEST_P(KernelsTest, ProductsOfEveryTranspositionAndStride) {
       const auto b = New(2, tb ? Shape{p.n, p.k, 1} : Shape{p.k, p.n, 3});
       const auto bias = New(3, {1, p.n, 0});
       const Values va = a->Values(), vb = b->Values(), vbias = bias->Values();
-      for (DType type : {DType::kF32, GetParam()}) {
+      for (DType type : {DType::kF32, Type()}) {
         const Values initial = New(4, {p.m, p.n, 1}, type)->Values();
         Values expected;
         for (int64_t i = 0; i < p.m; ++i) {
@@ -185,14 +190,14 @@ TEST_P(KernelsTest, ProductsOfEveryTranspositionAndStride) {
 }
 
 TEST_P(KernelsTest, AProductWithoutDepthIsItsBias) {
-  const GuardedMatrix a(GetParam(), 0, 3, 0, Guard::kAfter, [](int64_t, int64_t) { return 1; });
-  const GuardedMatrix b(GetParam(), 0, 4, 0, Guard::kAfter, [](int64_t, int64_t) { return 1; });
+  const GuardedMatrix a(Type(), 0, 3, 0, Guard::kAfter, [](int64_t, int64_t) { return 1; });
+  const GuardedMatrix b(Type(), 0, 4, 0, Guard::kAfter, [](int64_t, int64_t) { return 1; });
   const auto bias = New(3, {1, 4, 0});
-  const Values c = Run(4, {3, 4, 0}, GetParam(), [&](Device& device, Stream& s, const Matrix& to) {
+  const Values c = Run(4, {3, 4, 0}, Type(), [&](Device& device, Stream& s, const Matrix& to) {
     device.Gemm(s, a, true, b, false, to, false, &bias->matrix());
   });
   for (int i = 0; i < 12; ++i) EXPECT_EQ(c[i], bias->Values()[i % 4]);
-  const Values kept = Run(4, {3, 4, 0}, GetParam(), [&](Device& device, Stream& s, const Matrix& to) {
+  const Values kept = Run(4, {3, 4, 0}, Type(), [&](Device& device, Stream& s, const Matrix& to) {
     device.Gemm(s, a, true, b, false, to, true, nullptr);
   });
   EXPECT_EQ(kept, New(4, {3, 4, 0})->Values());
@@ -247,10 +252,10 @@ TEST_P(KernelsTest, NormsForwardAndBackward) {
       const Matrix* bias_or_none = layer_norm ? &bias->matrix() : nullptr;
       const GuardedMatrix stats(DType::kF32, shape.rows, 2, 0, Guard::kAfter,
                                 [](int64_t, int64_t) { return 9; });
-      const Values y = Run(6, shape, GetParam(), [&](Device& device, Stream& s, const Matrix& to) {
+      const Values y = Run(6, shape, Type(), [&](Device& device, Stream& s, const Matrix& to) {
         device.NormForward(s, kind, *x, *weight, bias_or_none, eps, to, stats.floats());
       });
-      ExpectNear(y, r.y, GetParam(), 5);
+      ExpectNear(y, r.y, Type(), 5);
       ExpectNear(stats.Values(), r.stats, DType::kF32, 5);
 
       Values dx_with_residual = r.dx, dweight_from = r.dweight, dbias_from = r.dbias;
@@ -268,17 +273,17 @@ TEST_P(KernelsTest, NormsForwardAndBackward) {
         ExpectNear(dweight.Values(), dweight_from, DType::kF32, 10);
         if (layer_norm) ExpectNear(dbias.Values(), dbias_from, DType::kF32, 10);
       };
-      ExpectNear(Run(7, shape, GetParam(),
+      ExpectNear(Run(7, shape, Type(),
                      [&](Device& d, Stream& s, const Matrix& to) { backward(d, s, *dy, nullptr, to); }),
-                 r.dx, GetParam(), 20);
+                 r.dx, Type(), 20);
       ExpectNear(
-          Run(7, shape, GetParam(),
+          Run(7, shape, Type(),
               [&](Device& d, Stream& s, const Matrix& to) { backward(d, s, *dy, &residual->matrix(), to); }),
-          dx_with_residual, GetParam(), 20);
+          dx_with_residual, Type(), 20);
       // In place, over dy.
-      ExpectNear(Run(2, shape, GetParam(),
+      ExpectNear(Run(2, shape, Type(),
                      [&](Device& d, Stream& s, const Matrix& to) { backward(d, s, to, nullptr, to); }),
-                 r.dx, GetParam(), 20);
+                 r.dx, Type(), 20);
     }
   }
 }
@@ -313,21 +318,21 @@ TEST_P(KernelsTest, ActivationsForwardAndBackward) {
         dup.push_back(gated ? d[i] * Activated(kind, g[i]) : d[i] * Slope(kind, u[i]));
         dgate.push_back(d[i] * u[i] * Slope(kind, g[i]));
       }
-      ExpectNear(Run(4, shape, GetParam(),
+      ExpectNear(Run(4, shape, Type(),
                      [&](Device& device, Stream& s, const Matrix& to) {
                        device.ActivationForward(s, kind, gate_or_none, *up, to);
                      }),
-                 y, GetParam());
+                 y, Type());
       // dgate in place of the gate, dup in place of up.
-      ExpectNear(Run(2, shape, GetParam(),
+      ExpectNear(Run(2, shape, Type(),
                      [&](Device& device, Stream& s, const Matrix& to) {
                        const auto own_gate = New(1, shape);
                        device.ActivationBackward(s, kind, gated ? &own_gate->matrix() : nullptr, to, *dy,
                                                  gated ? &own_gate->matrix() : nullptr, to);
                        EXPECT_TRUE(s.Synchronize().ok());
-                       if (gated) ExpectNear(own_gate->Values(), dgate, GetParam());
+                       if (gated) ExpectNear(own_gate->Values(), dgate, Type());
                      }),
-                 dup, GetParam());
+                 dup, Type());
     }
   }
 }
@@ -382,11 +387,11 @@ TEST_P(KernelsTest, RotaryTurnsHalvesAgainstEachOther) {
           }
         }
       }
-      ExpectNear(Run(1, shape, GetParam(),
+      ExpectNear(Run(1, shape, Type(),
                      [&](Device& device, Stream& s, const Matrix& to) {
                        device.Rotary(s, to, batch, head_dim, table.floats(), inverse);
                      }),
-                 expected, GetParam());
+                 expected, Type());
     }
   }
 }
@@ -395,7 +400,7 @@ TEST_P(KernelsTest, DeltaIsTheDotProductOfEachHead) {
   for (int head_dim : {1, 5, 64, 600}) {
     const int64_t rows = 31, heads = 3;
     const auto dout = New(1, {rows, heads * head_dim, 2});
-    for (DType out_type : {DType::kF32, GetParam()}) {
+    for (DType out_type : {DType::kF32, Type()}) {
       const auto out = New(2, {rows, heads * head_dim, 0}, out_type);
       const Values a = dout->Values(), b = out->Values();
       Values expected(rows * heads, 0);
@@ -412,15 +417,15 @@ TEST_P(KernelsTest, DeltaIsTheDotProductOfEachHead) {
 TEST_P(KernelsTest, EmptyMatricesAreLeftAlone) {
   for (const auto& device : devices_) {
     const auto stream = device->CreateStream("empty");
-    const Matrix none(nullptr, GetParam(), 0, 8);
+    const Matrix none(nullptr, Type(), 0, 8);
     device->Copy(*stream, none, none);
     device->SumInOrder(*stream, {none, none}, none);
     device->ActivationForward(*stream, MlpKind::kGelu, nullptr, none, none);
     device->Rotary(*stream, none, 1, 4, nullptr, false);
     device->Zero(*stream, nullptr, 0);
     device->CopyToHost(*stream, nullptr, nullptr, 0);
-    device->Gemm(*stream, none, false, Matrix(nullptr, GetParam(), 8, 0), false,
-                 Matrix(nullptr, GetParam(), 0, 0), false, nullptr);
+    device->Gemm(*stream, none, false, Matrix(nullptr, Type(), 8, 0), false, Matrix(nullptr, Type(), 0, 0),
+                 false, nullptr);
     EXPECT_TRUE(stream->Synchronize().ok());
   }
 }
@@ -444,9 +449,18 @@ TEST_P(KernelsTest, BytesGoToTheDeviceAndBack) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, KernelsTest, testing::Values(DType::kF32, DType::kBF16),
+std::vector<std::string> Kernels() {
+  std::vector<std::string> kernels = cpu::SimdNames();
+  kernels.push_back("scalar");
+  return kernels;
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, KernelsTest,
+                         testing::Combine(testing::Values(DType::kF32, DType::kBF16),
+                                          testing::ValuesIn(Kernels())),
                          [](const auto& info) {
-                           return std::string(info.param == DType::kF32 ? "F32" : "BF16");
+                           const bool single = std::get<DType>(info.param) == DType::kF32;
+                           return absl::StrCat(single ? "F32_" : "BF16_", std::get<std::string>(info.param));
                          });
 
 }  // namespace

@@ -2,14 +2,13 @@
 
 #include <limits>
 
-// SSSE3 gains nothing over the fallback that a machine without SSE4 would notice; scalable vectors cannot be
-// members of the structs below.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include "worker/device/cpu/simd-dispatch.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "worker/device/cpu/attention_simd.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h has to come first.
 #include "hwy/highway.h"
+#include "worker/device/cpu/panel-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqpar::cpu {
@@ -17,94 +16,12 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET == HWY_SCALAR
 
 // Without vectors the plain kernel is as good, and panels are too narrow for the packing.
-const AttentionSimd* Get() { return nullptr; }
+const AttentionSimd* GetAttentionSimd() { return nullptr; }
 
 #else
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Floats = hn::ScalableTag<float>;
-using Ints = hn::RebindToSigned<Floats>;
-using Vec = hn::Vec<Floats>;
-constexpr int kLanes = HWY_LANES(float);
-constexpr int kPanel = 3 * kLanes;
 constexpr int kDimBlock = 2 * kLanes;
-
-HWY_INLINE Vec Load(const float* from) { return hn::Load(Floats(), from); }
-HWY_INLINE void Store(Vec v, float* to) { hn::Store(v, Floats(), to); }
-HWY_INLINE Vec Fill(float value) { return hn::Set(Floats(), value); }
-
-// 2^x to 1e-7 relative; 0 for x below -100, -infinity included, so that nothing here is ever denormal; NaN
-// stays NaN. REQUIRES: x < 127.
-HWY_INLINE Vec Exp2(Vec x) {
-  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-  const Vec magic = Fill(12582912.0f);
-  const Vec shifted = hn::Add(x, magic);
-  const Vec fraction = hn::Sub(x, hn::Sub(shifted, magic));  // in [-0.5, 0.5]
-  Vec power = Fill(0.0013276472f);
-  power = hn::MulAdd(power, fraction, Fill(0.0096755415f));
-  power = hn::MulAdd(power, fraction, Fill(0.0555071328f));
-  power = hn::MulAdd(power, fraction, Fill(0.240221197f));
-  power = hn::MulAdd(power, fraction, Fill(0.693146967f));
-  power = hn::MulAdd(power, fraction, Fill(1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(Ints(), shifted));
-  const Vec scaled = hn::BitCast(Floats(), hn::Add(hn::BitCast(Ints(), power), exponent));
-  return hn::IfThenZeroElse(hn::Lt(x, Fill(-100.0f)), scaled);
-}
-
-// One row of a panel: a value for each of its queries.
-struct Row {
-  Vec x0, x1, x2;
-};
-HWY_INLINE Row LoadRow(const float* from) {
-  return {Load(from), Load(from + kLanes), Load(from + 2 * kLanes)};
-}
-HWY_INLINE void StoreRow(const Row& row, float* to) {
-  Store(row.x0, to);
-  Store(row.x1, to + kLanes);
-  Store(row.x2, to + 2 * kLanes);
-}
-HWY_INLINE Row FillRow(float value) { return {Fill(value), Fill(value), Fill(value)}; }
-HWY_INLINE Row Add(const Row& a, const Row& b) {
-  return {hn::Add(a.x0, b.x0), hn::Add(a.x1, b.x1), hn::Add(a.x2, b.x2)};
-}
-HWY_INLINE Row Sub(const Row& a, const Row& b) {
-  return {hn::Sub(a.x0, b.x0), hn::Sub(a.x1, b.x1), hn::Sub(a.x2, b.x2)};
-}
-HWY_INLINE Row Mul(const Row& a, const Row& b) {
-  return {hn::Mul(a.x0, b.x0), hn::Mul(a.x1, b.x1), hn::Mul(a.x2, b.x2)};
-}
-HWY_INLINE Row Max(const Row& a, const Row& b) {
-  return {hn::Max(a.x0, b.x0), hn::Max(a.x1, b.x1), hn::Max(a.x2, b.x2)};
-}
-HWY_INLINE Row MulAdd(const Row& a, const Row& b, const Row& c) {
-  return {hn::MulAdd(a.x0, b.x0, c.x0), hn::MulAdd(a.x1, b.x1, c.x1), hn::MulAdd(a.x2, b.x2, c.x2)};
-}
-HWY_INLINE Row Exp2(const Row& a) { return {Exp2(a.x0), Exp2(a.x1), Exp2(a.x2)}; }
-HWY_INLINE void AddScaled(Row& sum, float a, const Row& b) {
-  const Vec factor = Fill(a);
-  sum.x0 = hn::MulAdd(factor, b.x0, sum.x0);
-  sum.x1 = hn::MulAdd(factor, b.x1, sum.x1);
-  sum.x2 = hn::MulAdd(factor, b.x2, sum.x2);
-}
-
-// kGroup rows of a panel, held in registers through a product.
-struct Tile {
-  Row r0, r1, r2, r3;
-};
-
-// tile[i] = sum over k of a[k][i] * b[k]; a is [depth][kGroup], b [depth][kPanel].
-HWY_INLINE Tile Product(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int depth) {
-  Tile t{FillRow(0), FillRow(0), FillRow(0), FillRow(0)};
-  HWY_UNROLL(4)
-  for (int k = 0; k < depth; ++k, a += kGroup, b += kPanel) {
-    const Row row = LoadRow(b);
-    AddScaled(t.r0, a[0], row);
-    AddScaled(t.r1, a[1], row);
-    AddScaled(t.r2, a[2], row);
-    AddScaled(t.r3, a[3], row);
-  }
-  return t;
-}
 
 // `value` where the query sees the key, `other` elsewhere.
 HWY_INLINE Vec IfSeen(const PanelKeys& seen, int offset, int32_t key, Vec value, Vec other) {
@@ -258,10 +175,9 @@ void BackwardKeyGradient(const KeyGradientStep& s) {
   AddTo(g5, s.sums + 5 * s.sums_stride);
 }
 
-const AttentionSimd* Get() {
+const AttentionSimd* GetAttentionSimd() {
   static const AttentionSimd simd{
-      hwy::TargetName(HWY_TARGET), kPanel, kDimBlock, &Forward, &BackwardScores, &BackwardQueryGradient,
-      &BackwardKeyGradient};
+      kPanel, kDimBlock, &Forward, &BackwardScores, &BackwardQueryGradient, &BackwardKeyGradient};
   return &simd;
 }
 
@@ -274,32 +190,11 @@ HWY_AFTER_NAMESPACE();
 namespace seqpar::cpu {
 namespace {
 
-HWY_EXPORT(Get);
-
-// Chosen from the table here, not by Highway's process-wide choice: devices in one process may differ.
-const AttentionSimd* ForTarget(int64_t target) {
-  hwy::ChosenTarget chosen;
-  chosen.Update(target);
-  return HWY_DISPATCH_TABLE(Get)[chosen.GetIndex()]();
-}
+HWY_EXPORT(GetAttentionSimd);
 
 }  // namespace
 
-std::vector<std::string> AttentionSimdNames() {
-  std::vector<std::string> names;
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    if (const AttentionSimd* simd = ForTarget(target)) names.push_back(simd->name);
-  }
-  return names;
-}
-
-const AttentionSimd* FindAttentionSimd(const std::string& name) {
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    const AttentionSimd* simd = ForTarget(target);
-    if (simd != nullptr && simd->name == name) return simd;
-  }
-  return nullptr;
-}
+const AttentionSimd* FindAttentionSimd(const std::string& name) { return SEQPAR_CHOOSE_SIMD(GetAttentionSimd, name); }
 
 }  // namespace seqpar::cpu
 #endif  // HWY_ONCE

@@ -1,27 +1,22 @@
 // The inner loops of flash attention, one set for each vector instruction set that the build has.
 //
 // A *panel* is `panel` queries of one head that lie across the lanes of three vectors, so that maximum, sum
-// and rescaling of a query's scores are vertical. A *chunk* is a fixed number of keys. Everything is float32
-// and packed:
-//   across (w)  [token / w][dim][w]        w tokens side by side: operands whose tokens are rows of a product
-//   along (w)   [dim / w][token][w]        w dimensions side by side: operands whose dimensions are
-// Scores are in units of log2: queries come multiplied by scale * log2(e).
+// and rescaling of a query's scores are vertical. A *chunk* is a fixed number of keys. Operands are packed as
+// simd.h says: "across" has tokens side by side and head_dim as its depth, "along" dimensions side by side
+// and tokens as its depth. Scores are in units of log2: queries come multiplied by scale * log2(e).
 #ifndef SEQPAR_WORKER_DEVICE_CPU_ATTENTION_SIMD_H_
 #define SEQPAR_WORKER_DEVICE_CPU_ATTENTION_SIMD_H_
 
 #include <cstdint>
 #include <string>
-#include <vector>
+
+#include "worker/device/cpu/simd.h"
 
 namespace seqpar::cpu {
 
-// Keys, and dimensions of V and dQ, that the products take at a time.
-inline constexpr int kGroup = 4;
-// Keys that the products for dK and dV take at a time. Chunks are multiples of both.
+// Keys that the products for dK and dV take at a time; the others take kGroup. Chunks are multiples of both.
 inline constexpr int kGradientGroup = 6;
 inline constexpr int kKeyGranule = 12;  // least common multiple of the two
-
-inline int RoundUp(int value, int to) { return (value + to - 1) / to * to; }
 
 // Which keys of a chunk the queries of a panel see. [begin, end) are those that at least one sees, in
 // multiples of kKeyGranule; of these all queries see [clear_begin, clear_end), multiples of kGroup; outside
@@ -71,18 +66,15 @@ struct KeyGradientStep {
 };
 
 struct AttentionSimd {
-  const char* name;  // "AVX2", ...
-  int panel;         // queries
-  int dim_block;     // dimensions that KeyGradientStep takes at a time
+  int panel;      // queries
+  int dim_block;  // dimensions that KeyGradientStep takes at a time
   void (*forward)(const ForwardStep&);
   void (*backward_scores)(const BackwardStep&);          // p and ds
   void (*backward_query_gradient)(const BackwardStep&);  // dq, after backward_scores
   void (*backward_key_gradient)(const KeyGradientStep&);
 };
 
-// The sets that this processor can run, widest first; empty where it has no vectors that the build knows.
-std::vector<std::string> AttentionSimdNames();
-// By name; nullptr where this build or processor has none of it.
+// By the name of the instruction set; nullptr where there is none of it.
 const AttentionSimd* FindAttentionSimd(const std::string& name);
 
 }  // namespace seqpar::cpu

@@ -12,14 +12,18 @@
 #include "common/device/host_stream.h"
 #include "worker/device/cpu/activation.h"
 #include "worker/device/cpu/elementwise.h"
-#include "worker/device/cpu/gemm.h"
+#include "worker/device/cpu/library_gemm.h"
 #include "worker/device/cpu/norm.h"
+#include "worker/device/cpu/packed_gemm.h"
 #include "worker/device/cpu/reference_attention.h"
 #include "worker/device/cpu/rotary.h"
 #include "worker/device/cpu/tiled_attention.h"
 
 namespace seqpar {
 namespace {
+
+// The kernels written to be read: plain attention, and products by a library.
+constexpr char kScalar[] = "scalar";
 
 bool IsStorage(DType type) { return type == DType::kF32 || type == DType::kBF16; }
 bool HasShape(const Matrix& m, int64_t rows, int64_t cols) {
@@ -53,14 +57,16 @@ std::string ProcessorName() {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(const CpuDeviceConfig& config, std::unique_ptr<cpu::AttentionKernel> attention)
+  // simd: the instruction set of the kernels, one of cpu::SimdNames(), or "scalar".
+  CpuDevice(const CpuDeviceConfig& config, const std::string& simd)
       : memory_(config.memory_bytes),
         scratch_(&memory_),
         pool_(config.threads),
-        attention_(std::move(attention)) {
+        attention_(simd == kScalar ? cpu::MakeReferenceAttention() : cpu::MakeTiledAttention(simd)),
+        gemm_(cpu::FindGemmSimd(simd)) {
     info_.kind = "cpu";
     info_.name = ProcessorName();
-    info_.kernel = attention_->name();
+    info_.kernel = simd;
     info_.threads = config.threads;
     info_.memory_bytes = config.memory_bytes;
   }
@@ -120,7 +126,10 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(transpose_a ? HasShape(a, depth, c.rows) : HasShape(a, c.rows, depth));
     SEQPAR_CHECK(transpose_b ? HasShape(b, c.cols, depth) : HasShape(b, depth, c.cols));
     s.HostFunction([=, this, row = Optional(bias)] {
-      return cpu::Gemm(context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
+      if (gemm_ == nullptr) {
+        return cpu::LibraryGemm(context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
+      }
+      return cpu::PackedGemm(*gemm_, context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
     });
   }
 
@@ -231,6 +240,7 @@ class CpuDevice : public Device {
   ScratchPool scratch_;
   ThreadPool pool_;
   const std::unique_ptr<cpu::AttentionKernel> attention_;
+  const cpu::GemmSimd* const gemm_;  // null: OpenBLAS
 };
 
 }  // namespace
@@ -244,18 +254,14 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceConfig& con
     return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
                      absl::StrCat("a CPU device cannot have ", config.memory_bytes, " bytes of memory"));
   }
-  const std::vector<std::string> names = cpu::AttentionSimdNames();
-  if (config.kernel == "scalar" || (config.kernel == "auto" && names.empty())) {
-    return std::make_unique<CpuDevice>(config, cpu::MakeReferenceAttention());
-  }
-  const cpu::AttentionSimd* simd =
-      cpu::FindAttentionSimd(config.kernel == "auto" ? names.front() : config.kernel);
-  if (simd == nullptr) {
+  const std::vector<std::string> names = cpu::SimdNames();
+  std::string simd = config.kernel;
+  if (simd == "auto") simd = names.empty() ? kScalar : names.front();
+  if (simd != kScalar && std::find(names.begin(), names.end(), simd) == names.end()) {
     return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
-                     absl::StrCat("no attention kernel '", config.kernel, "' here: auto, scalar, ",
-                                  absl::StrJoin(names, ", ")));
+                     absl::StrCat("no kernel '", simd, "' here: auto, scalar, ", absl::StrJoin(names, ", ")));
   }
-  return std::make_unique<CpuDevice>(config, cpu::MakeTiledAttention(simd));
+  return std::make_unique<CpuDevice>(config, simd);
 }
 
 }  // namespace seqpar

@@ -31,8 +31,6 @@ void Merge(const float* values, float lse_new, int n, float* out, float* lse) {
 
 class ReferenceAttention : public AttentionKernel {
  public:
-  const char* name() const override { return "scalar"; }
-
   absl::Status Forward(const CpuContext& cpu, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                        bool first) const override {
     const int64_t floats_each = 3 * int64_t{tile.head_dim} + tile.keys;
@@ -69,8 +67,8 @@ class ReferenceAttention : public AttentionKernel {
     float *query_buffer = scratch, *row_buffer = query_buffer + dim, *sum = row_buffer + dim,
           *scores = sum + dim;
     const int kv_head = LocalKvHead(tile, head);
-    const HeadView k = ViewOf(tile, tile.k, batch_index, kv_head),
-                   v = ViewOf(tile, tile.v, batch_index, kv_head);
+    const RowView k = ViewOf(tile, tile.k, batch_index, kv_head),
+                  v = ViewOf(tile, tile.v, batch_index, kv_head);
     float* held_out = ViewOf(tile, out, batch_index, head).Floats(token);
     float* held_lse = reinterpret_cast<float*>(lse.At(token * tile.batch + batch_index, head));
     if (first) {
@@ -105,10 +103,10 @@ class ReferenceAttention : public AttentionKernel {
     float *query_buffer = scratch, *dout_buffer = scratch + dim;
     float *key_buffer = scratch + 2 * dim, *value_buffer = scratch + 3 * dim;
     const int kv_head = LocalKvHead(tile, head);
-    const HeadView k = ViewOf(tile, tile.k, batch_index, kv_head),
-                   v = ViewOf(tile, tile.v, batch_index, kv_head);
-    const HeadView dks = ViewOf(tile, dk_matrix, batch_index, kv_head);
-    const HeadView dvs = ViewOf(tile, dv_matrix, batch_index, kv_head);
+    const RowView k = ViewOf(tile, tile.k, batch_index, kv_head),
+                  v = ViewOf(tile, tile.v, batch_index, kv_head);
+    const RowView dks = ViewOf(tile, dk_matrix, batch_index, kv_head);
+    const RowView dvs = ViewOf(tile, dv_matrix, batch_index, kv_head);
     for (int64_t token = 0; token < tile.queries; ++token) {
       const int64_t row = token * tile.batch + batch_index;
       const float row_lse = *reinterpret_cast<const float*>(lse.At(row, head));

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 
+#include "common/base/check.h"
+
 namespace seqpar::cpu {
 namespace {
 
 class TiledAttention : public AttentionKernel {
  public:
   explicit TiledAttention(const AttentionSimd* simd) : simd_(*simd) {}
-  const char* name() const override { return simd_.name; }
   absl::Status Forward(const CpuContext& cpu, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                        bool first) const override {
     return TiledForward(simd_, cpu, tile, out, lse, first);
@@ -25,7 +26,9 @@ class TiledAttention : public AttentionKernel {
 
 }  // namespace
 
-std::unique_ptr<AttentionKernel> MakeTiledAttention(const AttentionSimd* simd) {
+std::unique_ptr<AttentionKernel> MakeTiledAttention(const std::string& name) {
+  const AttentionSimd* simd = FindAttentionSimd(name);
+  SEQPAR_CHECK(simd != nullptr);
   return std::make_unique<TiledAttention>(simd);
 }
 

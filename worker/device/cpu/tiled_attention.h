@@ -8,14 +8,15 @@
 #define SEQPAR_WORKER_DEVICE_CPU_TILED_ATTENTION_H_
 
 #include <memory>
+#include <string>
 
 #include "worker/device/cpu/attention_kernel.h"
 #include "worker/device/cpu/attention_simd.h"
 
 namespace seqpar::cpu {
 
-// `simd` outlives the result.
-std::unique_ptr<AttentionKernel> MakeTiledAttention(const AttentionSimd* simd);
+// On the instruction set `name`. REQUIRES: SimdNames() has it.
+std::unique_ptr<AttentionKernel> MakeTiledAttention(const std::string& name);
 
 absl::Status TiledForward(const AttentionSimd& simd, const CpuContext& cpu, const AttentionTile& tile,
                           const Matrix& out, const Matrix& lse, bool first);

@@ -3,7 +3,8 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "worker/device/cpu/attention_packing.h"
+#include "worker/device/cpu/packing.h"
+#include "worker/device/cpu/query_panels.h"
 #include "worker/device/cpu/tiled_attention.h"
 
 namespace seqpar::cpu {
@@ -158,8 +159,8 @@ class BackwardPass {
 
   void PackKeys(const Unit& u, int64_t chunk, int participant) {
     float* buffer = PackBuffer(participant);
-    const HeadView k = ViewOf(tile_, tile_.k, u.batch_index, u.kv_head);
-    const HeadView v = ViewOf(tile_, tile_.v, u.batch_index, u.kv_head);
+    const RowView k = ViewOf(tile_, tile_.k, u.batch_index, u.kv_head);
+    const RowView v = ViewOf(tile_, tile_.v, u.batch_index, u.kv_head);
     const int64_t first = (first_chunk_ + chunk) * kChunk, at = chunk * kChunk;
     PackAcross(k, tile_.keys, first, kChunk, kGroup, 1, buffer, u.at.keys + at * tile_.head_dim);
     PackAcross(v, tile_.keys, first, kChunk, kGroup, 1, buffer, u.at.values + at * tile_.head_dim);
@@ -168,8 +169,8 @@ class BackwardPass {
 
   void PackQueries(const Unit& u, int64_t t, int participant) {
     float* buffer = PackBuffer(participant);
-    const HeadView q = ViewOf(tile_, tile_.q, u.batch_index, u.q_head);
-    const HeadView dout = ViewOf(tile_, g_.dout, u.batch_index, u.q_head);
+    const RowView q = ViewOf(tile_, tile_.q, u.batch_index, u.q_head);
+    const RowView dout = ViewOf(tile_, g_.dout, u.batch_index, u.q_head);
     const int64_t first = t * kTileQueries;
     PackAcross(q, tile_.queries, first, kTileQueries, simd_.panel, static_cast<float>(tile_.scale * kLog2E),
                buffer, u.at.queries + first * tile_.head_dim);
@@ -262,7 +263,7 @@ class BackwardPass {
 
   void StoreKeyGradients(const Unit& u, int64_t chunk, const float* sums, float scale,
                          const Matrix& to) const {
-    const HeadView view = ViewOf(tile_, to, u.batch_index, u.kv_head);
+    const RowView view = ViewOf(tile_, to, u.batch_index, u.kv_head);
     const int64_t keys = std::min<int64_t>(kChunk, tile_.keys - chunk * kChunk);
     for (int64_t key = 0; key < keys; ++key) {
       float* row = view.Floats(chunk * kChunk + key);
@@ -271,7 +272,7 @@ class BackwardPass {
   }
 
   void AddQueryGradients(const Unit& u, int64_t t) const {
-    const HeadView view = ViewOf(tile_, g_.dq, u.batch_index, u.q_head);
+    const RowView view = ViewOf(tile_, g_.dq, u.batch_index, u.q_head);
     const int panel = simd_.panel;
     const int64_t end = std::min<int64_t>(tile_.queries, (t + 1) * kTileQueries);
     for (int64_t query = t * kTileQueries; query < end; ++query) {

@@ -3,7 +3,8 @@
 #include <limits>
 
 #include "common/base/status.h"
-#include "worker/device/cpu/attention_packing.h"
+#include "worker/device/cpu/packing.h"
+#include "worker/device/cpu/query_panels.h"
 #include "worker/device/cpu/tiled_attention.h"
 
 namespace seqpar::cpu {
@@ -142,7 +143,7 @@ class ForwardPass {
   void StorePanel(const HeadJob& job, int64_t first_query, const float* panel_out, const float* max,
                   const float* sum) const {
     const int panel = simd_.panel, dim = tile_.head_dim;
-    const HeadView out = ViewOf(tile_, out_, job.batch_index, job.head);
+    const RowView out = ViewOf(tile_, out_, job.batch_index, job.head);
     const int64_t queries = std::min<int64_t>(panel, tile_.queries - first_query);
     for (int64_t i = 0; i < queries; ++i) {
       float* row = out.Floats(first_query + i);

@@ -1,4 +1,4 @@
-#include "worker/device/cpu/gemm.h"
+#include "worker/device/cpu/library_gemm.h"
 
 #include <cblas.h>
 
@@ -102,8 +102,8 @@ void UseOneBlasThread() {
 
 }  // namespace
 
-absl::Status Gemm(const CpuContext& cpu, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
-                  const Matrix& c, bool accumulate, const Matrix* bias) {
+absl::Status LibraryGemm(const CpuContext& cpu, const Matrix& a, bool transpose_a, const Matrix& b,
+                         bool transpose_b, const Matrix& c, bool accumulate, const Matrix* bias) {
   if (c.empty()) return absl::OkStatus();
   UseOneBlasThread();
   const Product product{a, b, c, transpose_a, transpose_b, accumulate, bias, transpose_a ? a.rows : a.cols};

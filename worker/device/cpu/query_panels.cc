@@ -1,55 +1,8 @@
-#include "worker/device/cpu/attention_packing.h"
+#include "worker/device/cpu/query_panels.h"
 
 #include <algorithm>
 
 namespace seqpar::cpu {
-
-void PackAcross(const HeadView& view, int64_t tokens, int64_t first, int count, int width, float scale,
-                float* buffer, float* to) {
-  const int dim = view.head_dim;
-  for (int token = 0; token < count; token += kGroup) {
-    // Four rows at once, so that each store is a vector.
-    const float* rows[kGroup];
-    for (int i = 0; i < kGroup; ++i) {
-      float* copy = buffer + i * dim;
-      if (first + token + i < tokens) {
-        rows[i] = view.Read(first + token + i, copy);
-      } else {
-        std::fill(copy, copy + dim, 0.0f);
-        rows[i] = copy;
-      }
-    }
-    const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
-    float* target = to + int64_t{token / width} * width * dim + token % width;
-    for (int d = 0; d < dim; ++d, target += width) {
-      target[0] = r0[d] * scale;
-      target[1] = r1[d] * scale;
-      target[2] = r2[d] * scale;
-      target[3] = r3[d] * scale;
-    }
-  }
-}
-
-void PackAlong(const HeadView& view, int64_t tokens, int64_t first, int count, int width, float* buffer,
-               float* to) {
-  const int dim = view.head_dim;
-  const int64_t block_stride = int64_t{count} * width;
-  const int whole = dim / width * width;
-  const int64_t blocks = (dim + width - 1) / width;
-  for (int token = 0; token < count; ++token) {
-    float* target = to + int64_t{token} * width;
-    if (first + token >= tokens) {
-      for (int64_t b = 0; b < blocks; ++b) std::fill_n(target + b * block_stride, width, 0.0f);
-      continue;
-    }
-    const float* row = view.Read(first + token, buffer);
-    for (int d = 0; d < whole; d += width, target += block_stride) std::copy_n(row + d, width, target);
-    if (whole < dim) {
-      std::copy(row + whole, row + dim, target);
-      std::fill(target + dim - whole, target + width, 0.0f);
-    }
-  }
-}
 
 QueryPanels::QueryPanels(const KeyRanges& ranges, int64_t queries, int panel)
     : ranges_(ranges), queries_(queries), panel_(panel), extents_((queries + panel - 1) / panel) {
