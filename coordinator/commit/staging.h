@@ -1,0 +1,41 @@
+// The output file from its first byte to its name (design.md, promise 3). Blocking file I/O: for worker
+// threads only.
+//
+// A job's staging file lies beside its target, ".<target's name>.seqpar-<job>-<attempt>.partial": the same
+// file system, so that the last step is a rename.
+#ifndef SEQPAR_COORDINATOR_COMMIT_STAGING_H_
+#define SEQPAR_COORDINATOR_COMMIT_STAGING_H_
+
+#include <map>
+#include <string>
+
+#include "absl/status/status.h"
+#include "common/job/job.h"
+#include "coordinator/validate/validate.h"
+
+namespace seqpar {
+
+std::string StagingPath(const std::string& target, const std::string& job, int attempt);
+
+// INPUT_CHANGED, naming the file, where an input is no longer what it was at submit.
+absl::Status CheckInputs(const std::map<std::string, FileFingerprint>& inputs);
+
+// Unlinks the staging files of attempts before `attempt`, creates that of `attempt`, writes the header and
+// allocates all of it on disk. STORAGE: RESOURCE_EXHAUSTED where the disk has no room for it; NOT_FOUND,
+// PERMISSION_DENIED and so on for what cannot pass; INTERNAL for what may.
+absl::Status PrepareStaging(const JobSpec& spec, const std::string& job, int attempt);
+
+// Flushes the staging file.
+absl::Status SyncStaging(const JobSpec& spec, const std::string& job, int attempt);
+
+// Renames the staging file to the target and flushes the folder. May be repeated after a crash at any point
+// in it: OK where the file already has its name. ALREADY_EXISTS (STORAGE) where another file has the name and
+// the job may not overwrite it.
+absl::Status CommitStaging(const JobSpec& spec, const std::string& job, int attempt);
+
+// Unlinks the staging files of attempts 1 to `attempt`.
+void UnlinkStaging(const JobSpec& spec, const std::string& job, int attempt);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_COMMIT_STAGING_H_

@@ -1,0 +1,322 @@
+#include "coordinator/engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+#include "coordinator/engine/record_codec.h"
+
+namespace seqpar {
+namespace {
+
+constexpr auto kTickPeriod = std::chrono::milliseconds(50);
+// Revisions of one start of the coordinator; the next start begins above all of them without having written
+// each.
+constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
+constexpr int64_t kLogQueryLifeUs = 30'000'000;
+constexpr char kCalibration[] = "calibration";
+
+Calibration ParseCalibration(const std::string& text) {
+  Calibration calibration;
+  const std::vector<std::string> parts = absl::StrSplit(text, ' ');
+  double values[3];
+  if (parts.size() != 3) return calibration;
+  for (int i = 0; i < 3; ++i) {
+    if (!absl::SimpleAtod(parts[i], &values[i]) || !(values[i] > 0)) return calibration;
+  }
+  return {values[0], values[1], values[2]};
+}
+
+}  // namespace
+
+Engine::Engine(const EngineConfig& config, Store* store, const Clock* clock, TaskPool* work, TestHold* hold,
+               std::function<void(const absl::Status&)> on_fatal)
+    : config_(config),
+      store_(store),
+      clock_(clock),
+      work_(work),
+      hold_(hold),
+      on_fatal_(std::move(on_fatal)),
+      leases_(config.lease_us) {}
+
+Engine::~Engine() {
+  if (thread_.joinable()) Stop();
+}
+
+absl::Status Engine::Start() {
+  revision_ = store_->term() * kRevisionsPerTerm;
+  SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
+  calibration_ = ParseCalibration(calibration);
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_->LoadLive());
+  const int64_t now_us = clock_->BootMicros();
+  std::vector<std::string> restored;
+  for (const JobRow& row : rows) {
+    SEQPAR_ASSIGN_OR_RETURN(const v1::Job view, ViewOfRow(row));
+    SEQPAR_ASSIGN_OR_RETURN(const StoredAttempt attempt, store_->LoadAttempt(row.id, view.attempt()));
+    SEQPAR_ASSIGN_OR_RETURN(JobRecord record, RecordOf(row, attempt));
+    for (size_t i = 0; i < record.ranks.size(); ++i) {
+      const RankRecord& rank = record.ranks[i];
+      registry_.Occupy(rank.node, rank.device, record.id, static_cast<int>(i));
+      // Judged only after a full lease, however long this process was away.
+      if (!rank.gone) leases_.Grant(rank.node, 0, now_us);
+    }
+    LogInfo("job taken up",
+            {{"job", record.id}, {"stage", StageName(record.stage)}, {"attempt", record.attempt}});
+    restored.push_back(record.id);
+    live_.emplace(row.id, std::move(record));
+  }
+  schedule_ = true;
+  last_tick_us_ = now_us;
+  Post([this, restored] {
+    for (const std::string& id : restored) Apply(id, event::Restored{});
+  });
+  thread_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+void Engine::EndStreams() {
+  Call<bool>([this] {
+    const absl::Status why = absl::UnavailableError("the coordinator is shutting down");
+    watchers_.EndAll(why);
+    for (auto& [name, node] : registry_.nodes()) {
+      if (node.link != nullptr) node.link->Close(why);
+      node.link = nullptr;
+    }
+    return true;
+  });
+}
+
+void Engine::Stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void Engine::Post(std::function<void()> task) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(std::move(task));
+  }
+  wake_.notify_one();
+}
+
+void Engine::Loop() {
+  while (true) {
+    std::vector<std::function<void()>> tasks;
+    bool stopping;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait_for(lock, kTickPeriod, [this] { return stopping_ || !queue_.empty(); });
+      tasks.swap(queue_);
+      stopping = stopping_;
+    }
+    if (stopping && tasks.empty()) return;
+    for (const std::function<void()>& task : tasks) task();
+    Tick();
+    if (schedule_ && !scheduling_) Schedule();
+    Flush();
+  }
+}
+
+void Engine::Tick() {
+  const int64_t now_us = clock_->BootMicros();
+  for (const std::string& name : leases_.TakeExpired(now_us)) {
+    LogWarning("node lost: its lease is over", {{"node", name}});
+    if (NodeEntry* node = registry_.Find(name); node != nullptr) {
+      node->lost = true;
+      if (node->link != nullptr) node->link->Close(absl::UnavailableError("the lease of this node is over"));
+      node->link = nullptr;
+      node->stream = 0;
+    }
+    ApplyToAll(event::NodeLost{name});
+    schedule_ = true;
+  }
+  for (const auto& [id, record] : live_) {
+    // Its pause between two attempts is over.
+    const int64_t due_us = record.not_before_us;
+    if (record.stage == Stage::kQueued && due_us > last_tick_us_ && due_us <= now_us) schedule_ = true;
+  }
+  ApplyToAll(event::Tick{});
+  for (auto it = log_queries_.begin(); it != log_queries_.end();) {
+    it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
+  }
+  last_tick_us_ = now_us;
+}
+
+void Engine::Flush() {
+  const int64_t now_us = clock_->BootMicros();
+  std::vector<std::string> ended;
+  for (const auto& [id, dirty] : dirty_) {
+    const auto found = live_.find(id);
+    if (found == live_.end()) continue;
+    JobRecord& record = found->second;
+    if (dirty.publish) record.revision = ++revision_;
+    if (dirty.record) batch_.jobs.push_back(RowOf(record, now_us));
+    if (dirty.plan) {
+      batch_.attempts.push_back({id, record.attempt, PlanToProto(record.plan).SerializeAsString()});
+    }
+    if (record.ended()) ended.push_back(id);
+  }
+  if (!batch_.empty() && !fatal_) {
+    if (const absl::Status written = store_->Write(batch_); !written.ok()) {
+      // What cannot be written must not be seen. The next process starts from what is on disk.
+      fatal_ = true;
+      LogError("the job store cannot be written", {{"error", written.message()}});
+      on_fatal_(written);
+    }
+  }
+  if (!fatal_) {
+    for (const auto& [id, dirty] : dirty_) {
+      const auto found = live_.find(id);
+      if (!dirty.publish || found == live_.end() || !watchers_.Any(id)) continue;
+      watchers_.Publish(ViewOf(found->second, now_us), found->second.ended());
+    }
+  }
+  for (const std::string& id : ended) live_.erase(id);
+  dirty_.clear();
+  batch_ = WriteBatch();
+  std::vector<std::function<void()>> outbox;
+  outbox.swap(outbox_);
+  for (const std::function<void()>& effect : outbox) effect();
+}
+
+void Engine::SendLater(const std::string& node, v1::CoordinatorMessage message) {
+  auto shared = std::make_shared<v1::CoordinatorMessage>(std::move(message));
+  Later([this, node, shared] {
+    NodeLink* link = registry_.LinkOf(node);
+    if (link != nullptr && !fatal_) link->Send(std::move(*shared));
+  });
+}
+
+void Engine::WorkLater(const std::string& job, std::function<std::optional<JobEvent>()> task) {
+  Later([this, job, task = std::move(task)] {
+    if (fatal_) return;
+    work_->Run([this, job, task] {
+      std::optional<JobEvent> event = task();
+      if (!event) return;
+      Post([this, job, event = std::move(*event)] { Apply(job, event); });
+    });
+  });
+}
+
+// --- for clients ---
+
+absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& request) {
+  return Call<absl::StatusOr<v1::Job>>(
+      [this, record = std::move(record), request]() -> absl::StatusOr<v1::Job> {
+        if (fatal_) return absl::UnavailableError("the job store cannot be written");
+        const std::string& target = record.spec.output_file;
+        for (const auto& [id, other] : live_) {
+          if (target.empty() || other.spec.output_file != target) continue;
+          return MakeError(absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
+                           absl::StrCat(target, " is the output of ", id, ", which has not ended"));
+        }
+        JobRecord job = record;
+        const std::vector<JobAction> actions = Step(&job, event::Submitted{}, config_.machine, Time());
+        job.revision = ++revision_;
+        JobRow row = RowOf(job, Time().boot_us);
+        row.request = request;
+        SEQPAR_RETURN_IF_ERROR(store_->Insert(&row));
+        job.sequence = row.sequence;
+        LogInfo("job submitted", {{"job", job.id}, {"name", job.spec.name}, {"phase", "submit"}});
+        schedule_ = true;
+        v1::Job view = ViewOf(job, Time().boot_us);
+        live_.emplace(job.id, std::move(job));
+        return view;
+      });
+}
+
+std::optional<v1::Job> Engine::ViewLive(const std::string& id) {
+  return Call<std::optional<v1::Job>>([this, id]() -> std::optional<v1::Job> {
+    const auto found = live_.find(id);
+    if (found == live_.end()) return std::nullopt;
+    return ViewOf(found->second, Time().boot_us);
+  });
+}
+
+std::optional<v1::Job> Engine::Cancel(const std::string& id) {
+  return Call<std::optional<v1::Job>>([this, id]() -> std::optional<v1::Job> {
+    const auto found = live_.find(id);
+    if (found == live_.end()) return std::nullopt;
+    LogInfo("cancel requested", {{"job", id}, {"phase", PhaseName(found->second.phase)}});
+    Apply(id, event::CancelRequested{});
+    return ViewOf(found->second, Time().boot_us);
+  });
+}
+
+bool Engine::Watch(const std::string& id, int64_t revision, const std::shared_ptr<Watcher>& watcher) {
+  return Call<bool>([this, id, revision, watcher] {
+    const auto found = live_.find(id);
+    if (found == live_.end()) return false;
+    watchers_.Add(id, watcher);
+    if (found->second.revision > revision) watcher->Offer(ViewOf(found->second, Time().boot_us));
+    return true;
+  });
+}
+
+std::pair<ClusterSnapshot, Calibration> Engine::Cluster() {
+  return Call<std::pair<ClusterSnapshot, Calibration>>(
+      [this] { return std::make_pair(registry_.Snapshot(), calibration_); });
+}
+
+std::vector<v1::Node> Engine::Nodes() {
+  return Call<std::vector<v1::Node>>([this] {
+    std::vector<v1::Node> nodes;
+    for (const auto& [name, node] : registry_.nodes()) {
+      if (node.hello.node().empty()) continue;
+      const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
+      nodes.push_back(NodeRegistry::ToProto(name, node, static_cast<double>(left_us) / 1e6));
+    }
+    return nodes;
+  });
+}
+
+absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {
+  return Call<absl::StatusOr<v1::Node>>([this, name, undo]() -> absl::StatusOr<v1::Node> {
+    NodeEntry* node = registry_.Find(name);
+    if (node == nullptr || node->hello.node().empty()) {
+      return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
+                       absl::StrCat("no node is called ", name));
+    }
+    node->drain_asked = !undo;
+    if (undo) node->draining_itself = false;  // its next heartbeat says if it has reasons of its own
+    schedule_ = true;
+    LogInfo(undo ? "drain undone" : "node drained", {{"node", name}});
+    v1::CoordinatorMessage message;
+    message.mutable_drain()->set_term(term());
+    message.mutable_drain()->set_undo(undo);
+    SendLater(name, std::move(message));
+    const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
+    return NodeRegistry::ToProto(name, *node, static_cast<double>(left_us) / 1e6);
+  });
+}
+
+std::shared_ptr<LogCollector> Engine::AskLogs(const std::string& job, std::optional<int> rank,
+                                              std::optional<int> attempt) {
+  return Call<std::shared_ptr<LogCollector>>([this, job, rank, attempt] {
+    auto collector = std::make_shared<LogCollector>();
+    const int64_t query = next_log_query_++;
+    log_queries_[query] = {collector, Time().boot_us};
+    v1::CoordinatorMessage message;
+    message.mutable_logs()->set_query(query);
+    message.mutable_logs()->set_job(job);
+    if (rank) message.mutable_logs()->set_rank(*rank);
+    if (attempt) message.mutable_logs()->set_attempt(*attempt);
+    for (const auto& [name, node] : registry_.nodes()) {
+      if (node.link == nullptr) continue;
+      collector->Expect(name);
+      SendLater(name, message);
+    }
+    return collector;
+  });
+}
+
+}  // namespace seqpar

@@ -1,0 +1,177 @@
+// The coordinator's one mind: a thread that owns every live job's machine, the nodes and the watchers. Others
+// post events to it; it decides, writes, and only then lets anything be seen: a batch of events is one
+// transaction, and messages to nodes, answers to clients and tasks leave after its commit.
+#ifndef SEQPAR_COORDINATOR_ENGINE_ENGINE_H_
+#define SEQPAR_COORDINATOR_ENGINE_ENGINE_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "coordinator/engine/log_collector.h"
+#include "coordinator/engine/task_pool.h"
+#include "coordinator/engine/test_hold.h"
+#include "coordinator/engine/watchers.h"
+#include "coordinator/fleet/lease_table.h"
+#include "coordinator/fleet/node_link.h"
+#include "coordinator/fleet/node_registry.h"
+#include "coordinator/job_machine/job_machine.h"
+#include "coordinator/planner/planner.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "coordinator/store/store.h"
+#include "seqpar/v1/service.pb.h"
+
+namespace seqpar {
+
+struct EngineConfig {
+  MachineConfig machine;
+  int64_t heartbeat_us = 1'000'000;
+  int64_t lease_us = 6'000'000;
+};
+
+class Engine {
+ public:
+  // All outlive the engine; `work` is drained before Stop. `on_fatal` is called once, from the engine's
+  // thread, when the store can no longer be written: nothing may be promised from then on.
+  Engine(const EngineConfig& config, Store* store, const Clock* clock, TaskPool* work, TestHold* hold,
+         std::function<void(const absl::Status&)> on_fatal);
+  ~Engine();
+
+  // Takes up the live jobs of the store, grants their nodes one full lease, and starts the thread.
+  absl::Status Start();
+  // Ends streams to watchers and nodes. Running gangs go on: their workers hold them until the lease ends.
+  void EndStreams();
+  // Handles what is queued and joins. Nothing may be posted afterwards.
+  void Stop();
+
+  // --- for threads that may wait: they return when the effects are durable ---
+
+  // Adds a validated job (id, request_id, spec, inputs, create_us are set). OUTPUT_IN_USE where a live job
+  // has the same target; ALREADY_EXISTS where the request_id is taken. `request`: the submitted bytes.
+  absl::StatusOr<v1::Job> Submit(JobRecord record, const std::string& request);
+  // Nothing where the job is not live: the store has it.
+  std::optional<v1::Job> ViewLive(const std::string& id);
+  // Asks a live job to end; nothing where it is not live.
+  std::optional<v1::Job> Cancel(const std::string& id);
+  // Offers the present state, if it is newer than `revision`, and each later one. False where the job is not
+  // live.
+  bool Watch(const std::string& id, int64_t revision, const std::shared_ptr<Watcher>& watcher);
+  std::pair<ClusterSnapshot, Calibration> Cluster();
+  std::vector<v1::Node> Nodes();
+  // NOT_FOUND where no such node ever attached.
+  absl::StatusOr<v1::Node> Drain(const std::string& node, bool undo);
+  // Asks every node for the logs of a job.
+  std::shared_ptr<LogCollector> AskLogs(const std::string& job, std::optional<int> rank,
+                                        std::optional<int> attempt);
+
+  // --- from the streams of workers; these never wait ---
+
+  // Takes `hello` as received now on `stream` (a number that is never used again).
+  void OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link);
+  void OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message);
+  void OnBroken(const std::string& node, int64_t stream);
+
+  int64_t term() const { return store_->term(); }
+
+ private:
+  struct Dirty {
+    bool record = false, plan = false, publish = false;
+  };
+
+  void Post(std::function<void()> task);
+  // Runs `body` in the engine's thread; its result comes back once everything that it did is durable.
+  template <typename T>
+  T Call(std::function<T()> body) {
+    auto promise = std::make_shared<std::promise<T>>();
+    std::future<T> future = promise->get_future();
+    Post([this, promise, body = std::move(body)] {
+      auto result = std::make_shared<T>(body());
+      Later([promise, result] { promise->set_value(std::move(*result)); });
+    });
+    return future.get();
+  }
+  // Runs after the commit of the present batch.
+  void Later(std::function<void()> effect) { outbox_.push_back(std::move(effect)); }
+  void SendLater(const std::string& node, v1::CoordinatorMessage message);
+  // Runs `task` on the worker threads after the commit, then posts the event that it returns (none: shutting
+  // down).
+  void WorkLater(const std::string& job, std::function<std::optional<JobEvent>()> task);
+
+  void Loop();
+  void Tick();
+  void Flush();
+  Now Time() const { return {clock_->BootMicros(), clock_->WallMicros()}; }
+
+  // engine_jobs.cc
+  void Apply(const std::string& job, const JobEvent& event);
+  void ApplyToAll(const JobEvent& event);
+  void Do(JobRecord* record, const action::Persist& a);
+  void Do(JobRecord* record, const action::PersistBlob& a);
+  void Do(JobRecord* record, const action::PersistResult& a);
+  void Do(JobRecord* record, const action::Publish& a);
+  void Do(JobRecord* record, const action::PrepareStaging& a);
+  void Do(JobRecord* record, const action::UnlinkStaging& a);
+  void Do(JobRecord* record, const action::StartGang& a);
+  void Do(JobRecord* record, const action::SendBlobTable& a);
+  void Do(JobRecord* record, const action::StopGang& a);
+  void Do(JobRecord* record, const action::Merge& a);
+  void Do(JobRecord* record, const action::Commit& a);
+  void Do(JobRecord* record, const action::Report& a);
+  void Schedule();
+  void ApplyDecisions(const std::vector<Decision>& decisions);
+  void Place(const std::string& job, const Plan& plan);
+
+  // engine_fleet.cc
+  void HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
+                   int64_t received_us);
+  void HandleMessage(const std::string& node, const v1::WorkerMessage& message);
+  void HandleEvent(const v1::RankEvent& event);
+  v1::GangId IdOf(const JobRecord& record) const;
+
+  const EngineConfig config_;
+  Store* const store_;
+  const Clock* const clock_;
+  TaskPool* const work_;
+  TestHold* const hold_;
+  const std::function<void(const absl::Status&)> on_fatal_;
+  LeaseTable leases_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::function<void()>> queue_;  // under mutex_
+  bool stopping_ = false;                     // under mutex_
+  std::thread thread_;
+
+  // The rest belongs to the engine's thread.
+  std::map<std::string, JobRecord> live_;
+  NodeRegistry registry_;
+  Watchers watchers_;
+  std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking
+  int64_t next_log_query_ = 1;
+  Calibration calibration_;
+  int64_t revision_ = 0;
+  bool schedule_ = false;    // something changed since the last pass
+  bool scheduling_ = false;  // a pass is under way
+  bool fatal_ = false;
+  int64_t last_tick_us_ = 0;
+  // The batch.
+  std::map<std::string, Dirty> dirty_;
+  WriteBatch batch_;
+  std::vector<std::function<void()>> outbox_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_ENGINE_ENGINE_H_

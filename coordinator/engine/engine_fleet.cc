@@ -1,0 +1,152 @@
+// The engine's side of nodes: streams, heartbeats and what ranks say.
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/base/version.h"
+#include "common/job/proto.h"
+#include "coordinator/engine/engine.h"
+
+namespace seqpar {
+
+void Engine::OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link) {
+  const int64_t received_us = clock_->BootMicros();
+  Post([this, hello, stream, link = std::move(link), received_us] {
+    HandleHello(hello, stream, link, received_us);
+  });
+}
+
+void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message) {
+  // Counted here, so that a busy engine never makes a lease run out. The answer comes from the engine, after
+  // all that arrived before it is durable: workers forget what an answered heartbeat covers.
+  const bool extended = message.has_heartbeat() && leases_.Extend(node, stream, clock_->BootMicros());
+  auto shared = std::make_shared<v1::WorkerMessage>(std::move(message));
+  Post([this, node, stream, extended, shared] {
+    NodeEntry* entry = registry_.Find(node);
+    if (entry == nullptr || entry->stream != stream) return;  // of a stream that was replaced
+    if (shared->has_heartbeat() && !extended) return;         // too late: Tick will say so
+    HandleMessage(node, *shared);
+  });
+}
+
+void Engine::OnBroken(const std::string& node, int64_t stream) {
+  Post([this, node, stream] {
+    NodeEntry* entry = registry_.Find(node);
+    if (entry == nullptr || entry->stream != stream) return;
+    // The lease decides when the node is lost; until then the worker may come back.
+    LogWarning("stream to node broken", {{"node", node}});
+    entry->link = nullptr;
+    entry->stream = 0;
+    for (auto& [query, asked] : log_queries_) {
+      if (const auto collector = asked.first.lock()) collector->GiveUp(node);
+    }
+  });
+}
+
+void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
+                         int64_t received_us) {
+  if (hello.highest_term() > term()) {
+    return link->Close(
+        MakeError(absl::StatusCode::kFailedPrecondition, reason::kInternal,
+                  absl::StrCat("this coordinator's term ", term(), " is below ", hello.highest_term(),
+                               ", which the worker has seen: its state folder is not the latest")));
+  }
+  if (NodeEntry* earlier = registry_.Find(hello.node()); earlier != nullptr && earlier->link != nullptr) {
+    LogWarning("node attached again: its earlier stream is closed", {{"node", hello.node()}});
+    earlier->link->Close(MakeError(absl::StatusCode::kAborted, reason::kRankLost,
+                                   absl::StrCat("another worker attached as ", hello.node())));
+  }
+  leases_.Grant(hello.node(), stream, received_us);
+  registry_.Attach(hello, link, stream, clock_->WallMicros());
+  schedule_ = true;
+  LogInfo("node attached", {{"node", hello.node()},
+                            {"devices", hello.devices_size()},
+                            {"running", hello.running_size()},
+                            {"version", hello.version()}});
+  v1::CoordinatorMessage message;
+  v1::Welcome* welcome = message.mutable_welcome();
+  welcome->set_term(term());
+  welcome->set_heartbeat_ms(config_.heartbeat_us / 1000);
+  welcome->set_lease_ms(config_.lease_us / 1000);
+  welcome->set_version(kVersion);
+  std::map<std::string, std::set<int>> running;  // of current attempts, by job
+  for (const v1::RunningRank& rank : hello.running()) {
+    const auto found = live_.find(rank.gang().job());
+    if (found == live_.end() || found->second.attempt != rank.gang().attempt() ||
+        !found->second.HoldsDevices()) {
+      continue;
+    }
+    if (running[found->first].empty() && found->second.stage != Stage::kStopping) {
+      *welcome->add_keep() = IdOf(found->second);
+    }
+    running[found->first].insert(rank.rank());
+  }
+  SendLater(hello.node(), std::move(message));
+  for (const auto& entry : live_) {
+    Apply(entry.first, event::NodeAttached{hello.node(), hello.incarnation(), running[entry.first]});
+  }
+}
+
+void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& message) {
+  switch (message.message_case()) {
+    case v1::WorkerMessage::kHeartbeat: {
+      NodeEntry* entry = registry_.Find(node);
+      const bool draining = message.heartbeat().draining() && !entry->drain_asked;
+      if (draining != entry->draining_itself) schedule_ = true;
+      entry->draining_itself = draining;
+      for (const v1::RankProgress& progress : message.heartbeat().ranks()) {
+        Apply(progress.gang().job(), event::RankProgressed{progress.gang().attempt(), progress});
+      }
+      v1::CoordinatorMessage answer;
+      answer.mutable_heartbeat()->set_sequence(message.heartbeat().sequence());
+      answer.mutable_heartbeat()->set_term(term());
+      return SendLater(node, std::move(answer));
+    }
+    case v1::WorkerMessage::kBlob: {
+      const v1::Blob& blob = message.blob();
+      return Apply(blob.gang().job(),
+                   event::BlobArrived{blob.gang().attempt(), blob.rank(), blob.group(), blob.data()});
+    }
+    case v1::WorkerMessage::kEvent:
+      return HandleEvent(message.event());
+    case v1::WorkerMessage::kLogs: {
+      const auto found = log_queries_.find(message.logs().query());
+      if (found == log_queries_.end()) return;
+      if (const auto collector = found->second.first.lock()) collector->Add(node, message.logs());
+      return;
+    }
+    case v1::WorkerMessage::kHello:
+    case v1::WorkerMessage::MESSAGE_NOT_SET:
+      return LogWarning("a message that does not belong here", {{"node", node}});
+  }
+}
+
+void Engine::HandleEvent(const v1::RankEvent& event) {
+  const std::string& job = event.gang().job();
+  const int attempt = event.gang().attempt();
+  switch (event.kind()) {
+    case v1::RankEvent::STARTED:
+      return Apply(job, event::RankStarted{attempt, event.rank()});
+    case v1::RankEvent::FINISHED:
+      return Apply(job, event::RankFinished{attempt, event.rank(), event});
+    case v1::RankEvent::FAILED: {
+      const absl::Status error = StatusFromProto(event.error());
+      LogWarning("rank failed", {{"job", job},
+                                 {"attempt", attempt},
+                                 {"rank", event.rank()},
+                                 {"root_cause", event.root_cause()},
+                                 {"error", error.message()}});
+      const JobPhase phase =
+          event.phase() == v1::JOB_PHASE_UNSPECIFIED ? JobPhase::kBootstrap : PhaseFromProto(event.phase());
+      return Apply(job, event::RankFailed{attempt, event.rank(), error, event.root_cause(), phase});
+    }
+    case v1::RankEvent::STOPPED:
+      return Apply(job, event::RankStopped{attempt, event.rank()});
+    default:
+      return LogWarning("a rank event of an unknown kind", {{"job", job}, {"rank", event.rank()}});
+  }
+}
+
+}  // namespace seqpar

@@ -1,0 +1,232 @@
+// The engine's side of jobs: events to machines, their actions to effects, and the scheduler's passes.
+#include <set>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/job/proto.h"
+#include "coordinator/commit/staging.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/report/report.h"
+#include "coordinator/scheduler/scheduler.h"
+
+namespace seqpar {
+
+void Engine::Apply(const std::string& job, const JobEvent& event) {
+  const auto found = live_.find(job);
+  if (found == live_.end()) {
+    return;
+  }
+  JobRecord& record = found->second;
+  const Stage before = record.stage;
+  const std::vector<JobAction> actions = Step(&record, event, config_.machine, Time());
+  for (const JobAction& action : actions) {
+    std::visit([&](const auto& a) { Do(&record, a); }, action);
+  }
+  if (record.stage == before) return;
+  const absl::Status& why = record.ended() ? record.error : record.cause;
+  LogInfo("job", {{"job", job},
+                  {"attempt", record.attempt},
+                  {"phase", PhaseName(record.phase)},
+                  {"stage", StageName(record.stage)},
+                  {"state", StateName(record.state)},
+                  {"why", why.message()}});
+  if (!record.HoldsDevices()) {
+    registry_.Release(job);
+    schedule_ = true;
+  }
+}
+
+void Engine::ApplyToAll(const JobEvent& event) {
+  // Ended records stay until the batch is flushed, so nothing is erased meanwhile.
+  for (auto& entry : live_) Apply(entry.first, event);
+}
+
+void Engine::Do(JobRecord* record, const action::Persist& a) {
+  Dirty& dirty = dirty_[record->id];
+  dirty.record = true;
+  dirty.plan = dirty.plan || a.plan;
+}
+
+void Engine::Do(JobRecord* record, const action::PersistBlob& a) {
+  batch_.blobs.push_back({record->id, record->attempt, a.group, a.rank, record->blobs[a.group][a.rank]});
+}
+
+void Engine::Do(JobRecord* record, const action::PersistResult& a) {
+  batch_.results.push_back(
+      {record->id, record->attempt, a.rank, record->ranks[a.rank].result.SerializeAsString()});
+}
+
+void Engine::Do(JobRecord* record, const action::Publish&) { dirty_[record->id].publish = true; }
+
+void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
+  const auto spec = std::make_shared<JobSpec>(record->spec);
+  WorkLater(record->id,
+            [this, id = record->id, spec, inputs = record->inputs,
+             attempt = a.attempt]() -> std::optional<JobEvent> {
+              if (!hold_->Wait(JobPhase::kPlace, id).ok()) return std::nullopt;
+              absl::Status status = CheckInputs(inputs);
+              if (status.ok()) status = PrepareStaging(*spec, id, attempt);
+              return event::StagingReady{status};
+            });
+}
+
+void Engine::Do(JobRecord* record, const action::UnlinkStaging&) {
+  // One attempt more than began: a placement may have made its file already.
+  Later([this, id = record->id, spec = record->spec, attempt = record->attempt + 1] {
+    work_->Run([id, spec, attempt] { UnlinkStaging(spec, id, attempt); });
+  });
+}
+
+v1::GangId Engine::IdOf(const JobRecord& record) const {
+  v1::GangId id;
+  id.set_term(store_->term());
+  id.set_job(record.id);
+  id.set_attempt(record.attempt);
+  return id;
+}
+
+void Engine::Do(JobRecord* record, const action::StartGang& a) {
+  std::map<std::string, v1::CoordinatorMessage> messages;
+  for (size_t i = 0; i < record->ranks.size(); ++i) {
+    const RankRecord& rank = record->ranks[i];
+    if ((!a.node.empty() && rank.node != a.node) || rank.state != RankState::kAssigned) continue;
+    v1::StartRanks::Placement* placement = messages[rank.node].mutable_start()->add_ranks();
+    placement->set_rank(static_cast<int>(i));
+    placement->set_device(rank.device);
+  }
+  const v1::Job job = JobToProto(record->spec);
+  const v1::Plan plan = PlanToProto(record->plan);
+  for (auto& [node, message] : messages) {
+    v1::StartRanks* start = message.mutable_start();
+    *start->mutable_gang() = IdOf(*record);
+    *start->mutable_job() = job;
+    *start->mutable_plan() = plan;
+    start->mutable_job()->set_id(record->id);
+    if (!record->spec.output_file.empty()) {
+      start->set_staging_file(StagingPath(record->spec.output_file, record->id, record->attempt));
+    }
+    start->set_bootstrap_timeout_ms(config_.machine.bootstrap_timeout_us / 1000);
+    SendLater(node, std::move(message));
+  }
+}
+
+void Engine::Do(JobRecord* record, const action::SendBlobTable& a) {
+  v1::CoordinatorMessage message;
+  v1::BlobTable* table = message.mutable_blobs();
+  *table->mutable_gang() = IdOf(*record);
+  table->set_group(a.group);
+  for (const auto& [rank, blob] : record->blobs[a.group]) table->add_blobs(blob);
+  std::set<std::string> nodes;
+  for (const RankRecord& rank : record->ranks) {
+    if (a.node.empty() || rank.node == a.node) nodes.insert(rank.node);
+  }
+  WorkLater(record->id, [this, id = record->id, message, nodes]() -> std::optional<JobEvent> {
+    if (!hold_->Wait(JobPhase::kBootstrap, id).ok()) return std::nullopt;
+    Post([this, message, nodes] {
+      for (const std::string& node : nodes) SendLater(node, message);
+    });
+    return std::nullopt;
+  });
+}
+
+void Engine::Do(JobRecord* record, const action::StopGang& a) {
+  v1::CoordinatorMessage message;
+  *message.mutable_stop()->mutable_gang() = IdOf(*record);
+  *message.mutable_stop()->mutable_reason() = StatusToProto(a.reason);
+  std::set<std::string> nodes;
+  for (const RankRecord& rank : record->ranks) {
+    if (!rank.gone && (a.node.empty() || rank.node == a.node)) nodes.insert(rank.node);
+  }
+  for (const std::string& node : nodes) SendLater(node, message);
+}
+
+void Engine::Do(JobRecord* record, const action::Merge&) {
+  WorkLater(
+      record->id,
+      [this, id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
+        if (!hold_->Wait(JobPhase::kMerge, id).ok()) return std::nullopt;
+        return event::Merged{SyncStaging(spec, id, attempt)};
+      });
+}
+
+void Engine::Do(JobRecord* record, const action::Commit&) {
+  WorkLater(record->id,
+            [id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
+              return event::Committed{CommitStaging(spec, id, attempt)};
+            });
+}
+
+void Engine::Do(JobRecord* record, const action::Report&) {
+  if (record->report) {
+    calibration_ = Learn(calibration_, record->plan, *record->report);
+    batch_.settings["calibration"] =
+        absl::StrCat(calibration_.compute, " ", calibration_.communication, " ", calibration_.memory);
+  }
+  WorkLater(record->id, [this, id = record->id]() -> std::optional<JobEvent> {
+    if (!hold_->Wait(JobPhase::kReport, id).ok()) return std::nullopt;
+    return event::Reported{};
+  });
+}
+
+// --- scheduling ---
+
+void Engine::Schedule() {
+  schedule_ = false;
+  const int64_t now_us = clock_->BootMicros();
+  std::vector<QueuedJob> queue;
+  for (const auto& [id, record] : live_) {
+    if (record.stage != Stage::kQueued || record.not_before_us > now_us) continue;
+    queue.push_back({id, record.sequence, record.attempt > 0, record.spec});
+  }
+  if (queue.empty()) return;
+  scheduling_ = true;
+  // Planning takes its time: not in this thread, which answers heartbeats.
+  Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_] {
+    const bool runs = work_->Run([this, queue, cluster, calibration] {
+      if (!hold_->Wait(JobPhase::kPlan, queue.front().id).ok()) return;
+      std::vector<Decision> decisions = seqpar::Schedule(
+          queue, cluster,
+          [&](const JobSpec& job, const ClusterSnapshot& snapshot, const PlanOptions& options) {
+            return PlanJob(job, snapshot, calibration, options);
+          });
+      Post([this, decisions = std::move(decisions)] { ApplyDecisions(decisions); });
+    });
+    if (!runs) scheduling_ = false;
+  });
+}
+
+void Engine::ApplyDecisions(const std::vector<Decision>& decisions) {
+  scheduling_ = false;
+  for (const Decision& decision : decisions) {
+    const auto found = live_.find(decision.id);
+    if (found == live_.end() || found->second.stage != Stage::kQueued) continue;
+    if (const auto* wait = std::get_if<Decision::Wait>(&decision.what)) {
+      Apply(decision.id, event::Waits{wait->reason});
+    } else if (const auto* refuse = std::get_if<Decision::Refuse>(&decision.what)) {
+      Apply(decision.id, event::Refused{refuse->status});
+    } else {
+      Place(decision.id, std::get<Decision::Place>(decision.what).plan);
+    }
+  }
+}
+
+// The cluster may have changed while the plan was made: then the next pass plans anew.
+void Engine::Place(const std::string& job, const Plan& plan) {
+  event::Placed placed;
+  placed.plan = plan;
+  for (const RankPlan& rank : plan.ranks) {
+    const NodeEntry* node = registry_.Find(rank.node);
+    if (node == nullptr || !node->Ready() || rank.device >= static_cast<int>(node->devices.size()) ||
+        node->busy.count(rank.device) != 0) {
+      schedule_ = true;
+      return;
+    }
+    placed.devices.push_back({node->devices[rank.device].threads, node->hello.incarnation()});
+  }
+  for (const RankPlan& rank : plan.ranks) registry_.Occupy(rank.node, rank.device, job, rank.rank);
+  Apply(job, placed);
+}
+
+}  // namespace seqpar

@@ -1,0 +1,201 @@
+#include "coordinator/engine/record_codec.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+#include "coordinator/store/stored.pb.h"
+
+namespace seqpar {
+namespace {
+
+void SetTime(int64_t us, google::protobuf::Timestamp* time) {
+  time->set_seconds(us / 1'000'000);
+  time->set_nanos(static_cast<int32_t>(us % 1'000'000) * 1000);
+}
+
+int64_t TimeUs(const google::protobuf::Timestamp& time) {
+  return time.seconds() * 1'000'000 + time.nanos() / 1000;
+}
+
+void SetProgress(const JobRecord& record, int64_t boot_us, v1::Progress* progress) {
+  progress->set_layers(record.spec.config.layers);
+  if (record.state == JobState::kSucceeded) {
+    progress->set_layer(record.spec.config.layers);
+    progress->set_percent(100);
+    return;
+  }
+  const RankRecord* slowest = nullptr;
+  for (const RankRecord& rank : record.ranks) {
+    if (rank.state == RankState::kFinished) continue;
+    if (slowest == nullptr || rank.percent < slowest->percent) slowest = &rank;
+  }
+  if (slowest != nullptr) {
+    progress->set_layer(slowest->layer);
+    progress->set_pass(slowest->pass);
+  }
+  const double percent = record.Percent();
+  progress->set_percent(percent);
+  if (record.execute_begin_us == 0 || percent < 1 || percent >= 100) return;
+  const double elapsed = static_cast<double>(boot_us - record.execute_begin_us) / 1e6;
+  progress->set_seconds_left(elapsed * (100 - percent) / percent);
+}
+
+// The view's fields from `id` on, back into a record.
+void ReadView(const v1::Job& view, JobRecord* record) {
+  record->spec = JobFromProto(view);
+  record->id = view.id();
+  record->state = StateFromProto(view.state());
+  record->phase = PhaseFromProto(view.phase());
+  record->attempt = view.attempt();
+  record->reason = view.reason();
+  record->create_us = TimeUs(view.create_time());
+  record->start_us = view.has_start_time() ? TimeUs(view.start_time()) : 0;
+  record->end_us = view.has_end_time() ? TimeUs(view.end_time()) : 0;
+  if (view.has_error()) record->error = StatusFromProto(view.error());
+  for (const v1::AttemptInfo& info : view.attempts()) {
+    AttemptRecord attempt;
+    attempt.attempt = info.attempt();
+    attempt.start_us = TimeUs(info.start_time());
+    attempt.end_us = info.has_end_time() ? TimeUs(info.end_time()) : 0;
+    attempt.mesh = info.mesh();
+    attempt.devices = {info.devices().begin(), info.devices().end()};
+    if (info.has_error()) attempt.error = StatusFromProto(info.error());
+    attempt.consequences = {info.consequences().begin(), info.consequences().end()};
+    record->attempts.push_back(std::move(attempt));
+  }
+  record->revision = view.revision();
+}
+
+absl::Status Damaged(const JobRow& row, const char* what) {
+  return MakeError(absl::StatusCode::kInternal, reason::kStorage,
+                   absl::StrCat("job store: ", what, " of ", row.id, " cannot be read"));
+}
+
+absl::Status ReadAttempt(const JobRow& row, const stored::Job& body, const StoredAttempt& attempt,
+                         JobRecord* record) {
+  v1::Plan plan;
+  if (!plan.ParseFromString(attempt.plan)) return Damaged(row, "the plan");
+  SEQPAR_ASSIGN_OR_RETURN(record->plan, PlanFromProto(plan));
+  if (body.ranks_size() != static_cast<int>(record->plan.ranks.size())) return Damaged(row, "the ranks");
+  record->ranks.resize(body.ranks_size());
+  for (int i = 0; i < body.ranks_size(); ++i) {
+    RankRecord& rank = record->ranks[i];
+    rank.node = record->plan.ranks[i].node;
+    rank.device = record->plan.ranks[i].device;
+    rank.threads = body.ranks(i).threads();
+    rank.incarnation = body.ranks(i).incarnation();
+    rank.state = static_cast<RankState>(body.ranks(i).state());
+    rank.gone = body.ranks(i).gone();
+    rank.phase = PhaseFromProto(body.ranks(i).phase());
+    const auto result = attempt.results.find(i);
+    if (result != attempt.results.end() && !rank.result.ParseFromString(result->second)) {
+      return Damaged(row, "a rank's result");
+    }
+  }
+  record->blobs = attempt.blobs;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+v1::Job ViewOf(const JobRecord& record, int64_t boot_us) {
+  v1::Job job = JobToProto(record.spec);
+  job.set_id(record.id);
+  job.set_state(StateToProto(record.state));
+  job.set_phase(PhaseToProto(record.phase));
+  job.set_attempt(record.attempt);
+  job.set_reason(record.reason);
+  SetProgress(record, boot_us, job.mutable_progress());
+  SetTime(record.create_us, job.mutable_create_time());
+  if (record.start_us != 0) SetTime(record.start_us, job.mutable_start_time());
+  if (record.end_us != 0) SetTime(record.end_us, job.mutable_end_time());
+  if (!record.error.ok()) *job.mutable_error() = StatusToProto(record.error);
+  for (const AttemptRecord& attempt : record.attempts) {
+    v1::AttemptInfo* info = job.add_attempts();
+    info->set_attempt(attempt.attempt);
+    SetTime(attempt.start_us, info->mutable_start_time());
+    if (attempt.end_us != 0) SetTime(attempt.end_us, info->mutable_end_time());
+    info->set_mesh(attempt.mesh);
+    for (const std::string& device : attempt.devices) info->add_devices(device);
+    if (!attempt.error.ok()) *info->mutable_error() = StatusToProto(attempt.error);
+    for (const std::string& consequence : attempt.consequences) info->add_consequences(consequence);
+  }
+  job.set_revision(record.revision);
+  if (record.report && record.state == JobState::kSucceeded) *job.mutable_report() = *record.report;
+  return job;
+}
+
+JobRow RowOf(const JobRecord& record, int64_t boot_us) {
+  stored::Job body;
+  *body.mutable_view() = ViewOf(record, boot_us);
+  JobRow row;
+  if (body.view().has_report()) row.report = body.view().report().SerializeAsString();
+  body.mutable_view()->clear_report();
+  for (const auto& [path, print] : record.inputs) {
+    stored::File& file = (*body.mutable_inputs())[path];
+    file.set_inode(print.inode);
+    file.set_bytes(print.bytes);
+    file.set_mtime_ns(print.mtime_ns);
+  }
+  body.set_stage(static_cast<int>(record.stage));
+  body.set_failures(record.failures);
+  body.set_cancel_requested(record.cancel_requested);
+  for (const RankRecord& rank : record.ranks) {
+    stored::Rank* stored = body.add_ranks();
+    stored->set_threads(rank.threads);
+    stored->set_incarnation(rank.incarnation);
+    stored->set_state(static_cast<int>(rank.state));
+    stored->set_gone(rank.gone);
+    stored->set_phase(PhaseToProto(rank.phase));
+  }
+  if (!record.cause.ok()) *body.mutable_cause() = StatusToProto(record.cause);
+  body.set_cause_is_root(record.cause_is_root);
+  for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
+  row.id = record.id;
+  row.request_id = record.request_id;
+  row.state = static_cast<int>(record.state);
+  row.live = !record.ended();
+  row.priority = record.spec.priority;
+  row.create_us = record.create_us;
+  row.revision = record.revision;
+  row.body = body.SerializeAsString();
+  return row;
+}
+
+absl::StatusOr<v1::Job> ViewOfRow(const JobRow& row) {
+  stored::Job body;
+  if (!body.ParseFromString(row.body)) return Damaged(row, "the record");
+  v1::Job job = std::move(*body.mutable_view());
+  if (!row.report.empty() && !job.mutable_report()->ParseFromString(row.report))
+    return Damaged(row, "the report");
+  return job;
+}
+
+absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attempt) {
+  stored::Job body;
+  if (!body.ParseFromString(row.body)) return Damaged(row, "the record");
+  JobRecord record;
+  ReadView(body.view(), &record);
+  record.sequence = row.sequence;
+  record.request_id = row.request_id;
+  for (const auto& [path, file] : body.inputs()) {
+    record.inputs[path] = {file.inode(), file.bytes(), file.mtime_ns()};
+  }
+  record.stage = static_cast<Stage>(body.stage());
+  record.failures = body.failures();
+  record.cancel_requested = body.cancel_requested();
+  if (body.has_cause()) record.cause = StatusFromProto(body.cause());
+  record.cause_is_root = body.cause_is_root();
+  record.consequences = {body.consequences().begin(), body.consequences().end()};
+  if (record.stage == Stage::kPlacing) {
+    // Nothing had been started: its turn comes again.
+    record.stage = Stage::kQueued;
+    record.phase = JobPhase::kPlan;
+  }
+  if (record.HoldsDevices()) SEQPAR_RETURN_IF_ERROR(ReadAttempt(row, body, attempt, &record));
+  return record;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,69 @@
+// Who watches which job. One thread.
+#ifndef SEQPAR_COORDINATOR_ENGINE_WATCHERS_H_
+#define SEQPAR_COORDINATOR_ENGINE_WATCHERS_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "seqpar/v1/job.pb.h"
+
+namespace seqpar {
+
+// A stream of one job's states. Thread-safe; neither call waits. A slow reader sees the latest state, not
+// each one.
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  virtual void Offer(const v1::Job& job) = 0;
+  // Nothing more will be offered; what was is still delivered.
+  virtual void End(const absl::Status& status) = 0;
+};
+
+class Watchers {
+ public:
+  void Add(const std::string& job, std::weak_ptr<Watcher> watcher) {
+    watchers_[job].push_back(std::move(watcher));
+  }
+  bool Any(const std::string& job) const { return watchers_.count(job) != 0; }
+
+  // Offers `job` to those who watch it; where it has ended, ends their streams.
+  void Publish(const v1::Job& job, bool ended) {
+    const auto found = watchers_.find(job.id());
+    if (found == watchers_.end()) return;
+    std::vector<std::weak_ptr<Watcher>> still;
+    for (const std::weak_ptr<Watcher>& weak : found->second) {
+      const std::shared_ptr<Watcher> watcher = weak.lock();
+      if (watcher == nullptr) continue;
+      watcher->Offer(job);
+      if (ended) {
+        watcher->End(absl::OkStatus());
+      } else {
+        still.push_back(weak);
+      }
+    }
+    if (still.empty()) {
+      watchers_.erase(found);
+    } else {
+      found->second = std::move(still);
+    }
+  }
+
+  void EndAll(const absl::Status& status) {
+    for (const auto& [job, watchers] : watchers_) {
+      for (const std::weak_ptr<Watcher>& weak : watchers) {
+        if (const std::shared_ptr<Watcher> watcher = weak.lock()) watcher->End(status);
+      }
+    }
+    watchers_.clear();
+  }
+
+ private:
+  std::map<std::string, std::vector<std::weak_ptr<Watcher>>> watchers_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_ENGINE_WATCHERS_H_

@@ -1,0 +1,40 @@
+#include "coordinator/fleet/lease_table.h"
+
+namespace seqpar {
+
+void LeaseTable::Grant(const std::string& node, int64_t stream, int64_t now_us) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  leases_[node] = {stream, now_us + lease_us_};
+}
+
+bool LeaseTable::Extend(const std::string& node, int64_t stream, int64_t now_us) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = leases_.find(node);
+  if (found == leases_.end() || found->second.stream != stream || now_us >= found->second.end_us)
+    return false;
+  found->second.end_us = now_us + lease_us_;
+  return true;
+}
+
+std::vector<std::string> LeaseTable::TakeExpired(int64_t now_us) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<std::string> expired;
+  for (auto it = leases_.begin(); it != leases_.end();) {
+    if (now_us < it->second.end_us) {
+      ++it;
+      continue;
+    }
+    expired.push_back(it->first);
+    it = leases_.erase(it);
+  }
+  return expired;
+}
+
+std::optional<int64_t> LeaseTable::Left(const std::string& node, int64_t now_us) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = leases_.find(node);
+  if (found == leases_.end()) return std::nullopt;
+  return found->second.end_us - now_us;
+}
+
+}  // namespace seqpar

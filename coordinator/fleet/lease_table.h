@@ -1,0 +1,42 @@
+// The leases of nodes, apart from everything else, so that a heartbeat counts from the moment it arrives,
+// whatever the rest of the coordinator is busy with.
+#ifndef SEQPAR_COORDINATOR_FLEET_LEASE_TABLE_H_
+#define SEQPAR_COORDINATOR_FLEET_LEASE_TABLE_H_
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace seqpar {
+
+// Thread-safe. Times are Clock::BootMicros.
+class LeaseTable {
+ public:
+  explicit LeaseTable(int64_t lease_us) : lease_us_(lease_us) {}
+
+  // Grants a full lease. `stream`: who may extend it from now on (0: nobody yet).
+  void Grant(const std::string& node, int64_t stream, int64_t now_us);
+  // False where the lease is over or belongs to another stream: the worker must attach anew.
+  bool Extend(const std::string& node, int64_t stream, int64_t now_us);
+  // Removes the leases that are over and names their nodes.
+  std::vector<std::string> TakeExpired(int64_t now_us);
+  // Microseconds left; nothing where the node has no lease.
+  std::optional<int64_t> Left(const std::string& node, int64_t now_us) const;
+
+ private:
+  struct Lease {
+    int64_t stream = 0;
+    int64_t end_us = 0;
+  };
+
+  const int64_t lease_us_;
+  mutable std::mutex mutex_;
+  std::map<std::string, Lease> leases_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_FLEET_LEASE_TABLE_H_

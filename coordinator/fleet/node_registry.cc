@@ -1,0 +1,102 @@
+#include "coordinator/fleet/node_registry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/job/proto.h"
+
+namespace seqpar {
+namespace {
+
+// Between nodes until their links are measured: a tenth of what memory of one machine does, and a TCP round
+// trip.
+constexpr double kNetworkLatencySeconds = 50e-6;
+constexpr double kNetworkBandwidth = 1e9;
+
+}  // namespace
+
+v1::NodeState NodeEntry::State() const {
+  if (lost || link == nullptr) return v1::NODE_STATE_LOST;
+  return Ready() ? v1::NODE_STATE_READY : v1::NODE_STATE_DRAINING;
+}
+
+NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream,
+                                int64_t wall_us) {
+  NodeEntry& node = nodes_[hello.node()];
+  const bool known = !node.hello.node().empty();
+  const bool anew = known && node.hello.incarnation() != hello.incarnation();
+  // A worker started anew has forgotten that it was drained; the coordinator, started anew, learns it from
+  // the worker.
+  node.draining_itself = hello.draining();
+  if (!known) node.drain_asked = false;
+  node.hello = hello;
+  node.devices.clear();
+  for (const v1::DeviceSpec& device : hello.devices()) node.devices.push_back(DeviceFromProto(device));
+  if (!known || anew || node.lost) node.attach_us = wall_us;
+  node.link = std::move(link);
+  node.stream = stream;
+  node.lost = false;
+  return node;
+}
+
+NodeEntry* NodeRegistry::Find(const std::string& name) {
+  const auto found = nodes_.find(name);
+  return found == nodes_.end() ? nullptr : &found->second;
+}
+
+NodeLink* NodeRegistry::LinkOf(const std::string& name) {
+  NodeEntry* node = Find(name);
+  return node == nullptr ? nullptr : node->link.get();
+}
+
+void NodeRegistry::Occupy(const std::string& node, int device, const std::string& job, int rank) {
+  nodes_[node].busy[device] = {job, rank};
+}
+
+void NodeRegistry::Release(const std::string& job) {
+  for (auto& [name, node] : nodes_) {
+    for (auto it = node.busy.begin(); it != node.busy.end();) {
+      it = it->second.first == job ? node.busy.erase(it) : std::next(it);
+    }
+  }
+}
+
+ClusterSnapshot NodeRegistry::Snapshot() const {
+  ClusterSnapshot cluster;
+  cluster.network = {kNetworkLatencySeconds, kNetworkBandwidth};
+  for (const auto& [name, node] : nodes_) {
+    if (node.lost || node.hello.node().empty()) continue;
+    NodeSnapshot snapshot;
+    snapshot.name = name;
+    snapshot.devices = node.devices;
+    snapshot.ready = node.Ready();
+    snapshot.local = LinkFromProto(node.hello.local());
+    for (size_t i = 0; i < node.devices.size(); ++i)
+      snapshot.free.push_back(node.busy.count(static_cast<int>(i)) == 0);
+    cluster.nodes.push_back(std::move(snapshot));
+  }
+  return cluster;
+}
+
+v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds) {
+  v1::Node proto;
+  proto.set_name(name);
+  proto.set_state(node.State());
+  proto.set_version(node.hello.version());
+  *proto.mutable_labels() = node.hello.labels();
+  *proto.mutable_local() = node.hello.local();
+  for (int i = 0; i < node.hello.devices_size(); ++i) {
+    v1::NodeDevice* device = proto.add_devices();
+    *device->mutable_spec() = node.hello.devices(i);
+    if (const auto busy = node.busy.find(i); busy != node.busy.end()) {
+      device->set_job(busy->second.first);
+      device->set_rank(busy->second.second);
+    }
+  }
+  proto.mutable_attach_time()->set_seconds(node.attach_us / 1'000'000);
+  proto.mutable_attach_time()->set_nanos(static_cast<int32_t>(node.attach_us % 1'000'000) * 1000);
+  proto.set_lease_left(std::max(0.0, lease_left_seconds));
+  return proto;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,60 @@
+// The nodes that attached: what they have, and which device runs what. One thread.
+#ifndef SEQPAR_COORDINATOR_FLEET_NODE_REGISTRY_H_
+#define SEQPAR_COORDINATOR_FLEET_NODE_REGISTRY_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/job/cluster.h"
+#include "coordinator/fleet/node_link.h"
+#include "seqpar/v1/fleet.pb.h"
+#include "seqpar/v1/service.pb.h"
+
+namespace seqpar {
+
+struct NodeEntry {
+  v1::Hello hello;
+  std::vector<DeviceSpec> devices;
+  int64_t attach_us = 0;  // wall
+  int64_t stream = 0;     // 0: no stream now
+  std::shared_ptr<NodeLink> link;
+  bool drain_asked = false;                         // by a user
+  bool draining_itself = false;                     // says so in its heartbeats
+  bool lost = false;                                // its lease is over
+  std::map<int, std::pair<std::string, int>> busy;  // device -> (job, rank)
+
+  bool Ready() const { return !lost && link != nullptr && !drain_asked && !draining_itself; }
+  v1::NodeState State() const;
+};
+
+class NodeRegistry {
+ public:
+  // Registers a node that attaches, or attaches again. What it is and runs now replaces what was known.
+  NodeEntry& Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream, int64_t wall_us);
+  // Null where no node of this name ever attached.
+  NodeEntry* Find(const std::string& name);
+  const std::map<std::string, NodeEntry>& nodes() const { return nodes_; }
+  std::map<std::string, NodeEntry>& nodes() { return nodes_; }
+
+  // The node's link; null where it has none.
+  NodeLink* LinkOf(const std::string& name);
+
+  void Occupy(const std::string& node, int device, const std::string& job, int rank);
+  void Release(const std::string& job);
+
+  // Every node that holds a lease, those that take no new ranks marked as such. The network between nodes is
+  // taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
+  ClusterSnapshot Snapshot() const;
+
+  static v1::Node ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds);
+
+ private:
+  std::map<std::string, NodeEntry> nodes_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_FLEET_NODE_REGISTRY_H_

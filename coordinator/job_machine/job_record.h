@@ -1,0 +1,111 @@
+// Everything that the coordinator knows about one job. A value: the job machine is the only one that changes
+// it.
+#ifndef SEQPAR_COORDINATOR_JOB_MACHINE_JOB_RECORD_H_
+#define SEQPAR_COORDINATOR_JOB_MACHINE_JOB_RECORD_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/job/job.h"
+#include "common/job/plan.h"
+#include "coordinator/validate/validate.h"
+#include "seqpar/v1/fleet.pb.h"
+#include "seqpar/v1/report.pb.h"
+
+namespace seqpar {
+
+// Where the machine stands. The user sees JobState and JobPhase; this is what they are made of.
+enum class Stage {
+  kQueued,      // PENDING: waits for devices or for its next attempt
+  kPlacing,     // PENDING: devices are set aside, the staging file is being made; not durable
+  kRunning,     // ranks run
+  kMerging,     // all ranks have finished; the staging file is being synced
+  kCommitting,  // durable before the rename: from here on the job succeeds or its storage fails
+  kReporting,   // the output stands under its name
+  kStopping,    // the attempt is over, some ranks are not yet known to be gone
+  kEnded,
+};
+const char* StageName(Stage stage);  // "queued", ...
+
+enum class RankState { kAssigned, kStarted, kFinished, kFailed };
+
+// One rank of the current attempt.
+struct RankRecord {
+  std::string node;
+  int device = 0;
+  int threads = 1;          // of the device
+  int64_t incarnation = 0;  // of the worker that it was given to
+  RankState state = RankState::kAssigned;
+  bool gone = false;  // its process is known to have ended, or its node's lease to be over
+  JobPhase phase = JobPhase::kBootstrap;
+  int layer = 0;
+  std::string pass;
+  int64_t step = 0;
+  std::string waiting_group;
+  int64_t collective = 0;
+  int waiting_for_rank = -1;
+  double percent = 0;
+  int64_t progress_us = 0;  // BootMicros at which anything above moved last
+  v1::RankEvent result;     // of a rank that finished
+
+  std::string Where() const;  // "node/0"
+};
+
+struct AttemptRecord {
+  int attempt = 0;
+  int64_t start_us = 0;  // wall
+  int64_t end_us = 0;    // wall; 0: it runs
+  std::string mesh;
+  std::vector<std::string> devices;  // by rank
+  absl::Status error;                // the first cause
+  std::vector<std::string> consequences;
+};
+
+struct JobRecord {
+  // Fixed at submit.
+  std::string id;
+  std::string request_id;
+  int64_t sequence = 0;  // order of submission
+  JobSpec spec;
+  std::map<std::string, FileFingerprint> inputs;
+  int64_t create_us = 0;  // wall
+
+  JobState state = JobState::kPending;
+  JobPhase phase = JobPhase::kSubmit;
+  Stage stage = Stage::kQueued;
+  std::string reason;                // why it is pending
+  int attempt = 0;                   // latest one that began; 0: none
+  int failures = 0;                  // attempts that ended in an error that may pass
+  int64_t start_us = 0, end_us = 0;  // wall; 0: not yet
+  absl::Status error;
+  std::vector<AttemptRecord> attempts;
+  bool cancel_requested = false;
+  int64_t not_before_us = 0;  // boot: the next attempt waits this long
+  int64_t revision = 0;
+  std::optional<v1::Report> report;
+
+  // The attempt that is being placed or runs.
+  Plan plan;
+  std::vector<RankRecord> ranks;
+  std::map<std::string, std::map<int, std::string>> blobs;  // by group, then rank
+  int64_t attempt_begin_us = 0;                             // boot
+  int64_t execute_begin_us = 0;                             // boot; 0: not there yet
+  bool placement_broken = false;                            // kPlacing: a node of the plan went away
+  absl::Status cause;                                       // kStopping
+  bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
+  std::vector<std::string> consequences;
+
+  bool ended() const { return stage == Stage::kEnded; }
+  // Whether devices of `plan` are taken.
+  bool HoldsDevices() const { return stage != Stage::kQueued && stage != Stage::kEnded; }
+  double Percent() const;  // of the attempt: that of its slowest rank
+  std::string Target() const { return spec.output_file; }
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_JOB_MACHINE_JOB_RECORD_H_

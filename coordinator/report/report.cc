@@ -1,0 +1,162 @@
+#include "coordinator/report/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+constexpr double kRateTolerance = 1.25;
+constexpr double kRateSecondsMin = 0.010;  // shorter runs are timed too coarsely to judge
+constexpr double kLearnSecondsMin = 0.050;
+constexpr double kLearnWeight = 1.0 / 3;
+constexpr double kCalibrationMax = 8;
+
+absl::Status CheckRate(const v1::RankReport& rank, int threads) {
+  // Thread CPU time where the device is one of threads, else the time that its kernels took.
+  const double seconds =
+      rank.cpu_seconds() > 0 ? rank.cpu_seconds() / std::max(1, threads) : rank.compute_seconds();
+  if (rank.peak_flops() <= 0 || seconds < kRateSecondsMin) return absl::OkStatus();
+  const double rate = rank.flops() / seconds;
+  if (rate <= kRateTolerance * rank.peak_flops()) return absl::OkStatus();
+  return MakeError(
+      absl::StatusCode::kInternal, reason::kRateAbovePeak,
+      absl::StrFormat("rank %d on %s computed at %.4g flops/s, more than %.2f times the best peak seen "
+                      "on the device (%.4g): work was skipped",
+                      rank.rank(), rank.device(), rate, kRateTolerance, rank.peak_flops()));
+}
+
+// The worst over the ranks, layer by layer.
+v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOutcome>& ranks) {
+  v1::Verification merged;
+  std::map<std::pair<int, std::string>, double> errors;
+  for (const RankOutcome& rank : ranks) {
+    const v1::Verification& one = rank.result->verification();
+    if (!one.ran()) continue;
+    merged.set_ran(true);
+    for (const v1::LayerError& layer : one.layers()) {
+      double& error = errors[{layer.layer(), layer.tensor()}];
+      // NaN is the worst that can be.
+      if (!(layer.error() <= error)) error = layer.error();
+    }
+  }
+  merged.set_rows(job.verify_rows);
+  merged.set_max_error(job.verify_max_error);
+  for (const auto& [key, error] : errors) {
+    v1::LayerError* layer = merged.add_layers();
+    layer->set_layer(key.first);
+    layer->set_tensor(key.second);
+    layer->set_error(error);
+    if (merged.worst_tensor().empty() || !(error <= merged.worst_error())) {
+      merged.set_worst_error(error);
+      merged.set_worst_layer(key.first);
+      merged.set_worst_tensor(key.second);
+    }
+  }
+  return merged;
+}
+
+absl::Status CheckVerification(const v1::Verification& verification) {
+  if (!verification.ran()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kVerificationFailed,
+                     "the job asked for verification and no rank reported any");
+  }
+  if (verification.worst_error() <= verification.max_error()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition, reason::kVerificationFailed,
+                   absl::StrFormat("verification: layer %d, %s: error %.3g above the bound %.3g",
+                                   verification.worst_layer(), verification.worst_tensor(),
+                                   verification.worst_error(), verification.max_error()));
+}
+
+void AddPhases(const std::vector<RankOutcome>& ranks, v1::Report* report) {
+  std::vector<std::string> order;
+  std::map<std::string, double> slowest;
+  for (const RankOutcome& rank : ranks) {
+    for (const v1::PhaseSeconds& phase : rank.result->phases()) {
+      if (slowest.count(phase.phase()) == 0) order.push_back(phase.phase());
+      double& seconds = slowest[phase.phase()];
+      seconds = std::max(seconds, phase.seconds());
+    }
+  }
+  for (const std::string& name : order) {
+    v1::PhaseSeconds* phase = report->add_phases();
+    phase->set_phase(name);
+    phase->set_seconds(slowest[name]);
+  }
+}
+
+double LearnFactor(double now, double measured, double predicted) {
+  if (measured <= 0 || predicted <= 0) return now;
+  const double next = now * std::pow(measured / predicted, kLearnWeight);
+  return std::clamp(next, 1 / kCalibrationMax, kCalibrationMax);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt,
+                                       const std::vector<RankOutcome>& ranks) {
+  v1::Report report;
+  double peak = 0;
+  int64_t ignored = 0;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    v1::RankReport* rank = report.add_ranks();
+    *rank = ranks[i].result->report();
+    rank->set_rank(static_cast<int>(i));
+    rank->set_device(absl::StrCat(plan.ranks[i].node, "/", plan.ranks[i].device));
+    rank->set_predicted_peak_bytes(plan.ranks[i].predicted_peak_bytes);
+    SEQPAR_RETURN_IF_ERROR(CheckRate(*rank, ranks[i].threads));
+    peak += rank->peak_flops();
+    report.set_step_seconds(std::max(report.step_seconds(), rank->execute_seconds()));
+    ignored = std::max<int64_t>(ignored, ranks[i].result->ignored_tensors());
+  }
+  if (job.verify_rows > 0) {
+    *report.mutable_verification() = MergeVerification(job, ranks);
+    SEQPAR_RETURN_IF_ERROR(CheckVerification(report.verification()));
+  }
+  report.set_attempt(attempt);
+  report.set_strategy(StrategyName(plan.strategy));
+  report.set_mesh(plan.mesh.ToString());
+  report.set_layout(LayoutName(plan.layout));
+  report.set_core(CoreName(plan.core));
+  report.set_recompute(RecomputeName(plan.recompute));
+  report.set_reason(plan.reason);
+  report.set_tokens(job.batch * job.tokens);
+  report.set_layers(job.config.layers);
+  report.set_predicted_step_seconds(plan.prediction.step_seconds);
+  report.set_model_flops(CountModelFlops(job).total);
+  if (report.step_seconds() > 0) {
+    report.set_tokens_per_second(static_cast<double>(report.tokens()) / report.step_seconds());
+    report.set_flops_per_second(report.model_flops() / report.step_seconds());
+    if (peak > 0) report.set_fraction_of_peak(report.flops_per_second() / peak);
+  }
+  AddPhases(ranks, &report);
+  report.set_output(job.output_file);
+  report.set_ignored_tensors(ignored);
+  return report;
+}
+
+Calibration Learn(const Calibration& now, const Plan& plan, const v1::Report& report) {
+  if (report.step_seconds() < kLearnSecondsMin) return now;
+  double compute = 0, exposed = 0, memory = 0;
+  int64_t predicted_memory = 0;
+  for (const v1::RankReport& rank : report.ranks()) {
+    compute = std::max(compute, rank.compute_seconds());
+    exposed = std::max(exposed, rank.communication_exposed_seconds());
+    memory = std::max(memory, static_cast<double>(rank.peak_bytes()));
+    predicted_memory = std::max<int64_t>(predicted_memory, rank.predicted_peak_bytes());
+  }
+  Calibration next;
+  next.compute = LearnFactor(now.compute, compute, plan.prediction.compute_seconds);
+  next.communication = LearnFactor(now.communication, exposed, plan.prediction.communication_seconds);
+  next.memory = LearnFactor(now.memory, memory, static_cast<double>(predicted_memory));
+  return next;
+}
+
+}  // namespace seqpar

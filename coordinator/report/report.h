@@ -1,0 +1,36 @@
+// From what the ranks of a finished attempt say to one report, and what the planner learns from it. Pure.
+#ifndef SEQPAR_COORDINATOR_REPORT_REPORT_H_
+#define SEQPAR_COORDINATOR_REPORT_REPORT_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/job/job.h"
+#include "common/job/plan.h"
+#include "coordinator/planner/planner.h"
+#include "seqpar/v1/fleet.pb.h"
+#include "seqpar/v1/report.pb.h"
+
+namespace seqpar {
+
+struct RankOutcome {
+  const v1::RankEvent* result = nullptr;  // FINISHED
+  int threads = 1;                        // of the rank's device
+};
+
+// Seconds are those of the slowest rank, bytes of each rank its own. INTERNAL (RATE_ABOVE_PEAK) where a rank
+// computed faster than 1.25 times the best peak seen on its device: work was skipped. FAILED_PRECONDITION
+// (VERIFICATION_FAILED), naming layer and tensor, where the worst error of the sampled rows is above the
+// job's bound, or where a job that asked for verification got none. REQUIRES: one outcome a rank of the plan,
+// by rank.
+absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt,
+                                       const std::vector<RankOutcome>& ranks);
+
+// What the planner's figures are to be multiplied with from now on: a third of the way (in logarithms) from
+// the present factor to the one that would have predicted this report, within [1/8, 8]. Steps under 50 ms
+// teach nothing.
+Calibration Learn(const Calibration& now, const Plan& plan, const v1::Report& report);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_REPORT_REPORT_H_

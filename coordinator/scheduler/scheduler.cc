@@ -1,0 +1,84 @@
+#include "coordinator/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+void Take(const Plan& plan, ClusterSnapshot* cluster) {
+  for (const RankPlan& rank : plan.ranks) {
+    for (NodeSnapshot& node : cluster->nodes) {
+      if (node.name == rank.node && rank.device < static_cast<int>(node.free.size()))
+        node.free[rank.device] = false;
+    }
+  }
+}
+
+std::string Devices(int count) { return absl::StrCat(count, count == 1 ? " device" : " devices"); }
+
+}  // namespace
+
+int CountDevices(const ClusterSnapshot& cluster, bool free_only) {
+  int count = 0;
+  for (const NodeSnapshot& node : cluster.nodes) {
+    if (!node.ready) continue;
+    for (size_t i = 0; i < node.devices.size(); ++i) count += !free_only || node.free[i];
+  }
+  return count;
+}
+
+std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot cluster,
+                               const PlanFunction& plan) {
+  std::stable_sort(queue.begin(), queue.end(), [](const QueuedJob& a, const QueuedJob& b) {
+    if (a.spec.priority != b.spec.priority) return a.spec.priority > b.spec.priority;
+    return a.sequence < b.sequence;
+  });
+  std::vector<Decision> decisions;
+  std::string blocker;
+  const auto wait = [&](const QueuedJob& job, std::string reason) {
+    decisions.push_back({job.id, Decision::Wait{std::move(reason)}});
+  };
+  const int attached = CountDevices(cluster, false);
+  for (const QueuedJob& job : queue) {
+    if (attached == 0) {
+      wait(job, "waits for a node: none is ready");
+      continue;
+    }
+    if (!blocker.empty()) {
+      wait(job, absl::StrCat("waits behind ", blocker, ", which waits for devices to become free"));
+      continue;
+    }
+    const int free = CountDevices(cluster, true);
+    PlanOptions options;
+    if (free > 0) {
+      options.only_free = true;
+      absl::StatusOr<PlannedJob> now = plan(job.spec, cluster, options);
+      if (now.ok()) {
+        Take(now->plan, &cluster);
+        decisions.push_back({job.id, Decision::Place{std::move(now->plan)}});
+        continue;
+      }
+    }
+    options.only_free = false;
+    const absl::StatusOr<PlannedJob> whole = plan(job.spec, cluster, options);
+    if (whole.ok()) {
+      blocker = job.id;
+      wait(job, absl::StrCat("waits for ", Devices(static_cast<int>(whole->plan.ranks.size())),
+                             " to become free: ", free, " of ", attached, " are"));
+      continue;
+    }
+    const bool may_come = whole.status().code() == absl::StatusCode::kUnavailable || job.ran_before;
+    if (may_come) {
+      wait(job, std::string(whole.status().message()));
+    } else {
+      decisions.push_back({job.id, Decision::Refuse{whole.status()}});
+    }
+  }
+  return decisions;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,55 @@
+// Who runs next, and where. Pure: a queue and a snapshot in, decisions out.
+#ifndef SEQPAR_COORDINATOR_SCHEDULER_SCHEDULER_H_
+#define SEQPAR_COORDINATOR_SCHEDULER_SCHEDULER_H_
+
+#include <functional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/job/cluster.h"
+#include "common/job/job.h"
+#include "common/job/plan.h"
+#include "coordinator/planner/planner.h"
+
+namespace seqpar {
+
+struct QueuedJob {
+  std::string id;
+  int64_t sequence = 0;  // order of submission
+  bool ran_before = false;
+  JobSpec spec;
+};
+
+struct Decision {
+  std::string id;
+  struct Place {
+    Plan plan;
+  };
+  struct Wait {
+    std::string reason;  // in words, for the user
+  };
+  struct Refuse {
+    absl::Status status;
+  };
+  std::variant<Place, Wait, Refuse> what;
+};
+
+using PlanFunction =
+    std::function<absl::StatusOr<PlannedJob>(const JobSpec&, const ClusterSnapshot&, const PlanOptions&)>;
+
+// Higher priority first, then the order of submission. Gangs are placed whole; devices of a placed job are
+// taken for those behind it. A job that would fit the ready cluster but not what is free of it keeps those
+// behind it waiting: a smaller job never delays it. One that cannot run on the present cluster at all (it
+// waits for nodes) lets others pass. A job that no cluster of these devices can ever serve (INFEASIBLE,
+// invalid) is refused; one that ran before waits instead, since what it ran on may come back.
+std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot cluster,
+                               const PlanFunction& plan);
+
+// Devices of ready nodes; with `free_only`, those that are free.
+int CountDevices(const ClusterSnapshot& cluster, bool free_only);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_SCHEDULER_SCHEDULER_H_

@@ -1,0 +1,292 @@
+// Store over SQLite: write-ahead log with synchronous=FULL, so that a commit is an fsync, and an exclusive
+// lock, so that a second coordinator on the same file is refused.
+#include <filesystem>
+#include <mutex>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "coordinator/store/sqlite.h"
+#include "coordinator/store/store.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int kSchemaVersion = 1;
+
+constexpr char kSchema[] = R"sql(
+CREATE TABLE jobs (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  request_id TEXT NOT NULL UNIQUE,
+  request BLOB NOT NULL,
+  state INTEGER NOT NULL,
+  live INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  create_us INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  report BLOB NOT NULL);
+CREATE INDEX live_jobs ON jobs (sequence) WHERE live = 1;
+CREATE TABLE attempts (job TEXT NOT NULL, attempt INTEGER NOT NULL, plan BLOB NOT NULL, PRIMARY KEY (job, attempt))
+  WITHOUT ROWID;
+CREATE TABLE blobs (job TEXT NOT NULL, attempt INTEGER NOT NULL, grp TEXT NOT NULL, rank INTEGER NOT NULL,
+  data BLOB NOT NULL, PRIMARY KEY (job, attempt, grp, rank)) WITHOUT ROWID;
+CREATE TABLE results (job TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, event BLOB NOT NULL,
+  PRIMARY KEY (job, attempt, rank)) WITHOUT ROWID;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+)sql";
+
+constexpr char kColumns[] =
+    "sequence, id, request_id, request, state, live, priority, create_us, revision, body";
+
+JobRow ReadRow(const Statement& statement) {
+  JobRow row;
+  row.sequence = statement.Int(0);
+  row.id = statement.Bytes(1);
+  row.request_id = statement.Bytes(2);
+  row.request = statement.Bytes(3);
+  row.state = static_cast<int>(statement.Int(4));
+  row.live = statement.Int(5) != 0;
+  row.priority = static_cast<int>(statement.Int(6));
+  row.create_us = statement.Int(7);
+  row.revision = statement.Int(8);
+  row.body = statement.Bytes(9);
+  return row;
+}
+
+class SqliteStore : public Store {
+ public:
+  explicit SqliteStore(sqlite3* db) : db_(db) {}
+  ~SqliteStore() override { sqlite3_close_v2(db_); }
+
+  absl::Status Prepare();
+
+  int64_t term() const override { return term_; }
+  absl::Status Insert(JobRow* row) override;
+  absl::Status Write(const WriteBatch& batch) override;
+  absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) override {
+    return FindOne("request_id", request_id);
+  }
+  absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override { return FindOne("id", id); }
+  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
+                                           const std::vector<int>& states) override;
+  absl::StatusOr<std::vector<JobRow>> LoadLive() override;
+  absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override;
+  absl::StatusOr<std::string> Setting(const std::string& name) override;
+
+ private:
+  absl::StatusOr<std::optional<JobRow>> FindOne(const char* column, const std::string& value);
+  absl::Status WriteRows(const WriteBatch& batch);
+  // `body` in one transaction: all of it or nothing.
+  template <typename Body>
+  absl::Status Transaction(Body body) {
+    SEQPAR_RETURN_IF_ERROR(Execute(db_, "BEGIN IMMEDIATE"));
+    absl::Status status = body();
+    if (status.ok()) status = Execute(db_, "COMMIT");
+    if (!status.ok() && sqlite3_get_autocommit(db_) == 0) Execute(db_, "ROLLBACK").IgnoreError();
+    return status;
+  }
+
+  std::mutex mutex_;  // over everything below
+  sqlite3* const db_;
+  int64_t term_ = 0;
+};
+
+absl::Status SqliteStore::Prepare() {
+  for (const char* pragma :
+       {"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"}) {
+    SEQPAR_RETURN_IF_ERROR(Execute(db_, pragma));
+  }
+  return Transaction([this]() -> absl::Status {
+    int64_t version = 0;
+    {
+      Statement read(db_, "PRAGMA user_version");
+      SEQPAR_ASSIGN_OR_RETURN(const bool row, read.Next());
+      if (row) version = read.Int(0);
+    }
+    if (version > kSchemaVersion) {
+      return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
+                       absl::StrCat("job store: written by a newer version (schema ", version,
+                                    ", this one knows ", kSchemaVersion, ")"));
+    }
+    if (version == 0) {
+      SEQPAR_RETURN_IF_ERROR(Execute(db_, kSchema));
+      SEQPAR_RETURN_IF_ERROR(Execute(db_, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str()));
+    }
+    Statement read(db_, "SELECT value FROM settings WHERE name = 'term'");
+    SEQPAR_ASSIGN_OR_RETURN(const bool row, read.Next());
+    term_ = (row ? read.Int(0) : 0) + 1;
+    Statement write(db_, "INSERT OR REPLACE INTO settings (name, value) VALUES ('term', ?)");
+    return write.Bind(term_).Run();
+  });
+}
+
+absl::Status SqliteStore::Insert(JobRow* row) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return Transaction([&]() -> absl::Status {
+    Statement insert(
+        db_,
+        "INSERT INTO jobs (id, request_id, request, state, live, priority, create_us, revision, body, "
+        "report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    insert.BindText(row->id)
+        .BindText(row->request_id)
+        .BindBlob(row->request)
+        .Bind(row->state)
+        .Bind(row->live);
+    insert.Bind(row->priority)
+        .Bind(row->create_us)
+        .Bind(row->revision)
+        .BindBlob(row->body)
+        .BindBlob(row->report);
+    SEQPAR_RETURN_IF_ERROR(insert.Run());
+    row->sequence = sqlite3_last_insert_rowid(db_);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status SqliteStore::Write(const WriteBatch& batch) {
+  if (batch.empty()) return absl::OkStatus();
+  std::lock_guard<std::mutex> lock(mutex_);
+  return Transaction([&] { return WriteRows(batch); });
+}
+
+absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
+  Statement job(db_, "UPDATE jobs SET state = ?, live = ?, revision = ?, body = ?, report = ? WHERE id = ?");
+  for (const JobRow& row : batch.jobs) {
+    job.Bind(row.state)
+        .Bind(row.live)
+        .Bind(row.revision)
+        .BindBlob(row.body)
+        .BindBlob(row.report)
+        .BindText(row.id);
+    SEQPAR_RETURN_IF_ERROR(job.Run());
+  }
+  Statement attempt(db_, "INSERT OR REPLACE INTO attempts (job, attempt, plan) VALUES (?, ?, ?)");
+  for (const AttemptRow& row : batch.attempts) {
+    SEQPAR_RETURN_IF_ERROR(attempt.BindText(row.job).Bind(row.attempt).BindBlob(row.plan).Run());
+  }
+  Statement blob(db_, "INSERT OR REPLACE INTO blobs (job, attempt, grp, rank, data) VALUES (?, ?, ?, ?, ?)");
+  for (const BlobRow& row : batch.blobs) {
+    blob.BindText(row.job).Bind(row.attempt).BindText(row.group).Bind(row.rank).BindBlob(row.data);
+    SEQPAR_RETURN_IF_ERROR(blob.Run());
+  }
+  Statement result(db_, "INSERT OR REPLACE INTO results (job, attempt, rank, event) VALUES (?, ?, ?, ?)");
+  for (const ResultRow& row : batch.results) {
+    SEQPAR_RETURN_IF_ERROR(
+        result.BindText(row.job).Bind(row.attempt).Bind(row.rank).BindBlob(row.event).Run());
+  }
+  Statement setting(db_, "INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)");
+  for (const auto& [name, value] : batch.settings) {
+    SEQPAR_RETURN_IF_ERROR(setting.BindText(name).BindBlob(value).Run());
+  }
+  // A job that has ended is not taken up again.
+  for (const char* table : {"attempts", "blobs", "results"}) {
+    Statement forget(db_, absl::StrCat("DELETE FROM ", table, " WHERE job = ?"));
+    for (const JobRow& row : batch.jobs) {
+      if (!row.live) SEQPAR_RETURN_IF_ERROR(forget.BindText(row.id).Run());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<JobRow>> SqliteStore::FindOne(const char* column, const std::string& value) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Statement select(db_, absl::StrCat("SELECT ", kColumns, ", report FROM jobs WHERE ", column, " = ?"));
+  select.BindText(value);
+  SEQPAR_ASSIGN_OR_RETURN(const bool found, select.Next());
+  if (!found) return std::optional<JobRow>();
+  JobRow row = ReadRow(select);
+  row.report = select.Bytes(10);
+  return std::optional<JobRow>(std::move(row));
+}
+
+absl::StatusOr<std::vector<JobRow>> SqliteStore::List(int64_t before, int limit,
+                                                      const std::vector<int>& states) {
+  std::string filter;
+  for (const int state : states) absl::StrAppend(&filter, filter.empty() ? " AND state IN (" : ", ", state);
+  if (!filter.empty()) filter += ")";
+  std::lock_guard<std::mutex> lock(mutex_);
+  Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE sequence < ?", filter,
+                                     " ORDER BY sequence DESC LIMIT ?"));
+  select.Bind(before).Bind(limit);
+  std::vector<JobRow> rows;
+  while (true) {
+    SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
+    if (!row) return rows;
+    rows.push_back(ReadRow(select));
+  }
+}
+
+absl::StatusOr<std::vector<JobRow>> SqliteStore::LoadLive() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE live = 1 ORDER BY sequence"));
+  std::vector<JobRow> rows;
+  while (true) {
+    SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
+    if (!row) return rows;
+    rows.push_back(ReadRow(select));
+  }
+}
+
+absl::StatusOr<StoredAttempt> SqliteStore::LoadAttempt(const std::string& job, int attempt) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  StoredAttempt stored;
+  Statement plan(db_, "SELECT plan FROM attempts WHERE job = ? AND attempt = ?");
+  plan.BindText(job).Bind(attempt);
+  SEQPAR_ASSIGN_OR_RETURN(bool row, plan.Next());
+  if (row) stored.plan = plan.Bytes(0);
+  Statement blobs(db_, "SELECT grp, rank, data FROM blobs WHERE job = ? AND attempt = ?");
+  blobs.BindText(job).Bind(attempt);
+  while (true) {
+    SEQPAR_ASSIGN_OR_RETURN(row, blobs.Next());
+    if (!row) break;
+    stored.blobs[blobs.Bytes(0)][static_cast<int>(blobs.Int(1))] = blobs.Bytes(2);
+  }
+  Statement results(db_, "SELECT rank, event FROM results WHERE job = ? AND attempt = ?");
+  results.BindText(job).Bind(attempt);
+  while (true) {
+    SEQPAR_ASSIGN_OR_RETURN(row, results.Next());
+    if (!row) break;
+    stored.results[static_cast<int>(results.Int(0))] = results.Bytes(1);
+  }
+  return stored;
+}
+
+absl::StatusOr<std::string> SqliteStore::Setting(const std::string& name) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Statement select(db_, "SELECT value FROM settings WHERE name = ?");
+  select.BindText(name);
+  SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
+  return row ? select.Bytes(0) : std::string();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
+                     absl::StrCat("job store: cannot create ", folder, ": ", error.message()));
+  }
+  const std::string path = folder + "/jobs.sqlite";
+  sqlite3* db = nullptr;
+  const int opened = sqlite3_open_v2(
+      path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  auto store = std::make_unique<SqliteStore>(db);
+  if (opened != SQLITE_OK) return SqliteError(db, path);
+  const absl::Status prepared = store->Prepare();
+  if (!prepared.ok()) {
+    const int code = sqlite3_errcode(db) & 0xff;
+    if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
+      return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
+                       absl::StrCat("job store: another coordinator has ", path, " open"));
+    }
+    return Annotate(prepared, path);
+  }
+  return std::unique_ptr<Store>(std::move(store));
+}
+
+}  // namespace seqpar

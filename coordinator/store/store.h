@@ -1,0 +1,100 @@
+// The durable job store: what was acknowledged survives any crash.
+#ifndef SEQPAR_COORDINATOR_STORE_STORE_H_
+#define SEQPAR_COORDINATOR_STORE_STORE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace seqpar {
+
+// One job. The store reads the columns, never the bodies.
+struct JobRow {
+  int64_t sequence = 0;  // order of submission, given by Insert
+  std::string id;
+  std::string request_id;  // unique
+  std::string request;     // the submitted job, byte for byte: what a repeated request_id is held against
+  int state = 0;           // JobState
+  bool live = true;        // not ended
+  int priority = 0;
+  int64_t create_us = 0;
+  int64_t revision = 0;
+  std::string body;    // stored.Job
+  std::string report;  // v1.Report; empty: none
+};
+
+// What one attempt needs to be taken up again.
+struct AttemptRow {
+  std::string job;
+  int attempt = 0;
+  std::string plan;  // v1.Plan
+};
+struct BlobRow {
+  std::string job;
+  int attempt = 0;
+  std::string group;
+  int rank = 0;
+  std::string data;
+};
+struct ResultRow {
+  std::string job;
+  int attempt = 0;
+  int rank = 0;
+  std::string event;  // v1.RankEvent
+};
+
+// One transaction. Rows replace earlier ones with the same key.
+struct WriteBatch {
+  std::vector<JobRow> jobs;  // of jobs that were inserted
+  std::vector<AttemptRow> attempts;
+  std::vector<BlobRow> blobs;
+  std::vector<ResultRow> results;
+  std::map<std::string, std::string> settings;
+  bool empty() const {
+    return jobs.empty() && attempts.empty() && blobs.empty() && results.empty() && settings.empty();
+  }
+};
+
+struct StoredAttempt {
+  std::string plan;
+  std::map<std::string, std::map<int, std::string>> blobs;  // by group, then rank
+  std::map<int, std::string> results;                       // by rank
+};
+
+// Thread-safe. Every write has reached the disk when it returns. Errors are STORAGE: RESOURCE_EXHAUSTED where
+// the disk is full, INTERNAL otherwise.
+class Store {
+ public:
+  // Opens or creates the store in `folder`, which is created where it does not exist, and begins a new term.
+  // FAILED_PRECONDITION where another process has it open, or a newer version wrote it.
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder);
+  virtual ~Store() = default;
+
+  // The number of this start, from 1.
+  virtual int64_t term() const = 0;
+
+  // Adds a job and sets row->sequence. ALREADY_EXISTS where its request_id or id is taken.
+  virtual absl::Status Insert(JobRow* row) = 0;
+  virtual absl::Status Write(const WriteBatch& batch) = 0;
+
+  // Jobs without reports, but for Get.
+  virtual absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) = 0;
+  virtual absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) = 0;
+  // Newest first, those with sequence < `before`, at most `limit`. No states: any.
+  virtual absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
+                                                   const std::vector<int>& states) = 0;
+  virtual absl::StatusOr<std::vector<JobRow>> LoadLive() = 0;
+  virtual absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) = 0;
+  // "" where it was never written.
+  virtual absl::StatusOr<std::string> Setting(const std::string& name) = 0;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_STORE_STORE_H_
