@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
@@ -10,6 +11,7 @@
 #include "client/cli/exit_codes.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/output.h"
+#include "common/base/status.h"
 #include "common/base/version.h"
 
 namespace seqpar {
@@ -144,6 +146,8 @@ void AddLocal(CLI::App* app, CliConfig* config) {
       ->capture_default_str();
   AddCommand(local, "down", "Stop them; jobs stay in the store", "  seqpar local down\n");
   AddCommand(local, "status", "Say what runs", "  seqpar local status\n");
+  AddCommand(local, "address", "Print the coordinator's address, for --server",
+             "  export SEQPAR_SERVER=$(seqpar local address)\n");
 }
 
 void AddExamples(CLI::App* app, CliConfig* config) {
@@ -168,6 +172,17 @@ void AddExamples(CLI::App* app, CliConfig* config) {
       ->required()
       ->check(CLI::IsMember({"bash", "zsh"}));
   AddCommand(app, "version", "Print the version", "  seqpar version\n");
+}
+
+// A word that is no subcommand: CLI11 only says that one is required.
+void SuggestCommand(const CLI::App& app) {
+  const std::vector<std::string> rest = app.remaining();
+  if (rest.empty()) return;
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
+  PrintNote(
+      absl::StrCat("seqpar: no command '", rest.front(), "'; nearest: ", NearestName(rest.front(), names)));
 }
 
 int RunCompletion(const CliConfig& config, const CLI::App& app) {
@@ -222,6 +237,7 @@ int RunApp(int argc, char** argv) {
   try {
     app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (app->get_subcommands().empty()) SuggestCommand(*app);
     return app->exit(error) == 0 ? kExitOk : kExitUsage;
   }
   ExitOnInterrupt("");
@@ -238,6 +254,7 @@ int RunApp(int argc, char** argv) {
       {"local up", RunLocalUp},
       {"local down", RunLocalDown},
       {"local status", RunLocalStatus},
+      {"local address", RunLocalAddress},
       {"example", RunExample},
       {"example text", RunExampleText},
       {"completion", [&app](const CliConfig& c) { return RunCompletion(c, *app); }},

@@ -19,6 +19,7 @@ int RunDrain(const CliConfig& config);
 int RunLocalUp(const CliConfig& config);
 int RunLocalDown(const CliConfig& config);
 int RunLocalStatus(const CliConfig& config);
+int RunLocalAddress(const CliConfig& config);
 
 int RunExample(const CliConfig& config);
 int RunExampleText(const CliConfig& config);

@@ -43,7 +43,8 @@ std::string BashCompletion(const CLI::App& app) {
   std::string global;
   for (const CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
     for (const std::string& name : option->get_lnames()) {
-      if (name != "version") absl::StrAppend(&global, global.empty() ? "" : " ", "--", name);
+      if (name != "version" && name != "help")
+        absl::StrAppend(&global, global.empty() ? "" : " ", "--", name);
     }
   }
   std::string cases;

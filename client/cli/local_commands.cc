@@ -136,4 +136,13 @@ int RunLocalStatus(const CliConfig& config) {
   return kExitOk;
 }
 
+int RunLocalAddress(const CliConfig& config) {
+  absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
+  if (!cluster.ok()) return Fail(cluster.status(), config);
+  if (!IsUp(*cluster))
+    return Fail(absl::UnavailableError(absl::StrCat("nothing runs under ", config.state_dir)), config);
+  PrintOut(cluster->address() + "\n");
+  return kExitOk;
+}
+
 }  // namespace seqpar

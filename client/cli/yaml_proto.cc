@@ -199,9 +199,11 @@ class Walker {
     return options_.first_output_only_field > 0 && field.number() >= options_.first_output_only_field;
   }
 
-  // The nearest name here, or the whole path where a sub-message has exactly this field.
+  // The whole path where a sub-message has exactly this field; else the shortest name that contains the word
+  // ("layers" is num_hidden_layers); else the nearest by spelling.
   std::string NearestField(const std::string& name, const Descriptor& type, bool outermost) const {
     std::vector<std::string> names;
+    std::string longer;
     for (int i = 0; i < type.field_count(); ++i) {
       const FieldDescriptor& field = *type.field(i);
       if (outermost && IsOutputOnly(field)) continue;
@@ -210,8 +212,10 @@ class Walker {
           field.message_type()->FindFieldByName(name) != nullptr) {
         return absl::StrCat(field.name(), ".", name);
       }
+      const bool contains = name.size() >= 3 && field.name().find(name) != std::string::npos;
+      if (contains && (longer.empty() || field.name().size() < longer.size())) longer = field.name();
     }
-    return NearestName(name, names);
+    return longer.empty() ? NearestName(name, names) : longer;
   }
 
   // Another member of the field's oneof that the message already has.

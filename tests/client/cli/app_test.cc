@@ -1,0 +1,100 @@
+#include "client/cli/app.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "client/cli/completion.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+CliConfig Parse(const std::string& line) {
+  CliConfig config;
+  MakeApp(&config)->parse(line);
+  return config;
+}
+
+void ForEachCommand(const CLI::App& app, const std::string& path,
+                    const std::function<void(const std::string& path, const CLI::App&)>& visit) {
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+    const std::string here = path.empty() ? sub->get_name() : path + " " + sub->get_name();
+    visit(here, *sub);
+    ForEachCommand(*sub, here, visit);
+  }
+}
+
+TEST(App, GlobalFlagsStandBeforeOrAfterTheCommand) {
+  EXPECT_EQ(Parse("--server a:1 -o json --timeout 2 list").output, OutputFormat::kJson);
+  const CliConfig config = Parse("list --server a:1 -o json --timeout 2");
+  EXPECT_EQ(config.server, "a:1");
+  EXPECT_EQ(config.output, OutputFormat::kJson);
+  EXPECT_EQ(config.timeout_seconds, 2);
+}
+
+TEST(App, ReadsSubmit) {
+  const CliConfig config = Parse(
+      "submit --file j.yaml --wait --set a=1 --set mask.documents=[1,2] --request-id x --wait-timeout 3");
+  EXPECT_EQ(config.file, "j.yaml");
+  EXPECT_TRUE(config.wait);
+  EXPECT_THAT(config.assignments, ElementsAre("a=1", "mask.documents=[1,2]"));
+  EXPECT_EQ(config.request_id, "x");
+  EXPECT_EQ(config.wait_seconds, 3);
+}
+
+TEST(App, ReadsLocalAndExampleAtAnyDepth) {
+  const CliConfig local = Parse("local up --slots 3 --state s --port 0");
+  EXPECT_EQ(local.slots, 3);
+  EXPECT_EQ(local.state_dir, "s");
+  EXPECT_EQ(local.port, 0);
+  const CliConfig text = Parse("example text f --write d --hidden 128");
+  EXPECT_EQ(text.text_file, "f");
+  EXPECT_EQ(text.write_dir, "d");
+  EXPECT_EQ(text.hidden, 128);
+}
+
+TEST(App, RefusesWhatItDoesNotKnow) {
+  for (const char* line : {"", "nothing", "list --stat x", "submit", "get", "local", "-o xml list",
+                           "local up --slots 0", "completion fish", "list --limit 0"}) {
+    EXPECT_THROW(Parse(line), CLI::ParseError) << line;
+  }
+}
+
+TEST(App, EveryCommandHasExamples) {
+  CliConfig config;
+  const auto app = MakeApp(&config);
+  int commands = 0;
+  ForEachCommand(*app, "", [&](const std::string& path, const CLI::App& command) {
+    ++commands;
+    EXPECT_THAT(command.help(), HasSubstr("Examples:")) << path;
+    EXPECT_THAT(command.help(), HasSubstr("seqpar " + path.substr(0, path.find(' ')))) << path;
+  });
+  EXPECT_GE(commands, 17);
+}
+
+TEST(Completion, ListsEveryCommandAndFlag) {
+  CliConfig config;
+  const auto app = MakeApp(&config);
+  for (const std::string& script : {BashCompletion(*app), ZshCompletion(*app)}) {
+    ForEachCommand(*app, "", [&](const std::string& path, const CLI::App& command) {
+      const size_t begin = script.find("\"" + path + "\") words=\"");
+      ASSERT_NE(begin, std::string::npos) << path;
+      const std::string line = script.substr(begin, script.find('\n', begin) - begin);
+      for (const CLI::Option* option : command.get_options([](const CLI::Option*) { return true; })) {
+        for (const std::string& name : option->get_lnames())
+          EXPECT_THAT(line, HasSubstr("--" + name)) << path;
+      }
+      EXPECT_THAT(line, HasSubstr("--server")) << path;
+    });
+  }
+  EXPECT_THAT(ZshCompletion(*app), HasSubstr("bashcompinit"));
+  EXPECT_THAT(ZshCompletion(*app), ::testing::Not(HasSubstr("mapfile")));
+}
+
+}  // namespace
+}  // namespace seqpar

@@ -1,0 +1,46 @@
+#include "client/cli/output.h"
+
+#include <gtest/gtest.h>
+
+#include "common/base/status.h"
+#include "seqpar/v1/service.pb.h"
+
+namespace seqpar {
+namespace {
+
+TEST(RenderError, AViolationALine) {
+  const absl::Status status = InvalidInput(reason::kInvalidJob, {{"maks", "unknown field (line 3)", "mask"},
+                                                                 {"name", "is given twice (line 4)", ""}});
+  EXPECT_EQ(RenderError(status, "a:1"),
+            "seqpar: 2 violations [INVALID_JOB]\n"
+            "  maks: unknown field (line 3); nearest: mask\n"
+            "  name: is given twice (line 4)\n");
+}
+
+TEST(RenderError, NamesTheReasonAndWhatToDo) {
+  EXPECT_EQ(RenderError(MakeError(absl::StatusCode::kNotFound, reason::kNotFound, "no job j-1"), "a:1"),
+            "seqpar: no job j-1 [NOT_FOUND]\n");
+  EXPECT_EQ(RenderError(absl::UnavailableError("connection refused"), "a:1"),
+            "seqpar: connection refused [UNAVAILABLE]\n"
+            "Is a coordinator running at a:1? `seqpar local up` starts one here; --server or SEQPAR_SERVER "
+            "names another.\n");
+  // The service itself said so: it runs.
+  EXPECT_EQ(
+      RenderError(MakeError(absl::StatusCode::kUnavailable, reason::kInfeasible, "needs 8 devices"), "a:1"),
+      "seqpar: needs 8 devices [INFEASIBLE]\n");
+}
+
+TEST(ToJson, KeepsTheNamesOfTheProto) {
+  v1::ListJobsResponse jobs;
+  jobs.set_next_page_token("t");
+  v1::Job* job = jobs.add_jobs();
+  job->set_state(v1::JOB_STATE_PENDING);
+  job->mutable_config()->set_hidden_size(8);
+  EXPECT_EQ(ToJson(jobs, /*pretty=*/false),
+            "{\"jobs\":[{\"config\":{\"hidden_size\":\"8\"},\"state\":\"JOB_STATE_PENDING\"}],\"next_page_"
+            "token\":\"t\"}\n");
+  EXPECT_EQ(ToJson(v1::ListJobsResponse()), "{}\n");
+}
+
+}  // namespace
+}  // namespace seqpar
