@@ -338,8 +338,8 @@ TEST_P(KernelsTest, ActivationsForwardAndBackward) {
 }
 
 TEST_P(KernelsTest, ActivationsAtTheirTails) {
-  const Values points = {-200, -89,   -30,  -12, -9, -6, -4, -3, -1e-3, -1e-20,
-                         0,    1e-20, 1e-3, 3,   6,  9,  12, 89, 200};
+  const Values points = {-1e20, -200,  -89,  -30, -12, -9, -6, -4, -3,  -1e-3, -1e-20,
+                         0,     1e-20, 1e-3, 3,   6,   9,  12, 89, 200, 1e20};
   const int64_t n = static_cast<int64_t>(points.size());
   const GuardedMatrix x(DType::kF32, 1, n, 0, Guard::kAfter,
                         [&](int64_t, int64_t col) { return points[col]; });

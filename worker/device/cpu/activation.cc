@@ -1,7 +1,9 @@
 #include "worker/device/cpu/activation.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "common/base/check.h"
 #include "worker/device/cpu/elementwise.h"
 #include "worker/device/cpu/spans.h"
 
@@ -26,8 +28,9 @@ ValueAndSlope Gelu(float x) {
 }
 
 ValueAndSlope GeluTanh(float x) {
-  const float t = std::tanh(kSqrt2OverPi * (x + kCubic * x * x * x));
-  const float inner_slope = kSqrt2OverPi * (1 + 3 * kCubic * x * x);
+  const float square = std::min(x * x, 1e30f);  // finite, for where it meets a zero
+  const float t = std::tanh(kSqrt2OverPi * x * (1 + kCubic * square));
+  const float inner_slope = kSqrt2OverPi * (1 + 3 * kCubic * square);
   return {0.5f * x * (1 + t), 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * inner_slope};
 }
 
@@ -36,66 +39,78 @@ ValueAndSlope Silu(float x) {
   return {x * sigmoid, sigmoid * (1 + x * (1 - sigmoid))};
 }
 
-ValueAndSlope Activate(MlpKind kind, float x) {
+template <ValueAndSlope (*kFunction)(float)>
+void Apply(const float* x, int64_t n, float* value, float* slope) {
+  for (int64_t i = 0; i < n; ++i) {
+    const ValueAndSlope y = kFunction(x[i]);
+    value[i] = y.value;
+    slope[i] = y.slope;
+  }
+}
+
+ActivationFunction FunctionOf(const ActivationSimd& functions, MlpKind kind) {
   switch (kind) {
     case MlpKind::kGelu:
-      return Gelu(x);
+      return functions.gelu;
     case MlpKind::kGeluTanh:
-      return GeluTanh(x);
+      return functions.gelu_tanh;
     case MlpKind::kSwiglu:
-      return Silu(x);
+      return functions.silu;
     case MlpKind::kNone:
       break;
   }
-  return {x, 1};
+  SEQPAR_CHECK(false);
 }
 
 // Transcendental functions cost this many times what an addition does: smaller tasks are worth a thread.
-constexpr int64_t kCost = 8;
+constexpr int64_t kCost = 4;
 
 }  // namespace
 
-void ActivationForward(ThreadPool& pool, MlpKind kind, const Matrix* gate, const Matrix& up,
-                       const Matrix& y) {
+const ActivationSimd& PlainActivations() {
+  static const ActivationSimd plain{&Apply<Gelu>, &Apply<GeluTanh>, &Apply<Silu>};
+  return plain;
+}
+
+void ActivationForward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
+                       const Matrix& up, const Matrix& y) {
+  const ActivationFunction function = FunctionOf(functions, kind);
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, y_buffer;
+    SpanBuffer gate_buffer, up_buffer, y_buffer, values, slopes;
     for (int64_t row = begin; row < end; ++row) {
       ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
         const float* ups = ReadSpan(up, row, col, n, up_buffer);
         float* to = SpanTarget(y, row, col, y_buffer);
-        if (gate != nullptr) {
-          const float* gates = ReadSpan(*gate, row, col, n, gate_buffer);
-          for (int64_t i = 0; i < n; ++i) to[i] = Activate(kind, gates[i]).value * ups[i];
-        } else {
-          for (int64_t i = 0; i < n; ++i) to[i] = Activate(kind, ups[i]).value;
-        }
+        function(gate == nullptr ? ups : ReadSpan(*gate, row, col, n, gate_buffer), n, values, slopes);
+        for (int64_t i = 0; i < n; ++i) to[i] = gate == nullptr ? values[i] : values[i] * ups[i];
         StoreSpan(y, row, col, n, to);
       });
     }
   });
 }
 
-void ActivationBackward(ThreadPool& pool, MlpKind kind, const Matrix* gate, const Matrix& up,
-                        const Matrix& dy, const Matrix* dgate, const Matrix& dup) {
+void ActivationBackward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
+                        const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup) {
+  const ActivationFunction function = FunctionOf(functions, kind);
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer;
+    SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer, values, slopes;
     for (int64_t row = begin; row < end; ++row) {
       ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
         const float* ups = ReadSpan(up, row, col, n, up_buffer);
         const float* dys = ReadSpan(dy, row, col, n, dy_buffer);
         float* dups = SpanTarget(dup, row, col, dup_buffer);
-        if (gate != nullptr) {
-          const float* gates = ReadSpan(*gate, row, col, n, gate_buffer);
+        if (gate == nullptr) {
+          function(ups, n, values, slopes);
+          for (int64_t i = 0; i < n; ++i) dups[i] = dys[i] * slopes[i];
+        } else {
+          function(ReadSpan(*gate, row, col, n, gate_buffer), n, values, slopes);
           float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
           for (int64_t i = 0; i < n; ++i) {
-            const ValueAndSlope activated = Activate(kind, gates[i]);
-            const float dy_i = dys[i], up_i = ups[i];
-            dgates[i] = dy_i * up_i * activated.slope;
-            dups[i] = dy_i * activated.value;
+            const float dy_i = dys[i], up_i = ups[i];  // dup may lie where up does
+            dgates[i] = dy_i * up_i * slopes[i];
+            dups[i] = dy_i * values[i];
           }
           StoreSpan(*dgate, row, col, n, dgates);
-        } else {
-          for (int64_t i = 0; i < n; ++i) dups[i] = dys[i] * Activate(kind, ups[i]).slope;
         }
         StoreSpan(dup, row, col, n, dups);
       });

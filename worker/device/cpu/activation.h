@@ -4,13 +4,18 @@
 #define SEQPAR_WORKER_DEVICE_CPU_ACTIVATION_H_
 
 #include "common/device/device.h"
+#include "worker/device/cpu/activation_simd.h"
 #include "worker/device/cpu/thread_pool.h"
 
 namespace seqpar::cpu {
 
-void ActivationForward(ThreadPool& pool, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& y);
-void ActivationBackward(ThreadPool& pool, MlpKind kind, const Matrix* gate, const Matrix& up,
-                        const Matrix& dy, const Matrix* dgate, const Matrix& dup);
+// The same functions by the standard library, one number at a time.
+const ActivationSimd& PlainActivations();
+
+void ActivationForward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
+                       const Matrix& up, const Matrix& y);
+void ActivationBackward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
+                        const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup);
 
 }  // namespace seqpar::cpu
 

@@ -194,7 +194,9 @@ HWY_EXPORT(GetAttentionSimd);
 
 }  // namespace
 
-const AttentionSimd* FindAttentionSimd(const std::string& name) { return SEQPAR_CHOOSE_SIMD(GetAttentionSimd, name); }
+const AttentionSimd* FindAttentionSimd(const std::string& name) {
+  return SEQPAR_CHOOSE_SIMD(GetAttentionSimd, name);
+}
 
 }  // namespace seqpar::cpu
 #endif  // HWY_ONCE

@@ -63,7 +63,8 @@ class CpuDevice : public Device {
         scratch_(&memory_),
         pool_(config.threads),
         attention_(simd == kScalar ? cpu::MakeReferenceAttention() : cpu::MakeTiledAttention(simd)),
-        gemm_(cpu::FindGemmSimd(simd)) {
+        gemm_(cpu::FindGemmSimd(simd)),
+        activations_(simd == kScalar ? cpu::PlainActivations() : *cpu::FindActivationSimd(simd)) {
     info_.kind = "cpu";
     info_.name = ProcessorName();
     info_.kernel = simd;
@@ -158,7 +159,9 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(kind != MlpKind::kNone && (gate != nullptr) == (kind == MlpKind::kSwiglu));
     SEQPAR_CHECK(HasShape(up, up.rows, up.cols) && HasShape(y, up.rows, up.cols));
     SEQPAR_CHECK(gate == nullptr || HasShape(*gate, up.rows, up.cols));
-    Run(s, [=, this, gates = Optional(gate)] { cpu::ActivationForward(pool_, kind, gates.get(), up, y); });
+    Run(s, [=, this, gates = Optional(gate)] {
+      cpu::ActivationForward(activations_, pool_, kind, gates.get(), up, y);
+    });
   }
 
   void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
@@ -169,7 +172,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(gate == nullptr ||
                  (HasShape(*gate, up.rows, up.cols) && HasShape(*dgate, up.rows, up.cols)));
     Run(s, [=, this, gates = Optional(gate), dgates = Optional(dgate)] {
-      cpu::ActivationBackward(pool_, kind, gates.get(), up, dy, dgates.get(), dup);
+      cpu::ActivationBackward(activations_, pool_, kind, gates.get(), up, dy, dgates.get(), dup);
     });
   }
 
@@ -241,6 +244,7 @@ class CpuDevice : public Device {
   ThreadPool pool_;
   const std::unique_ptr<cpu::AttentionKernel> attention_;
   const cpu::GemmSimd* const gemm_;  // null: OpenBLAS
+  const cpu::ActivationSimd& activations_;
 };
 
 }  // namespace

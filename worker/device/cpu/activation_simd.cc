@@ -1,0 +1,139 @@
+#include "worker/device/cpu/activation_simd.h"
+
+#include <algorithm>
+
+#include "worker/device/cpu/simd-dispatch.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "worker/device/cpu/activation_simd.cc"
+#include "hwy/foreach_target.h"
+// foreach_target.h has to come first.
+#include "hwy/highway.h"
+#include "worker/device/cpu/panel-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqpar::cpu {
+namespace HWY_NAMESPACE {
+#if HWY_TARGET == HWY_SCALAR
+
+const ActivationSimd* GetActivationSimd() { return nullptr; }
+
+#else
+namespace hn = hwy::HWY_NAMESPACE;
+
+struct Activated {
+  Vec value, slope;
+};
+
+// e^x for x <= 0, to 2e-7 relative. x log2(e) is taken in two parts, since its rounding would grow with x.
+HWY_INLINE Vec ExpOfNegative(Vec x) {
+  const Vec log2_e = Fill(1.44269502f), rest_of_log2_e = Fill(1.92596303e-8f), ln_2 = Fill(0.693147181f);
+  x = hn::Max(Fill(-200.0f), x);  // where the result has long been 0 and the parts below are still finite
+  const Vec product = hn::Mul(x, log2_e);
+  const Vec rest = hn::MulAdd(x, rest_of_log2_e, hn::MulSub(x, log2_e, product));
+  const Vec power = Exp2(product);
+  return hn::MulAdd(power, hn::Mul(rest, ln_2), power);
+}
+
+// 1 / (1 + e^-x), from e^-|x| so that nothing overflows or cancels.
+HWY_INLINE Vec Sigmoid(Vec x) {
+  const Vec one = Fill(1.0f);
+  const Vec e = ExpOfNegative(hn::Neg(hn::Abs(x)));
+  const Vec numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(Floats())), e, one);
+  return hn::Div(numerator, hn::Add(one, e));
+}
+
+// x s, with slope s + x s (1 - s) = s (1 + x (1 - s)), for s = sigmoid(x).
+struct Silu {
+  static HWY_INLINE Activated Of(Vec x) {
+    const Vec one = Fill(1.0f);
+    const Vec s = Sigmoid(x);
+    return {hn::Mul(x, s), hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one))};
+  }
+};
+
+// x / 2 (1 + tanh(u)) = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+struct GeluTanh {
+  static HWY_INLINE Activated Of(Vec x) {
+    const Vec one = Fill(1.0f);
+    const Vec twice_root = Fill(1.59576912f);                // 2 sqrt(2 / pi)
+    const Vec square = hn::Min(hn::Mul(x, x), Fill(1e30f));  // finite, for where it meets a zero
+    const Vec two_u = hn::Mul(hn::Mul(twice_root, x), hn::MulAdd(square, Fill(0.044715f), one));
+    const Vec s = Sigmoid(two_u);
+    const Vec slope_of_two_u = hn::Mul(twice_root, hn::MulAdd(square, Fill(3 * 0.044715f), one));
+    const Vec value = hn::Mul(x, s);
+    return {value, hn::MulAdd(hn::Mul(value, hn::Sub(one, s)), slope_of_two_u, s)};
+  }
+};
+
+// erfc(z) e^(z^2) / t for t = 1 / (1 + z / 2) and 0 <= z <= 8.45, to 1.2e-7: a polynomial in t, mapped to
+// [-1, 1], interpolated in Chebyshev points.
+HWY_INLINE Vec ScaledErfcOverT(Vec t) {
+  const Vec s = hn::Mul(hn::Sub(t, Fill(0.59569378f)), Fill(1 / 0.40430622f));
+  Vec sum = Fill(-4.07388725e-05f);
+  sum = hn::MulAdd(sum, s, Fill(5.42563794e-06f));
+  sum = hn::MulAdd(sum, s, Fill(0.000488791789f));
+  sum = hn::MulAdd(sum, s, Fill(-0.000452387583f));
+  sum = hn::MulAdd(sum, s, Fill(-0.00552733848f));
+  sum = hn::MulAdd(sum, s, Fill(0.00477882568f));
+  sum = hn::MulAdd(sum, s, Fill(0.0965346768f));
+  sum = hn::MulAdd(sum, s, Fill(0.322433382f));
+  return hn::MulAdd(sum, s, Fill(0.581779361f));
+}
+
+// x Phi(x), with slope Phi(x) + x phi(x), from Phi(-|x|) = erfc(|x| / sqrt(2)) / 2, which keeps the left
+// tail's digits.
+struct Gelu {
+  static HWY_INLINE Activated Of(Vec x) {
+    const Vec one = Fill(1.0f), half = Fill(0.5f);
+    // Beyond 8.45 e^(-z^2) is zero here.
+    const Vec z = hn::Min(hn::Mul(hn::Abs(x), Fill(0.707106781f)), Fill(8.45f));
+    const Vec bell = ExpOfNegative(hn::Mul(hn::Mul(x, x), Fill(-0.5f)));
+    const Vec t = hn::Div(one, hn::MulAdd(z, half, one));
+    const Vec tail = hn::Mul(hn::Mul(half, t), hn::Mul(bell, ScaledErfcOverT(t)));
+    const Vec below = hn::IfThenElse(hn::Lt(x, hn::Zero(Floats())), tail, hn::Sub(one, tail));
+    return {hn::Mul(x, below), hn::MulAdd(hn::Mul(x, bell), Fill(0.398942280f), below)};
+  }
+};
+
+template <typename Function>
+void Apply(const float* x, int64_t n, float* value, float* slope) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Activated y = Function::Of(hn::LoadU(Floats(), x + i));
+    hn::StoreU(y.value, Floats(), value + i);
+    hn::StoreU(y.slope, Floats(), slope + i);
+  }
+  if (i == n) return;
+  HWY_ALIGN float rest[kLanes] = {}, values[kLanes], slopes[kLanes];
+  std::copy(x + i, x + n, rest);
+  const Activated y = Function::Of(Load(rest));
+  Store(y.value, values);
+  Store(y.slope, slopes);
+  std::copy_n(values, n - i, value + i);
+  std::copy_n(slopes, n - i, slope + i);
+}
+
+const ActivationSimd* GetActivationSimd() {
+  static const ActivationSimd simd{&Apply<Gelu>, &Apply<GeluTanh>, &Apply<Silu>};
+  return &simd;
+}
+
+#endif  // HWY_TARGET == HWY_SCALAR
+}  // namespace HWY_NAMESPACE
+}  // namespace seqpar::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqpar::cpu {
+namespace {
+
+HWY_EXPORT(GetActivationSimd);
+
+}  // namespace
+
+const ActivationSimd* FindActivationSimd(const std::string& name) {
+  return SEQPAR_CHOOSE_SIMD(GetActivationSimd, name);
+}
+
+}  // namespace seqpar::cpu
+#endif  // HWY_ONCE
