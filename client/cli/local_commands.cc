@@ -1,4 +1,5 @@
 #include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
@@ -22,6 +23,22 @@ constexpr double kCallSeconds = 2;
 int Fail(const absl::Status& status, const CliConfig& config) {
   PrintError(status, config);
   return ExitCodeOf(status);
+}
+
+// What is wrong with this machine is not what exit codes 3 and 4 tell about jobs.
+int FailUp(const absl::Status& status, bool interrupted, const CliConfig& config) {
+  PrintError(status, config);
+  if (interrupted) return kExitInterrupted;
+  if (status.code() == absl::StatusCode::kInvalidArgument) return kExitUsage;
+  return status.code() == absl::StatusCode::kDeadlineExceeded ? kExitDeadline : kExitUnavailable;
+}
+
+// False, with a note, where `local up` never made the folder: there is nothing to look at, and nothing to
+// create.
+bool StateExists(const CliConfig& config) {
+  if (std::filesystem::is_directory(config.state_dir)) return true;
+  PrintNote(absl::StrCat("nothing runs: there is no folder ", config.state_dir));
+  return false;
 }
 
 bool HasReadyNode(SeqparService& service) {
@@ -93,15 +110,14 @@ bool IsUp(const LocalCluster& cluster) {
 int RunLocalUp(const CliConfig& config) {
   const InterruptLatch interrupt;
   absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
-  if (!cluster.ok()) return Fail(cluster.status(), config);
+  if (!cluster.ok()) return FailUp(cluster.status(), interrupt.interrupted(), config);
   const bool was_up = IsUp(*cluster);
   absl::Status status = was_up ? absl::OkStatus() : cluster->Start(config);
   if (status.ok()) status = WaitUntilReady(*cluster, config.start_seconds, interrupt);
   if (!status.ok()) {
     // What was up before stays: this command did not start it.
     if (!was_up) cluster->Stop().IgnoreError();
-    PrintError(status, config);
-    return interrupt.interrupted() ? kExitInterrupted : ExitCodeOf(status);
+    return FailUp(status, interrupt.interrupted(), config);
   }
   if (was_up) PrintNote("already up; `seqpar local down` first to start it with other options");
   PrintState(*cluster, config);
@@ -111,6 +127,7 @@ int RunLocalUp(const CliConfig& config) {
 }
 
 int RunLocalDown(const CliConfig& config) {
+  if (!StateExists(config)) return kExitOk;
   absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
   if (!cluster.ok()) return Fail(cluster.status(), config);
   const absl::Status status = cluster->Stop();
@@ -120,6 +137,7 @@ int RunLocalDown(const CliConfig& config) {
 }
 
 int RunLocalStatus(const CliConfig& config) {
+  if (!StateExists(config)) return kExitUnavailable;
   absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
   if (!cluster.ok()) return Fail(cluster.status(), config);
   PrintState(*cluster, config);
@@ -137,6 +155,7 @@ int RunLocalStatus(const CliConfig& config) {
 }
 
 int RunLocalAddress(const CliConfig& config) {
+  if (!StateExists(config)) return kExitUnavailable;
   absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
   if (!cluster.ok()) return Fail(cluster.status(), config);
   if (!IsUp(*cluster))
