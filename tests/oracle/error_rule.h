@@ -24,9 +24,24 @@ struct ErrorPair {
 ErrorPair ErrorOf(const std::vector<double>& x, const std::vector<double>& reference,
                   const ErrorScale& scale);
 
-// float32: err <= 4 err(one device) + 1e-6; 16-bit: err <= 2 err(one device); norm-relative and by the worst
-// element. `sibling` is the scale where the exact gradient is zero: below 1e-10 of it, `reference` is taken
-// for zero.
+// The errors of one tensor over one or more runs with other values. Errors are noise: where a tensor has few
+// elements, the ratio of two such errors says something only when several runs are pooled.
+class TensorErrors {
+ public:
+  // `sibling` is the scale where the exact gradient is zero: below 1e-10 of it, `reference` is taken for
+  // zero.
+  void Add(const std::vector<double>& x, const std::vector<float>& one_device,
+           const std::vector<double>& reference, const ErrorScale& sibling = {});
+  // float32: err <= 4 err(one device) + 1e-6; 16-bit: err <= 2 err(one device), or 1e-6 for what is summed in
+  // float32; norm-relative and by the worst element, each the root mean square of the runs.
+  testing::AssertionResult WithinRule(DType dtype) const;
+
+ private:
+  int runs_ = 0;
+  ErrorPair error_, plain_;  // sums of squares
+};
+
+// Of one run.
 testing::AssertionResult WithinRule(const std::vector<double>& x, const std::vector<float>& one_device,
                                     const std::vector<double>& reference, DType dtype,
                                     const ErrorScale& sibling = {});

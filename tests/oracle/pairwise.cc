@@ -1,6 +1,8 @@
 #include "tests/oracle/pairwise.h"
 
 #include <cstddef>
+#include <random>
+#include <utility>
 
 namespace seqpar {
 namespace {
@@ -28,9 +30,10 @@ class Cover {
     for (size_t f = 0; f < sizes_.size(); ++f) {
       if ((*values)[f] >= 0) continue;
       int best = 0, best_gain = -1;
+      const int start = static_cast<int>(random_() % sizes_[f]);
       for (int a = 0; a < sizes_[f]; ++a) {
-        // Ties turn with the case, so that values which cover nothing new are spread too.
-        const int value = (a + turn_) % sizes_[f], gain = Gain(*values, f, value);
+        // Ties go by chance, so that values which cover nothing new are spread too.
+        const int value = (a + start) % sizes_[f], gain = Gain(*values, f, value);
         if (gain > best_gain) {
           best = value;
           best_gain = gain;
@@ -41,7 +44,6 @@ class Cover {
     for (size_t f = 0; f < sizes_.size(); ++f) {
       for (size_t g = f + 1; g < sizes_.size(); ++g) open_[At(f, (*values)[f], g, (*values)[g])] = false;
     }
-    ++turn_;
     return true;
   }
 
@@ -77,7 +79,7 @@ class Cover {
   const std::vector<int> sizes_;
   std::vector<size_t> first_;
   size_t values_ = 0;
-  int turn_ = 0;
+  std::minstd_rand random_{1};
   std::vector<bool> open_;
 };
 

@@ -26,7 +26,7 @@ struct LayerInputs {
   std::vector<float> x, dy;
   std::vector<NamedValues<float>> weights;
 };
-LayerInputs MakeLayerInputs(const LayerProblem& problem);
+LayerInputs MakeLayerInputs(const LayerProblem& problem, uint64_t seed);
 
 // Results of all ranks put together; every element was written once.
 struct LayerResults {
@@ -36,7 +36,8 @@ struct LayerResults {
 };
 absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs& inputs, bool backward);
 
-// Output, input gradient and every weight gradient within the error rule.
+// Output, input gradient and every weight gradient within the error rule; a case that is not is run with
+// other values too and judged by all of them.
 void ExpectLayersRight(const LayerCase& c);
 
 }  // namespace seqpar

@@ -31,12 +31,12 @@ TEST(TransformerLayerTest, OneRank) {
 
 TEST(TransformerLayerTest, EveryPairOfChoices) {
   const std::vector<Mesh> meshes = AllMeshes(8);
-  const std::vector<int64_t> tokens = {131, 67, 5};
+  const std::vector<int64_t> tokens = {131, 67, 7};
   // Biases: none, qkv, attention out, mlp, all.
-  const std::vector<std::vector<int>> cases =
-      PairwiseCases({static_cast<int>(meshes.size()), kMatrixMasks, static_cast<int>(MatrixHeads().size()), 3, 2,
-                     static_cast<int>(tokens.size()), 2, 2, /*norm*/ 3, /*mlp*/ 4, /*biases*/ 5, /*rotary*/ 2,
-                     /*recompute*/ 3});
+  const std::vector<std::vector<int>> cases = PairwiseCases(
+      {static_cast<int>(meshes.size()), kMatrixMasks, static_cast<int>(MatrixHeads().size()), 3, 2,
+       static_cast<int>(tokens.size()), 2, 2, /*norm*/ 3, /*mlp*/ 4, /*biases*/ 5, /*rotary*/ 2,
+       /*recompute*/ 3});
   for (const std::vector<int>& v : cases) {
     LayerCase c;
     c.mesh = meshes[v[0]];
