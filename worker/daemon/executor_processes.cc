@@ -52,7 +52,13 @@ struct SpawnSettings {
 }  // namespace
 
 std::string DescribeExit(int status) {
-  if (WIFEXITED(status)) return absl::StrCat("exited with code ", WEXITSTATUS(status));
+  if (WIFEXITED(status)) {
+    const int code = WEXITSTATUS(status);
+    const char* meaning = code == kExitOrphaned    ? " (lost its daemon)"
+                          : code == kExitLeaseOver ? " (its lease was over)"
+                                                   : "";
+    return absl::StrCat("exited with code ", code, meaning);
+  }
   return absl::StrCat("was killed by signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
 }
 

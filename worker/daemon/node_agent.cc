@@ -253,12 +253,10 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
   rank->kill_at_us = 0;
   LogInfo("executor ended", {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", how}});
   if (!rank->reported && !gang.stop_asked) {
-    const absl::Status error = MakeError(
-        absl::StatusCode::kUnavailable, reason::kRankFailed,
-        absl::StrCat("the executor of rank ", key.rank, " on ", identity_.hello.node(), "/", rank->device,
-                     " ", how, " in phase ", PhaseName(PhaseFromProto(rank->progress.phase()))));
+    const absl::Status error =
+        MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed, absl::StrCat("its executor ", how));
     Fail(id, key.rank, error, !rank->killed);
-    AbortGang(id, &gang, error, kSiblingGraceUs);
+    AbortGang(id, &gang, Annotate(error, absl::StrCat("rank ", key.rank, " failed")), kSiblingGraceUs);
   }
   if (gang.stop_asked) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
   StartWaiting();
@@ -271,7 +269,7 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
   const auto refuse = [&](const std::string& why) {
     Fail(key, index,
          MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed,
-                   absl::StrCat("rank ", index, " cannot start on ", identity_.hello.node(), ": ", why)),
+                   absl::StrCat("it cannot start: ", why)),
          true);
   };
   if (draining_) return refuse("the node is draining");
@@ -353,10 +351,7 @@ void NodeAgent::StopByOwnDecision(const GangKey& key, Gang* gang, const absl::St
   AbortGang(key, gang, reason, kStopGraceUs);
   for (auto& [index, rank] : gang->ranks) {
     if (!rank.running) continue;
-    Fail(key, index,
-         Annotate(reason, absl::StrCat("rank ", index, " was stopped in phase ",
-                                       PhaseName(PhaseFromProto(rank.progress.phase())))),
-         true);
+    Fail(key, index, reason, true);
   }
 }
 

@@ -15,6 +15,13 @@
 
 namespace seqpar {
 
+// Exit codes of an executor.
+inline constexpr int kExitFinished = 0;
+inline constexpr int kExitFailed = 1;  // said so on the channel before
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitOrphaned = 3;   // the daemon is gone
+inline constexpr int kExitLeaseOver = 4;  // no heartbeat was answered in time
+
 // Longer frames are refused: no plan comes near, a corrupt length does.
 inline constexpr uint32_t kFrameBytesMax = 256u << 20;
 

@@ -51,7 +51,7 @@ class Session {
         {{"job", gang_.job()}, {"attempt", absl::StrCat(gang_.attempt())}, {"rank", absl::StrCat(rank_)}});
 
     deadline_ = std::make_unique<DeadlineWatch>(&Clock::System(), run.lease_deadline_us(),
-                                                [] { ExitNow(kExitLeaseOver, "the lease is over"); });
+                                                [] { ExitNow(kExitLeaseOver, ""); });
     progress_ = std::make_unique<Progress>(holds_, [this](v1::RankProgress sample) {
       v1::FromExecutor message;
       *message.mutable_progress() = std::move(sample);
@@ -85,8 +85,11 @@ class Session {
         blobs_.Put(message->blobs().group(),
                    {message->blobs().blobs().begin(), message->blobs().blobs().end()});
       } else if (message->has_abort()) {
-        // At once, whatever the other threads are stuck in.
-        Fail(Annotate(StatusFromProto(message->abort().reason()), "stopped"), false);
+        // At once, whatever the other threads are stuck in. The cause is known to whoever sent it.
+        const absl::Status why = StatusFromProto(message->abort().reason());
+        Fail(MakeError(why.ok() ? absl::StatusCode::kCancelled : why.code(), ReasonOf(why).c_str(),
+                       "stopped with its gang"),
+             false);
       }
     }
   }

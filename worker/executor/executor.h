@@ -4,13 +4,6 @@
 
 namespace seqpar {
 
-// Exit codes of an executor, for the daemon's log.
-inline constexpr int kExitFinished = 0;
-inline constexpr int kExitFailed = 1;  // said so on the channel before
-inline constexpr int kExitUsage = 2;
-inline constexpr int kExitOrphaned = 3;  // the daemon is gone
-inline constexpr int kExitLeaseOver = 4;
-
 // `seqpar-worker executor --channel-fd N [--test-hold PHASE:FILE]...`: reads Run from the channel, runs the
 // rank, sends FINISHED or FAILED, and returns the exit code. Also ends the process by itself: when the
 // channel closes, when its lease passes, and after Abort.

@@ -21,7 +21,7 @@ namespace seqpar {
 // worker at a time.
 class FakeFleet : public v1::FleetService::Service {
  public:
-  explicit FakeFleet(int world) : world_(world) {
+  explicit FakeFleet(int world, int64_t lease_ms = 6000) : world_(world), lease_ms_(lease_ms) {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(this);
@@ -93,7 +93,7 @@ class FakeFleet : public v1::FleetService::Service {
     if (message.has_hello()) {
       answer.mutable_welcome()->set_term(1);
       answer.mutable_welcome()->set_heartbeat_ms(100);
-      answer.mutable_welcome()->set_lease_ms(6000);
+      answer.mutable_welcome()->set_lease_ms(lease_ms_);
       if (keep_.has_value()) *answer.mutable_welcome()->add_keep() = *keep_;
       stream_->Write(answer);
     } else if (message.has_heartbeat()) {
@@ -112,6 +112,7 @@ class FakeFleet : public v1::FleetService::Service {
   }
 
   const int world_;
+  const int64_t lease_ms_;
   int port_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
