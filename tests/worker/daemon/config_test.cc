@@ -1,0 +1,91 @@
+#include "worker/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace seqpar {
+namespace {
+
+ParsedWorkerConfig Parse(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "seqpar-worker");
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  return ParseWorkerConfig(static_cast<int>(pointers.size()), pointers.data());
+}
+
+TEST(WorkerConfigTest, HasDefaultsThatFitTheMachine) {
+  const ParsedWorkerConfig parsed = Parse({});
+  ASSERT_TRUE(parsed.run);
+  const WorkerConfig& config = parsed.config;
+  EXPECT_EQ(config.coordinator, "127.0.0.1:7700");
+  EXPECT_FALSE(config.node_name.empty());
+  EXPECT_EQ(config.cpu_slots, 1);
+  EXPECT_GE(config.threads_per_slot, 1);
+  EXPECT_GT(config.memory_per_slot, 0);
+  EXPECT_LT(config.memory_per_slot, UsableMemoryBytes());
+  EXPECT_EQ(config.data_interface, "lo") << "the coordinator is on this machine";
+}
+
+TEST(WorkerConfigTest, SlotsShareMemoryAndCores) {
+  const int64_t one = Parse({}).config.memory_per_slot;
+  const WorkerConfig many = Parse({"--cpu-slots", "1000"}).config;
+  EXPECT_EQ(many.threads_per_slot, 1);
+  EXPECT_EQ(many.memory_per_slot, one / 1000);
+}
+
+TEST(WorkerConfigTest, TakesRepeatedFlags) {
+  const WorkerConfig config =
+      Parse({"--data-root", "a=/x", "--data-root", "b=/y", "--labels", "zone=1", "--labels", "rack=r=2",
+             "--memory-per-slot", "1.5GiB", "--coordinator", "head:7700", "--test-hold", "merge:/tmp/h"})
+          .config;
+  ASSERT_EQ(config.data_roots.size(), 2u);
+  EXPECT_EQ(config.data_roots[1].first, "b");
+  EXPECT_EQ(config.labels.at("rack"), "r=2");
+  EXPECT_EQ(config.memory_per_slot, 3ll << 29);
+  EXPECT_EQ(config.data_interface, "") << "UCX chooses where the coordinator is elsewhere";
+  EXPECT_EQ(config.holds.at(0).phase, "merge");
+}
+
+TEST(WorkerConfigTest, TheEnvironmentIsBelowFlags) {
+  setenv("SEQPAR_SERVER", "server:1", 1);
+  EXPECT_EQ(Parse({}).config.coordinator, "server:1");
+  setenv("SEQPAR_WORKER_COORDINATOR", "environment:2", 1);
+  setenv("SEQPAR_WORKER_CPU_SLOTS", "3", 1);
+  EXPECT_EQ(Parse({}).config.coordinator, "environment:2");
+  EXPECT_EQ(Parse({}).config.cpu_slots, 3);
+  EXPECT_EQ(Parse({"--coordinator", "flag:3"}).config.coordinator, "flag:3");
+  for (const char* name : {"SEQPAR_SERVER", "SEQPAR_WORKER_COORDINATOR", "SEQPAR_WORKER_CPU_SLOTS"})
+    unsetenv(name);
+}
+
+TEST(WorkerConfigTest, WhatIsWrongIsAUsageError) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--cpu-slots", "0"},
+                                             {"--no-such-flag"},
+                                             {"--memory-per-slot", "much"},
+                                             {"--memory-per-slot", "0"},
+                                             {"--data-root", "no-path"},
+                                             {"--labels", "=x"},
+                                             {"--test-hold", "submit:/tmp/h"},
+                                             {"--test-hold", "merge:"},
+                                             {"--log-level", "loud"}}) {
+    const ParsedWorkerConfig parsed = Parse(arguments);
+    EXPECT_FALSE(parsed.run) << arguments[0];
+    EXPECT_EQ(parsed.exit_code, 2) << arguments[0];
+  }
+  EXPECT_EQ(Parse({"--help"}).exit_code, 0);
+  EXPECT_FALSE(Parse({"--version"}).run);
+}
+
+TEST(WorkerConfigTest, KnowsLoopbackAddresses) {
+  for (const char* address : {"127.0.0.1:7700", "127.9.9.9:1", "localhost:1", "[::1]:1"}) {
+    EXPECT_TRUE(IsLoopback(address)) << address;
+  }
+  for (const char* address : {"10.0.0.1:7700", "head:1", "localhost.example:1"}) {
+    EXPECT_FALSE(IsLoopback(address)) << address;
+  }
+}
+
+}  // namespace
+}  // namespace seqpar
