@@ -1,6 +1,8 @@
 #include "coordinator/planner/cost.h"
 
 #include <algorithm>
+#include <array>
+#include <set>
 #include <utility>
 
 #include "coordinator/planner/memory.h"
@@ -178,15 +180,19 @@ CostModel::Work CostModel::ForwardWork(const Shape& shape, const HeadLayout& hea
   const double rows = batch * static_cast<double>(CeilDiv(ring.tokens[0], m.ulysses));
   const double width = static_cast<double>(CeilDiv(c.intermediate_size, m.tensor));
   const HeadRange& projected = heads.OfTensor(0);
-  const double product = 2.0 * rows * hidden / gang.rates.gemm_flops;  // seconds a column
+  // A product of few rows takes as long as reading its weights.
+  const double column_flops = 2.0 * rows * hidden / gang.rates.gemm_flops;
+  const double column_bytes =
+      hidden * static_cast<double>(SizeOf(job_.dtype)) / std::max(1.0, gang.rates.copy_bytes);
+  const double column = std::max(column_flops, column_bytes);
   Work work;
   work.attention_flops = 4.0 * batch * ring.busiest_pairs * c.head_dim * heads.Of(0, 0).q_heads();
   work.attention = work.attention_flops / gang.rates.attention_forward_flops;
-  work.qkv = product * (projected.q_heads() + 2 * projected.kv_heads()) * c.head_dim;
-  work.out = product * projected.q_heads() * c.head_dim;
+  work.qkv = column * (projected.q_heads() + 2 * projected.kv_heads()) * c.head_dim;
+  work.out = column * projected.q_heads() * c.head_dim;
   if (c.mlp != MlpKind::kNone) {
-    work.up = product * (MlpMatrices(c.mlp) - 1) * width;
-    work.down = product * width;
+    work.up = column * (MlpMatrices(c.mlp) - 1) * width;
+    work.down = column * width;
   }
   const double values = rows * (kHiddenPasses * hidden / m.tensor + kMlpPasses * width);
   work.elementwise = values * static_cast<double>(SizeOf(job_.dtype)) / std::max(1.0, gang.rates.copy_bytes);
@@ -222,7 +228,7 @@ CostModel::Cost CostModel::Backward(const Shape& shape, const HeadLayout& heads,
   return cost;
 }
 
-Prediction CostModel::Predict(const Shape& shape, Recompute recompute, const Gang& gang) {
+Prediction CostModel::Predict(const Shape& shape, Recompute recompute, int64_t peak_bytes, const Gang& gang) {
   const RingCost& ring = Ring(shape, &gang);
   const HeadLayout heads(shape.mesh, job_.config.heads, job_.config.kv_heads);
   const Work work = ForwardWork(shape, heads, ring, gang);
@@ -240,17 +246,26 @@ Prediction CostModel::Predict(const Shape& shape, Recompute recompute, const Gan
   layer.bytes += AttentionBytes(shape.mesh, heads, ring, recompute);
   p.bytes_sent = static_cast<int64_t>(job_.config.layers * layer.bytes);
   p.model_flops = flops_.total;
-  p.peak_bytes = PeakBytes(shape, recompute, &gang);
+  p.peak_bytes = peak_bytes;
   return p;
 }
 
 int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang) {
-  // The first rank of every axis has the larger parts; others may attend more keys.
+  const Mesh& m = shape.mesh;
   const RingCost& ring = Ring(shape, gang);
-  const HeadLayout heads(shape.mesh, job_.config.heads, job_.config.kv_heads);
+  const HeadLayout heads(m, job_.config.heads, job_.config.kv_heads);
+  // Tokens and widths are largest on the first rank of an axis; heads may be more on a later one.
+  std::set<std::array<int, 4>> seen;
   int64_t peak = 0;
-  for (const RingLoad& load : ring.loads) {
-    peak = std::max(peak, PeakBytesOf(shape, recompute, {0, 0, load.rank}, heads, ring));
+  for (int t = 0; t < m.tensor; ++t) {
+    for (int u = 0; u < m.ulysses; ++u) {
+      const HeadRange &outer = heads.OfTensor(t), &inner = heads.Of(t, u);
+      if (!seen.insert({outer.q_heads(), outer.kv_heads(), inner.q_heads(), inner.kv_heads()}).second)
+        continue;
+      for (int ring_rank : ring.fullest) {
+        peak = std::max(peak, PeakBytesOf(shape, recompute, {t, u, ring_rank}, heads, ring));
+      }
+    }
   }
   return peak;
 }

@@ -21,8 +21,8 @@ class CostModel {
  public:
   CostModel(const JobSpec& job, const Calibration& calibration);
 
-  // REQUIRES: gang has shape.mesh.size() devices.
-  Prediction Predict(const Shape& shape, Recompute recompute, const Gang& gang);
+  // `peak_bytes` is what PeakBytes says. REQUIRES: gang has shape.mesh.size() devices.
+  Prediction Predict(const Shape& shape, Recompute recompute, int64_t peak_bytes, const Gang& gang);
   // Bytes at the peak of the largest rank. Memory does not depend on the gang: a null one will do.
   int64_t PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang);
   // Bytes at the peak of one rank. `heads` are those of the shape's mesh.

@@ -13,6 +13,10 @@ double Percent(double part, double whole) { return whole > 0 ? 100 * part / whol
 
 std::string Ranks(const Mesh& m) { return absl::StrCat(m.size(), m.size() == 1 ? " rank" : " ranks"); }
 
+bool SameAxes(const Mesh& a, const Mesh& b) {
+  return a.tensor == b.tensor && a.ulysses == b.ulysses && a.ring == b.ring;
+}
+
 // What makes `slower` slower than `faster`: the larger of the two differences, and its cause where it shows.
 std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate& faster) {
   const double compute = slower.prediction.compute_seconds - faster.prediction.compute_seconds;
@@ -28,8 +32,11 @@ std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate
                                                  : "fits only by running attention again in backward";
   }
   if (slower.mesh.size() < faster.mesh.size()) return absl::StrCat(Ranks(slower.mesh), " share the work");
-  const bool uneven_mask = job.mask.kind != MaskKind::kFull || !job.mask.documents.empty();
-  if (slower.mesh.ring > 1 && uneven_mask && slower.layout != faster.layout) {
+  const int parts = slower.mesh.tensor * slower.mesh.ulysses;
+  if (job.config.heads % parts != 0 && job.config.heads % (faster.mesh.tensor * faster.mesh.ulysses) == 0) {
+    return absl::StrCat(job.config.heads, " heads do not divide by ", parts);
+  }
+  if (SameAxes(slower.mesh, faster.mesh) && slower.layout != faster.layout) {
     return absl::StrCat("the ", LayoutName(slower.layout), " layout gives its busiest rank more of the mask");
   }
   return "its busiest rank computes more";
@@ -44,6 +51,14 @@ std::string WhyNot(const JobSpec& job, const Candidate& c, const Candidate& chos
     return absl::StrCat(tie, c.mesh.size() > chosen.mesh.size() ? ", with more devices" : ", less simple");
   }
   return absl::StrFormat("%.1f %% slower: ", Percent(theirs - ours, ours)) + CauseOf(job, c, chosen);
+}
+
+// The fastest with another mesh than the chosen one; null where there is none.
+const Candidate* NextMesh(const SearchResult& result) {
+  for (const Scored& scored : result.feasible) {
+    if (!SameAxes(scored.candidate.mesh, result.feasible.front().candidate.mesh)) return &scored.candidate;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -74,14 +89,19 @@ std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
                                             next->prediction.step_seconds)),
                     c.mesh.size() < next->mesh.size() ? "with fewer devices" : "and is simpler");
   } else {
-    absl::StrAppend(&text, "predicted fastest; next is ", NameOf(*next), ", ", WhyNot(job, *next, c));
+    absl::StrAppend(&text, "predicted fastest");
+    const Candidate* other = NextMesh(result);
+    if (other != nullptr) {
+      absl::StrAppend(&text, "; next mesh is ", NameOf(*other), ", ", WhyNot(job, *other, c));
+    }
   }
   absl::StrAppend(&text, ". ", FormatSeconds(p.step_seconds), " a step, ",
                   absl::StrFormat("%.1f %%", Percent(p.communication_seconds, p.step_seconds)),
                   " of it waiting for communication; ", FormatBytes(static_cast<double>(p.peak_bytes)),
-                  " of ", FormatBytes(static_cast<double>(chosen.device_bytes)), " a device");
-  if (c.recompute == Recompute::kAttention)
+                  " of ", FormatBytes(static_cast<double>(chosen.usable_bytes)), " a device");
+  if (c.recompute == Recompute::kAttention) {
     absl::StrAppend(&text, ", by running attention again in backward");
+  }
   if (c.recompute == Recompute::kLayer) absl::StrAppend(&text, ", by running each layer again in backward");
   return text;
 }

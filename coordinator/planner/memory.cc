@@ -47,8 +47,9 @@ class Counter {
       const HeadRange& theirs = heads.Of(at.tensor, u);
       if (u != at.ulysses) others_ += (theirs.q_heads() + 2.0 * theirs.kv_heads()) * dim_;
     }
-    if (c_.mlp != MlpKind::kNone)
+    if (c_.mlp != MlpKind::kNone) {
       f_ = static_cast<double>(Part(c_.intermediate_size, mesh_.tensor, at.tensor));
+    }
     up_matrices_ = c_.mlp == MlpKind::kNone ? 0 : c_.mlp == MlpKind::kSwiglu ? 2 : 1;
     for (int head = outer.kv_begin; head < outer.kv_end; ++head) {
       const std::pair<int, int> holders = heads.TensorHoldersOf(head);

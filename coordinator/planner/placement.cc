@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 namespace seqpar {
@@ -13,14 +14,17 @@ struct NodeDevices {
   int size() const { return static_cast<int>(devices.size()); }
 };
 
-std::map<std::string, std::vector<NodeDevices>> UsableByKind(const ClusterSnapshot& cluster, bool only_free) {
+std::map<std::string, std::vector<NodeDevices>> UsableByKind(const ClusterSnapshot& cluster,
+                                                             const DeviceFilter& filter) {
   std::map<std::string, std::vector<NodeDevices>> kinds;
   for (size_t n = 0; n < cluster.nodes.size(); ++n) {
     const NodeSnapshot& node = cluster.nodes[n];
     if (!node.ready) continue;
     std::map<std::string, std::vector<int>> mine;
     for (size_t d = 0; d < node.devices.size(); ++d) {
-      if (!only_free || node.free[d]) mine[node.devices[d].kind].push_back(static_cast<int>(d));
+      const DeviceSpec& device = node.devices[d];
+      if (device.memory_bytes < filter.least_memory || (filter.only_free && !node.free[d])) continue;
+      mine[device.kind].push_back(static_cast<int>(d));
     }
     for (auto& entry : mine) kinds[entry.first].push_back({static_cast<int>(n), std::move(entry.second)});
   }
@@ -120,9 +124,9 @@ int FewestTogether(const Gang& gang, const Mesh& mesh, GroupKind kind, int size)
 
 }  // namespace
 
-std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, bool only_free) {
+std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, const DeviceFilter& filter) {
   std::optional<Gang> best;
-  for (auto& entry : UsableByKind(cluster, only_free)) {
+  for (auto& entry : UsableByKind(cluster, filter)) {
     if (Count(entry.second) < ranks) continue;
     Gang gang = MakeGang(cluster, std::move(entry.second), ranks);
     if (!best || gang.rates.gemm_flops > best->rates.gemm_flops) best = std::move(gang);
@@ -130,9 +134,21 @@ std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, bool on
   return best;
 }
 
+std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, bool only_free) {
+  std::set<int64_t> sizes;
+  for (const auto& entry : UsableByKind(cluster, {only_free, 0})) {
+    for (const NodeDevices& node : entry.second) {
+      for (int device : node.devices) sizes.insert(cluster.nodes[node.node].devices[device].memory_bytes);
+    }
+  }
+  return {sizes.begin(), sizes.end()};
+}
+
 int LargestGang(const ClusterSnapshot& cluster, bool only_free) {
   int largest = 0;
-  for (const auto& entry : UsableByKind(cluster, only_free)) largest = std::max(largest, Count(entry.second));
+  for (const auto& entry : UsableByKind(cluster, {only_free, 0})) {
+    largest = std::max(largest, Count(entry.second));
+  }
   return largest;
 }
 

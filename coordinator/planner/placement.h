@@ -21,17 +21,27 @@ struct Gang {
   std::vector<PlacedDevice> devices;
   DeviceRates rates;         // the least of each rate
   int64_t memory_bytes = 0;  // the least
-  LinkRates local;           // the worst of the nodes used
+  // Of it, what a plan may count on: predictions err by a few percent.
+  int64_t usable_bytes() const { return memory_bytes / 20 * 19; }
+  LinkRates local;  // the worst of the nodes used
   LinkRates network;
   // Ranks of a node where every node of the gang holds as many (the last may hold fewer), else 0.
   int per_node = 0;
 };
 
-// The devices of ready nodes (only the free ones if asked) of the kind whose slowest member is fastest: on
-// one node if one has room, the tightest such; else the fullest nodes first, so that fewest are used. Ranks
-// fill a node before the next: tensor neighbours are closest. None where fewer than `ranks` of one kind are
-// there.
-std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, bool only_free);
+// Which devices may be used.
+struct DeviceFilter {
+  bool only_free = false;
+  int64_t least_memory = 0;  // bytes
+};
+
+// The usable devices of ready nodes, of the kind whose slowest member is fastest: on one node if one has
+// room, the tightest such; else the fullest nodes first, so that fewest are used. Ranks fill a node before
+// the next: tensor neighbours are closest. None where fewer than `ranks` of one kind are there.
+std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, const DeviceFilter& filter);
+
+// The memory sizes of usable devices, ascending, each once.
+std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, bool only_free);
 
 // The largest gang that could be placed.
 int LargestGang(const ClusterSnapshot& cluster, bool only_free);

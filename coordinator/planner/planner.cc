@@ -39,8 +39,9 @@ absl::Status CheckMeaning(const JobSpec& job) {
   std::string nearest;
   const auto add = [&](int64_t t, int64_t u) {
     const std::string mesh = absl::StrCat("tensor ", t, " x ulysses ", u);
-    if (nearest.find(mesh) == std::string::npos)
+    if (nearest.find(mesh) == std::string::npos) {
       absl::StrAppend(&nearest, nearest.empty() ? "" : " or ", mesh);
+    }
   };
   add(std::min<int64_t>(tensor, heads), std::max<int64_t>(1, heads / std::min<int64_t>(tensor, heads)));
   add(std::max<int64_t>(1, heads / std::min<int64_t>(ulysses, heads)), std::min<int64_t>(ulysses, heads));
@@ -77,14 +78,15 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
     if (rejection.reason == kExceedsMemory) memory = &rejection;
   }
   const int tried = static_cast<int>(gang.devices.size());
-  const std::string each = FormatBytes(static_cast<double>(gang.memory_bytes));
+  const std::string each = FormatBytes(static_cast<double>(gang.usable_bytes()));
   const std::optional<Mesh> more =
-      SmallMeshThatFits(job, allowed, tried, gang.per_node, gang.memory_bytes, model);
+      SmallMeshThatFits(job, allowed, tried, gang.per_node, gang.usable_bytes(), model);
   if (memory == nullptr) {
     if (more) return Waits(absl::StrCat("waits for ", Devices(more->size()), ", there are ", tried));
     const Candidate& nearest = result.rejections.front().nearest;
-    return Infeasible(absl::StrCat("no mesh of ", Devices(tried),
-                                   " means anything: ", nearest.mesh.ToString(), " ", nearest.reason));
+    return Infeasible(absl::StrCat("strategy ", StrategyName(job.parallelism.strategy), " has no mesh of ",
+                                   Devices(tried), " for these heads: ", nearest.mesh.ToString(), " ",
+                                   nearest.reason, "; nearest: strategy ring or gather"));
   }
   const Candidate& nearest = memory->nearest;
   const std::string needs = FormatBytes(static_cast<double>(nearest.prediction.peak_bytes));
@@ -93,12 +95,12 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
                               Devices(more->size()), ", where ", more->ToString(), " would fit"));
   }
   std::string text = absl::StrCat("no mesh within the job's limits fits: ", NameOf(nearest),
-                                  " comes nearest and needs ", needs, " a device, there are ", each);
+                                  " comes nearest and needs ", needs, " a device, ", each, " may be used");
   JobSpec wider = job;
   wider.max_workers = 0;
   wider.parallelism = {};
   const std::optional<Mesh> beyond =
-      SmallMeshThatFits(wider, WorldSizes(wider, kMaxRanks), 0, gang.per_node, gang.memory_bytes, model);
+      SmallMeshThatFits(wider, WorldSizes(wider, kMaxRanks), 0, gang.per_node, gang.usable_bytes(), model);
   if (beyond) {
     absl::StrAppend(&text, "; without the limits ", beyond->ToString(), " on ", Devices(beyond->size()),
                     " would fit");
@@ -109,7 +111,7 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
 Plan MakePlan(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOptions& options,
               const Scored& chosen, CostModel* model) {
   const Mesh& m = chosen.shape.mesh;
-  const std::optional<Gang> gang = PlaceGang(cluster, m.size(), options.only_free);
+  const std::optional<Gang> gang = PlaceGang(cluster, m.size(), {options.only_free, chosen.least_memory});
   SEQPAR_CHECK(gang.has_value());
   const TokenLayout tokens(m, chosen.shape.layout, job.tokens);
   const HeadLayout heads(m, job.config.heads, job.config.kv_heads);
@@ -152,7 +154,7 @@ absl::StatusOr<PlannedJob> PlanOn(const JobSpec& job, const ClusterSnapshot& clu
     return Waits(absl::StrCat("waits for ", Devices(allowed.front()), ", ", have,
                               options.only_free ? " free" : " attached"));
   }
-  const std::optional<Gang> largest = PlaceGang(cluster, possible.back(), options.only_free);
+  const std::optional<Gang> largest = PlaceGang(cluster, possible.back(), {options.only_free, 0});
   SEQPAR_CHECK(largest.has_value());
   CostModel model(job, calibration);
   const SearchResult result =

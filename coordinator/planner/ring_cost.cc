@@ -1,8 +1,10 @@
 #include "coordinator/planner/ring_cost.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 
 #include "common/parallel/kv_schedule.h"
 
@@ -181,6 +183,50 @@ RingLoad RingLoadByReceipts(const Attendance& attendance, const std::vector<Toke
   return load;
 }
 
+std::vector<int> FullestRanks(const RingCost& cost) {
+  const auto holds = [&](const RingLoad& load) {
+    return std::array<int64_t, 4>{cost.tokens[load.rank], load.buffer_keys, load.grad_keys,
+                                  load.grad_recv_keys};
+  };
+  std::vector<const RingLoad*> fullest;
+  for (const RingLoad& load : cost.loads) {
+    const auto has_as_much = [&](const RingLoad* a, const RingLoad* b) {
+      const auto left = holds(*a), right = holds(*b);
+      return std::equal(left.begin(), left.end(), right.begin(), std::greater_equal<int64_t>());
+    };
+    if (std::any_of(fullest.begin(), fullest.end(), [&](auto* kept) { return has_as_much(kept, &load); }))
+      continue;
+    fullest.erase(
+        std::remove_if(fullest.begin(), fullest.end(), [&](auto* kept) { return has_as_much(&load, kept); }),
+        fullest.end());
+    fullest.push_back(&load);
+  }
+  std::vector<int> ranks;
+  for (const RingLoad* load : fullest) ranks.push_back(load->rank);
+  return ranks;
+}
+
+void AddLoads(const Mask& mask, LayoutKind layout, CoreKind core, int inner, const std::vector<int>& nodes,
+              const std::vector<TokenShare>& shares, RingCost* cost) {
+  const int ring = static_cast<int>(nodes.size());
+  if (ring == 1) {
+    cost->loads.push_back(RingLoad());
+    return;
+  }
+  const Attendance attendance(mask, layout, shares);
+  if (core == CoreKind::kRing && ring <= kExactRing && !attendance.by_residue()) {
+    for (const KvSchedule& schedule : RingSchedules(shares, mask, inner)) {
+      cost->loads.push_back(LoadOfSchedule(schedule, nodes));
+    }
+    return;
+  }
+  for (int rank : SampledRanks(ring)) {
+    cost->loads.push_back(core == CoreKind::kGather
+                              ? GatherLoad(attendance, rank, nodes)
+                              : RingLoadByReceipts(attendance, shares, rank, inner, nodes));
+  }
+}
+
 }  // namespace
 
 const RingLoad& RingCost::LoadOf(int ring_rank) const {
@@ -204,22 +250,8 @@ RingCost MakeRingCost(const Mask& mask, LayoutKind layout, CoreKind core, int in
   cost.busiest_pairs = *busiest;
   const TokenShare& its_share = shares[busiest - cost.pairs.begin()];
   cost.own_pairs = ring == 1 ? cost.busiest_pairs : AttendedPairs(mask, its_share, its_share);
-  if (ring == 1) {
-    cost.loads.push_back(RingLoad());
-    return cost;
-  }
-  const Attendance attendance(mask, layout, shares);
-  if (core == CoreKind::kRing && ring <= kExactRing && !attendance.by_residue()) {
-    for (const KvSchedule& schedule : RingSchedules(shares, mask, inner)) {
-      cost.loads.push_back(LoadOfSchedule(schedule, nodes));
-    }
-    return cost;
-  }
-  for (int rank : SampledRanks(ring)) {
-    cost.loads.push_back(core == CoreKind::kGather
-                             ? GatherLoad(attendance, rank, nodes)
-                             : RingLoadByReceipts(attendance, shares, rank, inner, nodes));
-  }
+  AddLoads(mask, layout, core, inner, nodes, shares, &cost);
+  cost.fullest = FullestRanks(cost);
   return cost;
 }
 

@@ -32,6 +32,8 @@ struct RingCost {
   double own_pairs = 0;                         // of the busiest rank, on its own share: what hides a gather
   std::vector<RingLoad> loads;                  // of every ring rank, or of the sampled ones, ascending
   const RingLoad& LoadOf(int ring_rank) const;  // the nearest there is
+  // Ring ranks of which one holds most, whatever a token and a key take: no other has as many of everything.
+  std::vector<int> fullest;
 };
 
 // `nodes`: the node of each ring rank, any numbering. Up to 32 ranks every rank's schedule is counted

@@ -68,21 +68,55 @@ class Rejections {
   std::map<std::string, Kept> kept_;
 };
 
+// A gang, and the least memory that its devices were asked to have.
+struct SizedGang {
+  int64_t least_memory = 0;
+  Gang gang;
+};
+
+// The gang of any devices, and where devices differ in memory, those of larger ones only.
+std::vector<SizedGang> GangsOf(const ClusterSnapshot& cluster, int ranks, bool only_free,
+                               const std::vector<int64_t>& memory_sizes) {
+  std::vector<SizedGang> gangs;
+  for (int64_t least : memory_sizes) {
+    std::optional<Gang> gang = PlaceGang(cluster, ranks, {only_free, least});
+    if (!gang) break;
+    if (!gangs.empty() && gangs.back().gang.memory_bytes == gang->memory_bytes) continue;
+    gangs.push_back({least, std::move(*gang)});
+  }
+  return gangs;
+}
+
 // Predicts a shape with the least recomputation that fits, or where nothing fits with the most.
-Scored Judge(const JobSpec& job, const Shape& shape, const Gang& gang, CostModel* model) {
-  Scored scored{shape, {}, gang.memory_bytes};
+Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, CostModel* model) {
+  const Gang& gang = sized.gang;
+  Scored scored{shape, {}, gang.usable_bytes(), sized.least_memory};
   Candidate& c = scored.candidate;
   c.mesh = shape.mesh;
   c.core = shape.core;
   c.layout = shape.layout;
   c.strategy = StrategyOfMesh(shape.mesh, shape.core);
+  int64_t peak = 0;
   for (Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kLayer}) {
     c.recompute = recompute;
-    c.feasible = model->PeakBytes(shape, recompute, &gang) <= gang.memory_bytes;
+    peak = model->PeakBytes(shape, recompute, &gang);
+    c.feasible = peak <= gang.usable_bytes();
     if (c.feasible || !job.backward()) break;
   }
-  c.prediction = model->Predict(shape, c.recompute, gang);
+  c.prediction = model->Predict(shape, c.recompute, peak, gang);
   return scored;
+}
+
+// On the gang where it is fastest; where none fits, on the one with most memory.
+Scored Judge(const JobSpec& job, const Shape& shape, const std::vector<SizedGang>& gangs, CostModel* model) {
+  Scored best = JudgeOn(job, shape, gangs.front(), model);
+  for (size_t i = 1; i < gangs.size(); ++i) {
+    Scored other = JudgeOn(job, shape, gangs[i], model);
+    const Candidate &a = other.candidate, &b = best.candidate;
+    const bool faster = a.prediction.step_seconds < b.prediction.step_seconds;
+    if (!b.feasible || (a.feasible && faster)) best = std::move(other);
+  }
+  return best;
 }
 
 }  // namespace
@@ -95,13 +129,15 @@ SearchResult SearchShapes(const JobSpec& job, const ClusterSnapshot& cluster, co
     rejections.Add(why, scored.candidate, missed_by);
     result.rejected.push_back(std::move(scored));
   };
+  const std::vector<int64_t> memory_sizes = MemorySizes(cluster, options.only_free);
   for (int ranks : sizes) {
-    const std::optional<Gang> gang = PlaceGang(cluster, ranks, options.only_free);
-    if (!gang) continue;
-    const ShapeSet set = ShapesOf(job, ranks, gang->per_node);
+    const std::vector<SizedGang> gangs = GangsOf(cluster, ranks, options.only_free, memory_sizes);
+    if (gangs.empty()) continue;
+    const Gang& gang = gangs.front().gang;
+    const ShapeSet set = ShapesOf(job, ranks, gang.per_node);
     result.considered += static_cast<int64_t>(set.shapes.size() + set.too_few_heads.size());
     for (const Mesh& mesh : set.too_few_heads) {
-      Scored scored{{mesh}, {}, gang->memory_bytes};
+      Scored scored{{mesh}, {}, gang.usable_bytes()};
       scored.candidate.mesh = mesh;
       scored.candidate.strategy = StrategyOfMesh(mesh, CoreKind::kRing);
       const int64_t parts = int64_t{mesh.tensor} * mesh.ulysses;
@@ -110,16 +146,17 @@ SearchResult SearchShapes(const JobSpec& job, const ClusterSnapshot& cluster, co
       reject(kTooFewHeads, std::move(scored), parts - job.config.heads);
     }
     for (const Shape& shape : set.shapes) {
-      Scored scored = Judge(job, shape, *gang, model);
+      Scored scored = Judge(job, shape, gangs, model);
       if (scored.candidate.feasible) {
         result.feasible.push_back(std::move(scored));
         continue;
       }
       const int64_t peak = scored.candidate.prediction.peak_bytes;
       scored.candidate.reason =
-          absl::StrCat("needs ", FormatBytes(static_cast<double>(peak)), " a device, there are ",
-                       FormatBytes(static_cast<double>(gang->memory_bytes)));
-      reject(kExceedsMemory, std::move(scored), peak - gang->memory_bytes);
+          absl::StrCat("needs ", FormatBytes(static_cast<double>(peak)), " a device, ",
+                       FormatBytes(static_cast<double>(scored.usable_bytes)), " may be used");
+      const int64_t missed_by = peak - scored.usable_bytes;
+      reject(kExceedsMemory, std::move(scored), missed_by);
     }
   }
   if (!result.feasible.empty()) PutChosenFirst(&result.feasible);
@@ -132,8 +169,8 @@ std::vector<int> SizesWorthTrying(std::vector<int> sizes, int per_node) {
   std::vector<int> kept;
   for (int n : sizes) {
     const bool whole_nodes = per_node > 0 && n % per_node == 0 && n / per_node <= 16;
-    if (n <= 16 || (n & (n - 1)) == 0 || whole_nodes || n == sizes.front() || n == sizes.back())
-      kept.push_back(n);
+    const bool end = n == sizes.front() || n == sizes.back();
+    if (n <= 16 || (n & (n - 1)) == 0 || whole_nodes || end) kept.push_back(n);
   }
   return kept;
 }

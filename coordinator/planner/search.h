@@ -24,7 +24,8 @@ inline constexpr char kTooFewHeads[] = "tensor x ulysses exceeds the heads";
 struct Scored {
   Shape shape;
   Candidate candidate;
-  int64_t device_bytes = 0;  // memory of a device of the gang
+  int64_t usable_bytes = 0;  // Gang::usable_bytes
+  int64_t least_memory = 0;  // the gang is of devices that have as much
 };
 
 struct SearchResult {

@@ -133,8 +133,9 @@ std::string WhyNoWorldSize(const JobSpec& job) {
   absl::StrAppend(&text, "; workers allow ", job.min_workers, " to ",
                   job.max_workers > 0 ? absl::StrCat(job.max_workers) : "any number");
   if (!above.empty()) absl::StrAppend(&text, "; nearest: workers.max ", above.front());
-  if (!below.empty())
+  if (!below.empty()) {
     absl::StrAppend(&text, above.empty() ? "; nearest" : " or", " workers.min ", below.back());
+  }
   return text;
 }
 

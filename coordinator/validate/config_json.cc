@@ -74,8 +74,9 @@ class ConfigJson {
     Same("num_key_value_heads", "config.num_key_value_heads", c.kv_heads);
     Same("head_dim", "config.head_dim", c.head_dim);
     if (c.mlp != MlpKind::kNone) Same("intermediate_size", "config.intermediate_size", c.intermediate_size);
-    for (const char* key : {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"})
+    for (const char* key : {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"}) {
       Same(key, "config.norm_eps", c.norm_eps);
+    }
     if (HasNumber("num_hidden_layers") && c.layers > json_["num_hidden_layers"].get<double>()) {
       v_->Add("config.num_hidden_layers", absl::StrCat("is ", c.layers, "; the checkpoint has fewer"),
               json_["num_hidden_layers"].dump());
@@ -86,8 +87,9 @@ class ConfigJson {
     Theta(json_);
     if (!Has("rope_parameters") || !json_["rope_parameters"].is_object()) return;
     const Json& parameters = json_["rope_parameters"];
-    if (parameters.contains("rope_type") && parameters["rope_type"] != "default")
+    if (parameters.contains("rope_type") && parameters["rope_type"] != "default") {
       Unsupported("rope_parameters");
+    }
     Theta(parameters);
   }
   void Theta(const Json& holder) {

@@ -118,8 +118,9 @@ class WrongTensors {
     if (count_++ < kTensorsNamed) v_->Add("weights.file", what, nearest);
   }
   void Finish(const char* what) const {
-    if (count_ > kTensorsNamed)
+    if (count_ > kTensorsNamed) {
       v_->Add("weights.file", absl::StrCat("and ", count_ - kTensorsNamed, " more ", what));
+    }
   }
 
  private:
@@ -212,8 +213,9 @@ void ValidateInputs(const DataRoots& roots, int64_t given_tokens, int64_t given_
 void ValidateWeights(const DataRoots& roots, ValidatedJob* job, Violations* v) {
   JobSpec& spec = job->spec;
   Checkpoint checkpoint;
-  if (spec.weights.file.empty() || !OpenSource(roots, "weights.file", &spec.weights, job, &checkpoint, v))
+  if (spec.weights.file.empty() || !OpenSource(roots, "weights.file", &spec.weights, job, &checkpoint, v)) {
     return;
+  }
   // Names and shapes follow from the config: they are compared only where it stands.
   bool config_stands = true;
   for (const char* field : {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -244,8 +246,9 @@ void ValidateOutput(const DataRoots& roots, ValidatedJob* job, Violations* v) {
     v->Add("output.file", absl::StrCat(path, " exists and is not a file"));
     return;
   }
-  if (!spec.overwrite)
+  if (!spec.overwrite) {
     v->Add("output.file", absl::StrCat(path, " exists"), "another name, or output.overwrite: true");
+  }
   for (const auto& [input, fingerprint] : job->inputs) {
     if (fingerprint.inode == static_cast<int64_t>(st.st_ino) &&
         fingerprint.bytes == static_cast<int64_t>(st.st_size)) {

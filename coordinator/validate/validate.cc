@@ -172,8 +172,9 @@ JobSpec SpecOf(const v1::Job& job, const Violations& v) {
   const auto clamp = [](int64_t value, int64_t most) { return std::clamp<int64_t>(value, 1, most); };
   v1::Job legal = job;
   v1::ModelConfig* c = legal.mutable_config();
-  if (v.Has("config.num_attention_heads"))
+  if (v.Has("config.num_attention_heads")) {
     c->set_num_attention_heads(clamp(c->num_attention_heads(), kMaxHeads));
+  }
   if (v.Has("config.hidden_size")) c->set_hidden_size(clamp(c->hidden_size(), kMaxSize));
   if (v.Has("config.num_key_value_heads")) c->set_num_key_value_heads(1);
   if (v.Has("config.head_dim") && c->has_head_dim()) c->set_head_dim(clamp(c->head_dim(), kMaxHeadDim));

@@ -113,7 +113,7 @@ void ExpectBytesSent(const MemoryCase& c, const JobSpec& job,
   const ClusterSnapshot cluster = MakeCluster(1, c.mesh.size(), CpuSlot(), {20e-6, 5e9}, {100e-6, 1e9});
   CostModel model(job, Calibration());
   const Prediction p =
-      model.Predict({c.mesh, c.core, c.layout}, c.recompute, *PlaceGang(cluster, c.mesh.size(), false));
+      model.Predict({c.mesh, c.core, c.layout}, c.recompute, 0, *PlaceGang(cluster, c.mesh.size(), {}));
   EXPECT_NEAR(static_cast<double>(p.bytes_sent), static_cast<double>(most), 0.02 * static_cast<double>(most));
 }
 
