@@ -1,0 +1,56 @@
+// What clients may ask, without the wire: requests in, answers or errors with reasons out.
+#ifndef SEQPAR_COORDINATOR_API_JOB_API_H_
+#define SEQPAR_COORDINATOR_API_JOB_API_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/data_roots.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/store/store.h"
+#include "seqpar/v1/service.pb.h"
+
+namespace seqpar {
+
+// Thread-safe. Every call may wait (for files, the engine, nodes): on a thread of its own. Errors carry a
+// reason; those of a job that is invalid, every violation.
+class JobApi {
+ public:
+  // All outlive the api.
+  JobApi(Engine* engine, Store* store, const DataRoots* roots, const Clock* clock, TestHold* hold)
+      : engine_(engine), store_(store), roots_(roots), clock_(clock), hold_(hold) {}
+
+  // Durable when it returns. ALREADY_EXISTS (REQUEST_ID_REUSED), OUTPUT_IN_USE, INFEASIBLE where no mesh
+  // within the job's limits fits the nodes that are attached, INVALID_JOB.
+  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request);
+  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request);
+  absl::StatusOr<v1::PlanJobResponse> PlanJob(const v1::PlanJobRequest& request);
+  absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest& request);
+  // Offers the job to `watcher` as it is and as it changes, and ends it when the job has ended.
+  absl::Status WatchJob(const v1::WatchJobRequest& request, const std::shared_ptr<Watcher>& watcher);
+
+  absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request);
+  absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request);
+  absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) {
+    return engine_->Drain(request.name(), request.undo());
+  }
+
+ private:
+  // The job that this request_id started, if any.
+  absl::StatusOr<std::optional<v1::Job>> FindRepeated(const std::string& request_id,
+                                                      const std::string& request);
+  absl::Status CheckFits(const JobSpec& spec);
+
+  Engine* const engine_;
+  Store* const store_;
+  const DataRoots* const roots_;
+  const Clock* const clock_;
+  TestHold* const hold_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_API_JOB_API_H_

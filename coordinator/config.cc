@@ -1,0 +1,119 @@
+#include "coordinator/config.h"
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/base/data_roots.h"
+#include "common/base/version.h"
+
+namespace seqpar {
+namespace {
+
+constexpr char kFooter[] = R"(Examples:
+  seqpar-coordinator --data-root data=/srv/data
+  seqpar-coordinator --listen 0.0.0.0:7700 --state-dir /var/lib/seqpar --data-root data=/srv/data --log-format json
+  SEQPAR_COORDINATOR_LISTEN=127.0.0.1:0 seqpar-coordinator --port-file /run/seqpar.port
+
+Durations are numbers with a unit: 500ms, 6s, 2m. It ends within 3 s of SIGTERM or SIGINT; running jobs go on as long as
+their workers' leases last, and a coordinator started on the same state folder takes them up again.)";
+
+int64_t ParseDuration(const std::string& flag, const std::string& text) {
+  absl::Duration duration;
+  if (!absl::ParseDuration(text, &duration) || duration <= absl::ZeroDuration() ||
+      duration > absl::Hours(24 * 365)) {
+    throw CLI::ValidationError(flag, "'" + text + "' is not a duration such as 500ms or 6s");
+  }
+  return absl::ToInt64Microseconds(duration);
+}
+
+std::pair<JobPhase, std::string> ParseHold(const std::string& text) {
+  for (int i = 0; i <= static_cast<int>(JobPhase::kReport); ++i) {
+    const auto phase = static_cast<JobPhase>(i);
+    const std::string prefix = absl::StrCat(PhaseName(phase), ":");
+    if (text.rfind(prefix, 0) == 0 && text.size() > prefix.size()) return {phase, text.substr(prefix.size())};
+  }
+  throw CLI::ValidationError("--test-hold", "'" + text + "' is not PHASE:FILE");
+}
+
+// As typed; turned into a CoordinatorConfig once CLI11 has read them all.
+struct RawFlags {
+  std::vector<std::string> data_roots, holds;
+  std::string heartbeat = "1s", lease = "6s", bootstrap = "30s", no_progress = "60s";
+  std::string log_level = "info", log_format = "text";
+};
+
+void Finish(const RawFlags& raw, CoordinatorConfig* config) {
+  for (const std::string& text : raw.data_roots) {
+    const auto root = ParseDataRoot(text);
+    if (!root.ok()) throw CLI::ValidationError("--data-root", std::string(root.status().message()));
+    config->data_roots.push_back(*root);
+  }
+  EngineConfig& engine = config->engine;
+  engine.heartbeat_us = ParseDuration("--heartbeat", raw.heartbeat);
+  engine.lease_us = ParseDuration("--lease", raw.lease);
+  engine.machine.bootstrap_timeout_us = ParseDuration("--bootstrap-timeout", raw.bootstrap);
+  engine.machine.no_progress_timeout_us = ParseDuration("--no-progress-timeout", raw.no_progress);
+  if (engine.lease_us < 2 * engine.heartbeat_us) {
+    throw CLI::ValidationError("--lease", "is less than two heartbeats: one that is lost would lose a node");
+  }
+  if (!ParseLogLevel(raw.log_level, &config->log.level)) {
+    throw CLI::ValidationError("--log-level", "is debug, info, warning or error");
+  }
+  if (!ParseLogFormat(raw.log_format, &config->log.format)) {
+    throw CLI::ValidationError("--log-format", "is text or json");
+  }
+  for (const std::string& text : raw.holds) config->test_holds.insert(ParseHold(text));
+}
+
+void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
+  const auto add = [app](const char* flag, auto* value, const char* environment, const char* help) {
+    return app->add_option(flag, *value, help)->envname(environment)->capture_default_str();
+  };
+  add("--listen", &config->listen, "SEQPAR_COORDINATOR_LISTEN",
+      "ADDRESS:PORT to serve on; port 0 takes any. There is no authentication yet: other addresses than "
+      "loopback only "
+      "in networks that you trust");
+  add("--port-file", &config->port_file, "SEQPAR_COORDINATOR_PORT_FILE",
+      "Write the bound ADDRESS:PORT to this file");
+  add("--state-dir", &config->state_dir, "SEQPAR_COORDINATOR_STATE_DIR", "Folder of the job store");
+  add("--data-root", &raw->data_roots, "SEQPAR_COORDINATOR_DATA_ROOT",
+      "NAME=PATH of a folder that jobs may read and write; repeatable; relative paths are under the first")
+      ->delimiter(',');
+  add("--heartbeat", &raw->heartbeat, "SEQPAR_COORDINATOR_HEARTBEAT", "How often workers report");
+  add("--lease", &raw->lease, "SEQPAR_COORDINATOR_LEASE", "A node that is silent for this long is lost");
+  add("--bootstrap-timeout", &raw->bootstrap, "SEQPAR_COORDINATOR_BOOTSTRAP_TIMEOUT",
+      "Time in which all ranks of a job must find each other");
+  add("--no-progress-timeout", &raw->no_progress, "SEQPAR_COORDINATOR_NO_PROGRESS_TIMEOUT",
+      "A rank that stands still for this long ends its attempt");
+  add("--max-attempts", &config->engine.machine.max_attempts, "SEQPAR_COORDINATOR_MAX_ATTEMPTS",
+      "Attempts of a job that does not say")
+      ->check(CLI::Range(1, 1000));
+  add("--log-level", &raw->log_level, "SEQPAR_COORDINATOR_LOG_LEVEL", "debug, info, warning or error");
+  add("--log-format", &raw->log_format, "SEQPAR_COORDINATOR_LOG_FORMAT", "text or json");
+  app->add_option("--test-hold", raw->holds,
+                  "PHASE:FILE, for tests: work at PHASE (submit, validate, plan, place, bootstrap, merge, "
+                  "report) waits "
+                  "while FILE exists")
+      ->group("Tests");
+}
+
+}  // namespace
+
+int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
+  CLI::App app("The coordinator of seqpar: takes jobs, plans them, and brings gangs of workers together.");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string("seqpar-coordinator ") + kVersion);
+  RawFlags raw;
+  Declare(&app, config, &raw);
+  config->log.component = "coordinator";
+  try {
+    app.parse(argc, argv);
+    Finish(raw, config);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return -1;
+}
+
+}  // namespace seqpar

@@ -1,0 +1,32 @@
+// Everything that the coordinator can be told, as flags or environment variables.
+#ifndef SEQPAR_COORDINATOR_CONFIG_H_
+#define SEQPAR_COORDINATOR_CONFIG_H_
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/job/job.h"
+#include "coordinator/engine/engine.h"
+
+namespace seqpar {
+
+struct CoordinatorConfig {
+  std::string listen = "127.0.0.1:7700";  // port 0: any that is free
+  std::string port_file;                  // the bound address is written here, whole, once it serves
+  std::string state_dir = "./.seqpar/coordinator";
+  std::vector<std::pair<std::string, std::string>> data_roots;  // name, path
+  EngineConfig engine;
+  LogConfig log;
+  std::map<JobPhase, std::string> test_holds;
+};
+
+// -1: run with `config`. Anything else: the process is done (--help, --version, a usage error that was
+// printed) and this is its exit code.
+int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_CONFIG_H_

@@ -1,0 +1,149 @@
+#include "coordinator/fleet/fleet_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "coordinator/api/grpc_status.h"
+#include "seqpar/v1/fleet.grpc.pb.h"
+
+namespace seqpar {
+namespace {
+
+constexpr size_t kNodeNameMax = 253;
+
+bool IsNodeName(const std::string& name) {
+  if (name.empty() || name.size() > kNodeNameMax) return false;
+  for (const char c : name) {
+    if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') return false;
+  }
+  return true;
+}
+
+// One call of Attach. Reads go straight to the engine; writes queue up, one on its way at a time.
+class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage> {
+ public:
+  class Link : public NodeLink {
+   public:
+    explicit Link(AttachStream* stream) : stream_(stream) {}
+
+    void Send(v1::CoordinatorMessage message) override {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (end_) return;
+      queue_.push_back(std::move(message));
+      Advance();
+    }
+    void Close(const absl::Status& why) override {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!end_) end_ = why;
+      Advance();
+    }
+    void Written(bool ok) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      writing_ = false;
+      queue_.pop_front();
+      if (!ok) {
+        queue_.clear();
+        if (!end_) end_ = absl::UnavailableError("the stream broke");
+      }
+      Advance();
+    }
+    void Detach() {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stream_ = nullptr;
+    }
+
+   private:
+    // Starts what is due: a write, or the end. REQUIRES: mutex_.
+    void Advance() {
+      if (stream_ == nullptr || writing_ || finished_) return;
+      if (!queue_.empty()) {
+        writing_ = true;
+        stream_->StartWrite(&queue_.front());
+      } else if (end_) {
+        finished_ = true;
+        stream_->Finish(ToGrpcStatus(*end_));
+      }
+    }
+
+    std::mutex mutex_;
+    AttachStream* stream_;
+    std::deque<v1::CoordinatorMessage> queue_;  // its front is on its way while writing_
+    std::optional<absl::Status> end_;
+    bool writing_ = false, finished_ = false;
+  };
+
+  AttachStream(Engine* engine, int64_t number)
+      : engine_(engine), number_(number), link_(std::make_shared<Link>(this)) {}
+  Link* link() const { return link_.get(); }
+  void Begin() { StartRead(&message_); }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      if (!node_.empty()) engine_->OnBroken(node_, number_);
+      return link_->Close(absl::OkStatus());
+    }
+    if (!node_.empty()) {
+      engine_->OnMessage(node_, number_, std::move(message_));
+    } else if (message_.has_hello() && IsNodeName(message_.hello().node())) {
+      node_ = message_.hello().node();
+      engine_->OnHello(message_.hello(), number_, link_);
+    } else {
+      return link_->Close(absl::InvalidArgumentError(
+          "a worker's first message is a Hello with a node name of letters, digits, '-', '_' and '.'"));
+    }
+    message_.Clear();
+    StartRead(&message_);
+  }
+  void OnWriteDone(bool ok) override { link_->Written(ok); }
+  void OnCancel() override { link_->Close(absl::CancelledError("the stream broke")); }
+  void OnDone() override {
+    link_->Detach();
+    delete this;
+  }
+
+ private:
+  Engine* const engine_;
+  const int64_t number_;
+  const std::shared_ptr<Link> link_;
+  std::string node_;  // from its Hello
+  v1::WorkerMessage message_;
+};
+
+}  // namespace
+
+class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
+ public:
+  explicit Impl(Engine* engine) : engine_(engine) {}
+
+  grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Attach(
+      grpc::CallbackServerContext*) override {
+    auto* stream = new AttachStream(engine_, next_stream_++);
+    if (refuse_) {
+      stream->link()->Close(absl::UnavailableError("the coordinator is shutting down"));
+    } else {
+      stream->Begin();
+    }
+    return stream;
+  }
+
+  void Refuse() { refuse_ = true; }
+
+ private:
+  Engine* const engine_;
+  std::atomic<int64_t> next_stream_{1};
+  std::atomic<bool> refuse_{false};
+};
+
+FleetServiceEdge::FleetServiceEdge(Engine* engine) : impl_(std::make_unique<Impl>(engine)) {}
+FleetServiceEdge::~FleetServiceEdge() = default;
+grpc::Service* FleetServiceEdge::service() const { return impl_.get(); }
+void FleetServiceEdge::RefuseStreams() { impl_->Refuse(); }
+
+}  // namespace seqpar

@@ -1,0 +1,99 @@
+// seqpar-coordinator: flags, signals, and the server between them.
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "common/base/fd.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/base/version.h"
+#include "coordinator/config.h"
+#include "coordinator/server.h"
+
+namespace {
+
+constexpr auto kShutdownTime = std::chrono::milliseconds(2500);
+
+// Whole or not at all: scripts poll for it.
+bool WritePortFile(const std::string& path, const std::string& address) {
+  const std::string partial = path + ".partial";
+  const std::string line = address + "\n";
+  const seqpar::UniqueFd fd(open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  return fd.valid() && write(fd.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
+         rename(partial.c_str(), path.c_str()) == 0;
+}
+
+// Ends the process where a shutdown takes too long: what was promised is on disk already.
+class ShutdownWatchdog {
+ public:
+  explicit ShutdownWatchdog(int exit_code)
+      : thread_([this, exit_code] {
+          std::unique_lock<std::mutex> lock(mutex_);
+          if (done_cv_.wait_for(lock, kShutdownTime, [this] { return done_; })) return;
+          seqpar::LogWarning("shutdown took too long: leaving at once");
+          _exit(exit_code);
+        }) {}
+  ~ShutdownWatchdog() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      done_ = true;
+    }
+    done_cv_.notify_one();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable done_cv_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  seqpar::CoordinatorConfig config;
+  const int parsed = seqpar::ParseCoordinatorFlags(argc, argv, &config);
+  if (parsed >= 0) return parsed;
+  seqpar::SetupLogging(config.log);
+
+  // Taken by sigwait below; blocked before any thread starts, so that none else gets them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  auto server = seqpar::CoordinatorServer::Create(config, &seqpar::Clock::System(), [](const absl::Status&) {
+    kill(getpid(), SIGUSR1);  // the store is gone: leave, with an error
+  });
+  if (!server.ok()) {
+    seqpar::LogError("cannot start", {{"error", server.status().message()}});
+    return 1;
+  }
+  if (!config.port_file.empty() && !WritePortFile(config.port_file, (*server)->address())) {
+    seqpar::LogError("cannot write the port file", {{"file", config.port_file}});
+    return 1;
+  }
+  seqpar::LogInfo(
+      "serving",
+      {{"address", (*server)->address()}, {"state_dir", config.state_dir}, {"version", seqpar::kVersion}});
+  int received = 0;
+  sigwait(&signals, &received);
+  const int exit_code = received == SIGUSR1 ? 1 : 0;
+  seqpar::LogInfo("shutting down", {{"signal", received}});
+  ShutdownWatchdog watchdog(exit_code);
+  (*server)->Shutdown();
+  server->reset();
+  seqpar::LogInfo("stopped");
+  return exit_code;
+}

@@ -1,0 +1,122 @@
+#include "coordinator/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "coordinator/api/job_api.h"
+#include "coordinator/api/services.h"
+#include "coordinator/fleet/fleet_service.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int kApiThreads = 16;  // some wait for files or nodes
+constexpr int kWorkThreads = 4;
+constexpr int kMessageBytesMax = 256 << 20;  // plans of thousands of ranks
+constexpr auto kAnswerTime = std::chrono::milliseconds(1500);
+
+const char* const kServices[] = {"seqpar.v1.JobService", "seqpar.v1.ClusterService",
+                                 "seqpar.v1.FleetService"};
+
+}  // namespace
+
+class CoordinatorServer::Impl {
+ public:
+  Impl(const CoordinatorConfig& config, DataRoots roots, std::unique_ptr<Store> store, const Clock* clock,
+       std::function<void(const absl::Status&)> on_fatal)
+      : roots_(std::move(roots)),
+        store_(std::move(store)),
+        hold_(config.test_holds),
+        work_(kWorkThreads),
+        engine_(config.engine, store_.get(), clock, &work_, &hold_, std::move(on_fatal)),
+        api_(&engine_, store_.get(), &roots_, clock, &hold_),
+        api_pool_(kApiThreads),
+        services_(&api_, &api_pool_),
+        fleet_(&engine_) {}
+
+  absl::Status Serve(const std::string& listen) {
+    SEQPAR_RETURN_IF_ERROR(engine_.Start());
+    running_ = true;
+    const size_t colon = listen.rfind(':');
+    if (colon == std::string::npos)
+      return absl::InvalidArgumentError(absl::StrCat(listen, " is not ADDRESS:PORT"));
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    // Two coordinators on one port would share its connections.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // Workers and clients ping to notice a dead peer; without this they are told too_many_pings.
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder.SetMaxReceiveMessageSize(kMessageBytesMax);
+    builder.SetMaxSendMessageSize(kMessageBytesMax);
+    for (grpc::Service* service : services_.services()) builder.RegisterService(service);
+    builder.RegisterService(fleet_.service());
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port == 0) {
+      return MakeError(absl::StatusCode::kUnavailable, reason::kInternal,
+                       absl::StrCat("cannot listen on ", listen));
+    }
+    address_ = absl::StrCat(listen.substr(0, colon), ":", port);
+    for (const char* name : kServices) server_->GetHealthCheckService()->SetServingStatus(name, true);
+    return absl::OkStatus();
+  }
+
+  void Shutdown() {
+    if (!running_) return;
+    running_ = false;
+    if (server_ != nullptr) server_->GetHealthCheckService()->Shutdown();
+    // gRPC's Shutdown waits for callback calls for ever: each stream is ended first.
+    hold_.Release();
+    fleet_.RefuseStreams();
+    engine_.EndStreams();
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kAnswerTime);
+    api_pool_.Drain();
+    work_.Drain();
+    engine_.Stop();
+  }
+
+  const std::string& address() const { return address_; }
+
+ private:
+  const DataRoots roots_;
+  const std::unique_ptr<Store> store_;
+  TestHold hold_;
+  TaskPool work_;
+  Engine engine_;
+  JobApi api_;
+  TaskPool api_pool_;
+  ApiServices services_;
+  FleetServiceEdge fleet_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+  bool running_ = false;
+};
+
+CoordinatorServer::CoordinatorServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+CoordinatorServer::~CoordinatorServer() { impl_->Shutdown(); }
+const std::string& CoordinatorServer::address() const { return impl_->address(); }
+void CoordinatorServer::Shutdown() { impl_->Shutdown(); }
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(
+    const CoordinatorConfig& config, const Clock* clock, std::function<void(const absl::Status&)> on_fatal) {
+  SEQPAR_ASSIGN_OR_RETURN(DataRoots roots, DataRoots::Create(config.data_roots));
+  SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.state_dir));
+  auto impl = std::make_unique<Impl>(config, std::move(roots), std::move(store), clock, std::move(on_fatal));
+  if (const absl::Status served = impl->Serve(config.listen); !served.ok()) {
+    impl->Shutdown();
+    return served;
+  }
+  return std::unique_ptr<CoordinatorServer>(new CoordinatorServer(std::move(impl)));
+}
+
+}  // namespace seqpar
