@@ -114,6 +114,11 @@ absl::Status RunOneRank(TestRank& self, Shared& shared) {
   SEQPAR_RETURN_IF_ERROR(self.comm->Synchronize());
   std::lock_guard<std::mutex> lock(shared.mutex);
   q_block.AddTo(t.out, 0, &shared.results.out);
+  AttentionView outer;
+  outer.q = t.q;
+  const AttentionView view = core->Innermost(outer, *state);
+  Block(problem, view.tokens, problem.heads, view.heads.q_begin, view.heads.q_end)
+      .AddTo(view.lse, 0, &shared.results.lse);
   if (shared.backward) {
     q_block.AddTo(t.dq, 0, &shared.results.dq);
     kv_block.AddTo(t.dkv, 0, &shared.results.dk);
@@ -157,6 +162,7 @@ absl::StatusOr<AttentionResults> RunAttentionCase(const AttentionCase& c, const 
                 {},
                 {}};
   shared.results.out.resize(inputs.q.size());
+  shared.results.lse.resize(c.problem.rows() * c.problem.heads);
   shared.results.dq.resize(inputs.q.size());
   shared.results.dk.resize(inputs.k.size());
   shared.results.dv.resize(inputs.v.size());
@@ -179,10 +185,10 @@ std::vector<To> Part(const AttentionProblem& problem, const std::vector<From>& x
   return part;
 }
 
-void ExpectRight(const AttentionCase& c, int kv_head, int64_t row) {
+void ExpectRight(const AttentionCase& c, int kv_head, int64_t row, const RunRanksOptions& options) {
   SCOPED_TRACE(c.ToString());
   const AttentionInputs in = MakeInputs(c.problem, c.dtype);
-  const absl::StatusOr<AttentionResults> results = RunAttentionCase(c, in, true);
+  const absl::StatusOr<AttentionResults> results = RunAttentionCase(c, in, true, options);
   ASSERT_TRUE(results.ok()) << results.status();
 
   AttentionProblem problem = c.problem;

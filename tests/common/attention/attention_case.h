@@ -31,6 +31,7 @@ AttentionInputs MakeInputs(const AttentionProblem& problem, DType dtype);
 // ranks hold are summed, as the layer does with the weight gradients made of them.
 struct AttentionResults {
   std::vector<double> out, dq, dk, dv;
+  std::vector<double> lse;                             // [rows, heads], of the innermost core
   std::vector<std::map<TrafficKey, Traffic>> traffic;  // by rank
 };
 absl::StatusOr<AttentionResults> RunAttentionCase(const AttentionCase& c, const AttentionInputs& inputs,
@@ -38,7 +39,8 @@ absl::StatusOr<AttentionResults> RunAttentionCase(const AttentionCase& c, const 
 
 // Forward and all gradients within the error rule; the failure names what and the case. `kv_head` >= 0: only
 // the query heads of that KV head, in batch row `row`, are compared, each of which is a problem of its own.
-void ExpectRight(const AttentionCase& c, int kv_head = -1, int64_t row = 0);
+void ExpectRight(const AttentionCase& c, int kv_head = -1, int64_t row = 0,
+                 const RunRanksOptions& options = {});
 
 }  // namespace seqpar
 

@@ -2,22 +2,147 @@
 
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
+#include "tests/oracle/meshes.h"
 
 namespace seqpar {
 namespace {
 
-AttentionCase RingCase(int ring, MaskSpec mask) {
+AttentionCase Case(const Mesh& mesh, CoreKind core, LayoutKind layout, const MaskSpec& mask, int64_t tokens,
+                   DType dtype = DType::kF32) {
   AttentionCase c;
-  c.mesh.ring = ring;
-  c.problem = {1, 67, 4, 2, 16, std::move(mask)};
+  c.mesh = mesh;
+  c.core = core;
+  c.layout = layout;
+  c.dtype = dtype;
+  c.problem = {2, tokens, 4, 2, 16, mask};
   return c;
 }
 
-TEST(ScheduledAttentionTest, OneRank) { ExpectRight(RingCase(1, {MaskKind::kCausal})); }
+AttentionResults Results(const AttentionCase& c, const RunRanksOptions& options = {}) {
+  absl::StatusOr<AttentionResults> results =
+      RunAttentionCase(c, MakeInputs(c.problem, c.dtype), true, options);
+  EXPECT_TRUE(results.ok()) << c.ToString() << ": " << results.status();
+  return results.ok() ? *std::move(results) : AttentionResults();
+}
 
-TEST(ScheduledAttentionTest, RingFullMask) { ExpectRight(RingCase(4, {MaskKind::kFull})); }
+// Whether any query of `reader` sees the key at `key`.
+bool Needs(const MaskSpec& mask, const TokenShare& reader, int64_t key) {
+  for (int64_t i = 0; i < reader.size(); ++i) {
+    if (Sees(mask, reader.PositionAt(i), key)) return true;
+  }
+  return false;
+}
 
-TEST(ScheduledAttentionTest, RingCausal) { ExpectRight(RingCase(3, {MaskKind::kCausal})); }
+// Keys that travel over one pass of K/V in the whole ring, straight from docs/formulas.md.
+int64_t KeysThatTravel(const AttentionCase& c) {
+  const std::vector<TokenShare> shares = RingShares(c.layout, c.problem.tokens, c.mesh.ring);
+  int64_t keys = 0;
+  for (int home = 0; home < c.mesh.ring; ++home) {
+    for (int reader = 0; reader < c.mesh.ring; ++reader) {
+      if (reader == home) continue;
+      for (const Segment& segment : shares[home].segments()) {
+        int64_t needed = 0;
+        for (int64_t i = 0; i < segment.size(); ++i) {
+          needed += Needs(c.problem.mask, shares[reader], segment.PositionAt(i));
+        }
+        // The ring moves a segment whole, gather the keys that are attended.
+        keys += c.core == CoreKind::kGather ? needed : needed > 0 ? segment.size() : 0;
+      }
+    }
+  }
+  return keys;
+}
+
+Traffic Total(const AttentionResults& results, TrafficKey key) {
+  Traffic total;
+  for (const auto& sent : results.traffic) {
+    const auto found = sent.find(key);
+    if (found == sent.end()) continue;
+    total.bytes += found->second.bytes;
+    total.messages += found->second.messages;
+  }
+  return total;
+}
+
+TEST(ScheduledAttentionTest, SendsEachKeyToWhomItIsAttendedBy) {
+  for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
+    const Operation operation = core == CoreKind::kRing ? Operation::kRing : Operation::kGather;
+    for (const Mesh& mesh : {Mesh{1, 1, 4, 4}, {1, 1, 6, 3}, {1, 1, 7, 7}}) {
+      for (const LayoutKind layout : {LayoutKind::kContiguous, LayoutKind::kZigzag, LayoutKind::kStriped}) {
+        for (int mask = 0; mask < kMatrixMasks; ++mask) {
+          for (const DType dtype : {DType::kF32, DType::kBF16}) {
+            const AttentionCase c = Case(mesh, core, layout, MatrixMask(mask, 61), 61, dtype);
+            const AttentionResults results = Results(c);
+            const int64_t elements = 2 * c.problem.batch * KeysThatTravel(c) * c.problem.kv_cols();
+            // The ring fetches K/V again in backward; gather keeps them.
+            const int64_t again = core == CoreKind::kRing ? elements * SizeOf(dtype) : 0;
+            EXPECT_EQ(Total(results, {operation, Pass::kForward}).bytes, elements * SizeOf(dtype))
+                << c.ToString();
+            EXPECT_EQ(Total(results, {operation, Pass::kBackward}).bytes, elements * 4 + again)
+                << c.ToString();
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ScheduledAttentionTest, RingOfEvenSharesSendsTheSameOnEveryRank) {
+  constexpr int kRing = 4;
+  constexpr int64_t kTokens = 64;
+  const AttentionCase c =
+      Case({1, 1, kRing, kRing}, CoreKind::kRing, LayoutKind::kContiguous, {MaskKind::kFull}, kTokens);
+  const int64_t once = (kRing - 1) * kTokens / kRing * 2 * c.problem.batch * c.problem.kv_cols() * 4;
+  for (const auto& sent : Results(c).traffic) {
+    const Traffic forward = sent.at({Operation::kRing, Pass::kForward});
+    const Traffic backward = sent.at({Operation::kRing, Pass::kBackward});
+    EXPECT_EQ(forward.bytes, once);
+    EXPECT_EQ(forward.messages, kRing - 1);
+    EXPECT_EQ(backward.bytes, 2 * once);  // K/V again, and dK/dV
+    EXPECT_EQ(backward.messages, 2 * (kRing - 1));
+  }
+}
+
+TEST(ScheduledAttentionTest, ZigzagCausalSendsThreeQuartersOfTheRing) {
+  const auto bytes = [](LayoutKind layout, MaskKind mask) {
+    const AttentionResults results = Results(Case({1, 1, 4, 4}, CoreKind::kRing, layout, {mask}, 64));
+    return Total(results, {Operation::kRing, Pass::kForward}).bytes;
+  };
+  const int64_t plain = bytes(LayoutKind::kContiguous, MaskKind::kFull);
+  EXPECT_EQ(4 * bytes(LayoutKind::kZigzag, MaskKind::kCausal), 3 * plain);
+  EXPECT_EQ(2 * bytes(LayoutKind::kContiguous, MaskKind::kCausal), plain);
+}
+
+TEST(ScheduledAttentionTest, OneRankSendsNothing) {
+  for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
+    const AttentionResults results =
+        Results(Case({1, 1, 1, 1}, core, LayoutKind::kContiguous, {MaskKind::kCausal}, 33));
+    EXPECT_TRUE(results.traffic[0].empty());
+  }
+}
+
+// Arrival in another order than last time must not show: here every link is slow in the last run.
+TEST(ScheduledAttentionTest, SameBitsFromRunToRun) {
+  for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
+    const AttentionCase c = Case({1, 2, 4, 2}, core, LayoutKind::kZigzag, {MaskKind::kCausal}, 131);
+    const AttentionResults first = Results(c);
+    RunRanksOptions slow;
+    slow.bytes_per_second = 20e6;
+    for (const RunRanksOptions& options : {RunRanksOptions{}, slow}) {
+      const AttentionResults again = Results(c, options);
+      EXPECT_TRUE(first.out == again.out && first.lse == again.lse) << c.ToString();
+      EXPECT_TRUE(first.dq == again.dq && first.dk == again.dk && first.dv == again.dv) << c.ToString();
+    }
+  }
+}
+
+// The vectorised kernel and the plain one see the same tiles.
+TEST(ScheduledAttentionTest, RightWithThePlainKernelToo) {
+  AttentionCase c = Case({1, 1, 3, 3}, CoreKind::kRing, LayoutKind::kZigzag, {MaskKind::kCausal}, 67);
+  RunRanksOptions options;
+  options.kernel = "scalar";
+  ExpectRight(c, -1, 0, options);
+}
 
 }  // namespace
 }  // namespace seqpar
