@@ -10,11 +10,11 @@ import sys
 def main() -> int:
     root, build = map(pathlib.Path, sys.argv[1:3])
     ninja = (build / "build.ninja").read_text()
-    missing = [p.relative_to(root).as_posix() for p in sorted((root / "tests").rglob("*_test.cc"))
-               if p.relative_to(root).as_posix() not in ninja]
-    scripts = [p for p in sorted((root / "tests").rglob("*_test.py"))]
+    tests = [p for p in sorted((root / "tests").rglob("*_test.*")) if ".venv" not in p.parts]
+    missing = [p.relative_to(root).as_posix() for p in tests
+               if p.suffix == ".cc" and p.relative_to(root).as_posix() not in ninja]
     ctest = "".join(p.read_text() for p in build.rglob("CTestTestfile.cmake"))
-    missing += [p.relative_to(root).as_posix() for p in scripts if p.name not in ctest]
+    missing += [p.relative_to(root).as_posix() for p in tests if p.suffix == ".py" and p.name not in ctest]
     for path in missing:
         print(f"{path} is in no build file")
     return 1 if missing else 0

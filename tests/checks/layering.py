@@ -17,9 +17,9 @@ MAY_INCLUDE = {
     "common/device": ["common/base", "common/tensor", "common/parallel", "common/device"],
     "common/comm": ["common/base", "common/tensor", "common/parallel", "common/device", "common/comm"],
     "common/attention": ["common/base", "common/tensor", "common/parallel", "common/device", "common/comm",
-                         "common/attention"],
+                         "common/job", "common/attention"],
     "common/layers": ["common/base", "common/tensor", "common/parallel", "common/device", "common/comm",
-                      "common/attention", "common/layers"],
+                      "common/job", "common/attention", "common/layers"],
     "common/job": ["common/base", "common/tensor", "common/parallel", "common/device", "common/job", "seqpar/v1",
                    "google/rpc"],
     "coordinator": ["common", "coordinator", "seqpar/v1", "google/rpc", "grpc/health"],
@@ -56,7 +56,7 @@ def check(root: pathlib.Path):
     errors = []
     tops = ("common", "coordinator", "worker", "client", "tests")
     files = sorted(p for top in tops for ext in ("*.h", "*.cc", "*.cu", "*.cuh")
-                   for p in (root / top).rglob(ext))
+                   for p in (root / top).rglob(ext) if ".venv" not in p.parts)
     for file in files:
         path = file.relative_to(root).as_posix()
         rule = folder_of(path, MAY_INCLUDE)
