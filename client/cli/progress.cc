@@ -21,7 +21,7 @@ std::string RenderProgress(const v1::Job& job) {
   if (job.phase() != v1::JOB_PHASE_UNSPECIFIED) absl::StrAppend(&line, "  ", ShortName(job.phase()));
   if (job.attempt() > 1) absl::StrAppend(&line, "  attempt ", job.attempt());
   const v1::Progress& progress = job.progress();
-  if (job.state() == v1::JOB_STATE_RUNNING && job.has_progress()) {
+  if (job.state() == v1::JOB_STATE_RUNNING && job.phase() == v1::JOB_PHASE_EXECUTE && job.has_progress()) {
     if (!progress.pass().empty()) absl::StrAppend(&line, "  ", progress.pass());
     if (progress.layers() > 0) absl::StrAppend(&line, "  layer ", progress.layer(), "/", progress.layers());
     absl::StrAppend(&line, absl::StrFormat("  %.1f%%", progress.percent()));

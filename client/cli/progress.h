@@ -9,7 +9,8 @@
 
 namespace seqpar {
 
-// "RUNNING  execute  attempt 1  backward  layer 1/2  42.0%  12.3 s left"; what is not known is left out.
+// "RUNNING  execute  attempt 1  backward  layer 1/2  42.0%  12.3 s left"; what is not known is left out, and
+// what only the execute phase has is shown in it.
 std::string RenderProgress(const v1::Job& job);
 
 // Not thread-safe.

@@ -27,6 +27,9 @@ TEST(RenderProgress, SaysWhatIsKnown) {
   job.set_attempt(2);
   EXPECT_EQ(RenderProgress(job), "RUNNING  execute  attempt 2  backward  layer 1/2  42.0%  12.3 s left");
 
+  job.set_phase(v1::JOB_PHASE_MERGE);
+  EXPECT_EQ(RenderProgress(job), "RUNNING  merge  attempt 2");
+
   v1::Job pending;
   pending.set_state(v1::JOB_STATE_PENDING);
   pending.set_phase(v1::JOB_PHASE_PLACE);
