@@ -3,11 +3,14 @@
 #ifndef SEQPAR_TESTS_COORDINATOR_PLANNER_CLUSTERS_H_
 #define SEQPAR_TESTS_COORDINATOR_PLANNER_CLUSTERS_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "common/job/cluster.h"
 #include "common/job/job.h"
+#include "coordinator/planner/planner.h"
 
 namespace seqpar {
 
@@ -68,6 +71,43 @@ inline JobSpec LlamaJob(int64_t tokens) {
   job.tokens = tokens;
   job.pass = JobPass::kForwardBackward;
   job.weights.seed = job.input.seed = job.grad_output.seed = 1;
+  return job;
+}
+
+inline absl::StatusOr<PlannedJob> PlanOn(const JobSpec& job, const ClusterSnapshot& cluster,
+                                         PlanOptions options = {}) {
+  return PlanJob(job, cluster, Calibration(), options);
+}
+
+inline JobSpec With(JobSpec job, const std::function<void(JobSpec*)>& change) {
+  change(&job);
+  return job;
+}
+
+inline JobSpec WithHeads(JobSpec job, int heads, int kv_heads) {
+  job.config.head_dim = job.config.head_dim * job.config.heads / heads;
+  job.config.heads = heads;
+  job.config.kv_heads = kv_heads;
+  return job;
+}
+
+inline JobSpec WithWindow(JobSpec job, int64_t left) {
+  job.mask = {MaskKind::kWindow, left, 0, {}};
+  return job;
+}
+
+inline JobSpec WithStrategy(JobSpec job, StrategyKind strategy, int tensor = 0, int ulysses = 0,
+                            int ring = 0) {
+  job.parallelism.strategy = strategy;
+  job.parallelism.tensor = tensor;
+  job.parallelism.ulysses = ulysses;
+  job.parallelism.ring = ring;
+  return job;
+}
+
+inline JobSpec WithWorkers(JobSpec job, int min, int max) {
+  job.min_workers = min;
+  job.max_workers = max;
   return job;
 }
 

@@ -1,0 +1,37 @@
+#include "coordinator/planner/placement.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "coordinator/planner/planner.h"
+#include "tests/coordinator/planner/clusters.h"
+
+namespace seqpar {
+namespace {
+
+TEST(Placement, TensorNeighboursShareANode) {
+  const auto planned = PlanOn(WithStrategy(LlamaJob(1 << 20), StrategyKind::kHybrid, 8, 0, 4), SlowNetwork());
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  std::set<std::string> nodes;
+  for (const RankPlan& rank : planned->plan.ranks) {
+    nodes.insert(rank.node);
+    for (int peer : rank.tensor_group) EXPECT_EQ(planned->plan.ranks[peer].node, rank.node);
+  }
+  EXPECT_EQ(nodes.size(), 4u);
+}
+
+TEST(Placement, UsesTheTightestNodeAndTheFewest) {
+  ClusterSnapshot cluster = MakeCluster(3, 8, CpuSlot(), {20e-6, 5e9}, {100e-6, 1e9});
+  cluster.nodes[1].free = {true, true, true, true, false, false, false, false};
+  const auto tight = PlanOn(WithWorkers(TextJob(), 4, 4), cluster, {.only_free = true});
+  ASSERT_TRUE(tight.ok()) << tight.status();
+  for (const RankPlan& rank : tight->plan.ranks) EXPECT_EQ(rank.node, "node-1");
+  const auto wide = PlanOn(WithWorkers(TextJob(), 16, 16), cluster, {.only_free = true});
+  ASSERT_TRUE(wide.ok()) << wide.status();
+  for (const RankPlan& rank : wide->plan.ranks) EXPECT_NE(rank.node, "node-1");
+}
+
+}  // namespace
+}  // namespace seqpar

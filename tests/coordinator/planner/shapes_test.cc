@@ -1,0 +1,80 @@
+#include "coordinator/planner/shapes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <utility>
+
+#include "tests/coordinator/planner/clusters.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+TEST(WorldSizes, FollowWorkersAndDegrees) {
+  const JobSpec job = TextJob();  // 8 heads
+  EXPECT_THAT(WorldSizes(job, 5), ElementsAre(1, 2, 3, 4, 5));
+  EXPECT_THAT(WorldSizes(WithWorkers(job, 2, 3), 5), ElementsAre(2, 3));
+  EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kUlysses), 100),
+              ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
+  EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kMegatronSp, 4), 100), ElementsAre(4));
+  EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kRing, 0, 0, 6), 5), IsEmpty());
+  EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid), 16),
+              ElementsAre(4, 6, 8, 9, 10, 12, 14, 15, 16));
+  EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid, 0, 0, 3), 13), ElementsAre(6, 9, 12));
+  EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid, 2, 0, 3), 13), ElementsAre(6));
+}
+
+// Every mesh of 12 ranks whose heads suffice, each once, and the others counted.
+TEST(ShapesOf, EnumeratesEveryMesh) {
+  const ShapeSet set = ShapesOf(TextJob(), 12, 0);
+  std::set<std::pair<int, int>> meshes, refused;
+  for (const Shape& shape : set.shapes) {
+    EXPECT_EQ(shape.mesh.size(), 12);
+    meshes.insert({shape.mesh.tensor, shape.mesh.ulysses});
+  }
+  for (const Mesh& mesh : set.too_few_heads) refused.insert({mesh.tensor, mesh.ulysses});
+  for (int t : {1, 2, 3, 4, 6, 12}) {
+    for (int u : {1, 2, 3, 4, 6, 12}) {
+      if (12 % (t * u) != 0) continue;
+      EXPECT_EQ(meshes.count({t, u}), t * u <= 8 ? 1u : 0u) << t << " " << u;
+      EXPECT_EQ(refused.count({t, u}), t * u <= 8 ? 0u : 1u) << t << " " << u;
+    }
+  }
+}
+
+TEST(ShapesOf, LayoutsAndCoresOfARing) {
+  std::set<std::string> names;
+  for (const Shape& shape : ShapesOf(WithStrategy(TextJob(), StrategyKind::kRing), 8, 4).shapes) {
+    EXPECT_EQ(shape.core, CoreKind::kRing);
+    names.insert(shape.mesh.ToString() + " " + LayoutName(shape.layout));
+  }
+  EXPECT_THAT(names, ElementsAre("R8 (inner 4) contiguous", "R8 (inner 4) striped", "R8 (inner 4) zigzag",
+                                 "R8 contiguous", "R8 striped", "R8 zigzag"));
+  for (const Shape& shape : ShapesOf(WithStrategy(TextJob(), StrategyKind::kGather), 8, 4).shapes) {
+    EXPECT_EQ(shape.core, CoreKind::kGather);
+    EXPECT_EQ(shape.mesh.inner, 8);
+  }
+  for (const Shape& shape : ShapesOf(WithStrategy(TextJob(), StrategyKind::kUlysses), 8, 4).shapes) {
+    EXPECT_EQ(shape.layout, LayoutKind::kContiguous);
+    EXPECT_EQ(shape.mesh.inner, 1);
+  }
+}
+
+// A window narrower than the ring would make every key of a striped share a piece of its own.
+TEST(ShapesOf, NarrowWindowsAreNotStriped) {
+  for (int64_t left : {5, 7}) {
+    bool striped = false;
+    for (const Shape& shape : ShapesOf(WithWindow(TextJob(), left), 8, 0).shapes) {
+      striped = striped || (shape.mesh.ring == 8 && shape.layout == LayoutKind::kStriped);
+    }
+    EXPECT_EQ(striped, left == 7);
+  }
+}
+
+}  // namespace
+}  // namespace seqpar
