@@ -1,6 +1,7 @@
 #include "coordinator/config.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -9,6 +10,10 @@
 
 namespace seqpar {
 namespace {
+
+constexpr int64_t kHeartbeatUs = 1'000'000;
+constexpr int64_t kHeartbeatsPerLease = 6;
+constexpr int64_t kWorkerMarginUs = 1'000'000;
 
 constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --data-root data=/srv/data
@@ -39,7 +44,7 @@ std::pair<JobPhase, std::string> ParseHold(const std::string& text) {
 // As typed; turned into a CoordinatorConfig once CLI11 has read them all.
 struct RawFlags {
   std::vector<std::string> data_roots, holds;
-  std::string heartbeat = "1s", lease = "6s", bootstrap = "30s", no_progress = "60s";
+  std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s";
   std::string log_level = "info", log_format = "text";
 };
 
@@ -50,12 +55,17 @@ void Finish(const RawFlags& raw, CoordinatorConfig* config) {
     config->data_roots.push_back(*root);
   }
   EngineConfig& engine = config->engine;
-  engine.heartbeat_us = ParseDuration("--heartbeat", raw.heartbeat);
   engine.lease_us = ParseDuration("--lease", raw.lease);
+  engine.heartbeat_us = raw.heartbeat.empty() ? std::min(kHeartbeatUs, engine.lease_us / kHeartbeatsPerLease)
+                                              : ParseDuration("--heartbeat", raw.heartbeat);
   engine.machine.bootstrap_timeout_us = ParseDuration("--bootstrap-timeout", raw.bootstrap);
   engine.machine.no_progress_timeout_us = ParseDuration("--no-progress-timeout", raw.no_progress);
-  if (engine.lease_us < 2 * engine.heartbeat_us) {
-    throw CLI::ValidationError("--lease", "is less than two heartbeats: one that is lost would lose a node");
+  // A worker's own lease ends a margin earlier, and one heartbeat may get lost.
+  const int64_t worker_lease_us = engine.lease_us - std::min(kWorkerMarginUs, engine.lease_us / 2);
+  if (worker_lease_us < 2 * engine.heartbeat_us) {
+    throw CLI::ValidationError("--lease",
+                               "is too short for this heartbeat: a worker, whose own lease ends a second "
+                               "earlier, must have time for two");
   }
   if (!ParseLogLevel(raw.log_level, &config->log.level)) {
     throw CLI::ValidationError("--log-level", "is debug, info, warning or error");
@@ -80,7 +90,8 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   add("--data-root", &raw->data_roots, "SEQPAR_COORDINATOR_DATA_ROOT",
       "NAME=PATH of a folder that jobs may read and write; repeatable; relative paths are under the first")
       ->delimiter(',');
-  add("--heartbeat", &raw->heartbeat, "SEQPAR_COORDINATOR_HEARTBEAT", "How often workers report");
+  add("--heartbeat", &raw->heartbeat, "SEQPAR_COORDINATOR_HEARTBEAT",
+      "How often workers report; default 1s, or a sixth of a lease below 6s");
   add("--lease", &raw->lease, "SEQPAR_COORDINATOR_LEASE", "A node that is silent for this long is lost");
   add("--bootstrap-timeout", &raw->bootstrap, "SEQPAR_COORDINATOR_BOOTSTRAP_TIMEOUT",
       "Time in which all ranks of a job must find each other");

@@ -1,0 +1,204 @@
+// An attempt from its placement to its report: what goes right.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "coordinator/job_machine/stepper.h"
+#include "coordinator/report/report.h"
+
+namespace seqpar {
+
+// --- placing ---
+
+void Stepper::On(const event::Placed& e) {
+  SEQPAR_CHECK(r_.stage == Stage::kQueued);
+  SEQPAR_CHECK(e.devices.size() == e.plan.ranks.size());
+  r_.stage = Stage::kPlacing;
+  r_.phase = JobPhase::kPlace;
+  r_.reason.clear();
+  r_.placement_broken = false;
+  r_.plan = e.plan;
+  r_.blobs.clear();
+  r_.ranks.assign(e.plan.ranks.size(), RankRecord());
+  for (size_t i = 0; i < r_.ranks.size(); ++i) {
+    r_.ranks[i].node = e.plan.ranks[i].node;
+    r_.ranks[i].device = e.plan.ranks[i].device;
+    r_.ranks[i].threads = e.devices[i].threads;
+    r_.ranks[i].incarnation = e.devices[i].incarnation;
+  }
+  actions_.push_back(action::Publish{});
+  actions_.push_back(action::PrepareStaging{r_.attempt + 1});
+}
+
+void Stepper::On(const event::StagingReady& e) {
+  if (r_.stage != Stage::kPlacing) {
+    // The job ended meanwhile.
+    actions_.push_back(action::UnlinkStaging{});
+    return;
+  }
+  if (e.status.ok() && r_.placement_broken) {
+    r_.stage = Stage::kQueued;
+    r_.phase = JobPhase::kPlan;
+    r_.reason = "a node of its plan went away before it began";
+    r_.ranks.clear();
+    actions_.push_back(action::UnlinkStaging{});
+    return PersistAndPublish();
+  }
+  ++r_.attempt;
+  r_.state = JobState::kRunning;
+  r_.phase = JobPhase::kBootstrap;
+  r_.stage = Stage::kRunning;
+  if (r_.start_us == 0) r_.start_us = now_.wall_us;
+  r_.attempt_begin_us = now_.boot_us;
+  r_.execute_begin_us = 0;
+  AttemptRecord attempt;
+  attempt.attempt = r_.attempt;
+  attempt.start_us = now_.wall_us;
+  attempt.mesh = r_.plan.mesh.ToString();
+  for (RankRecord& rank : r_.ranks) {
+    rank.progress_us = now_.boot_us;
+    attempt.devices.push_back(rank.Where());
+  }
+  r_.attempts.push_back(std::move(attempt));
+  if (!e.status.ok()) {
+    // Nothing was started: every rank is as good as gone.
+    for (RankRecord& rank : r_.ranks) rank.gone = true;
+    r_.phase = JobPhase::kPlace;
+    return BeginStop(Annotate(e.status, "phase place"), true);
+  }
+  PersistAndPublish(true);
+  actions_.push_back(action::StartGang{});
+}
+
+// --- a new process of the coordinator ---
+
+void Stepper::On(const event::Restored&) {
+  r_.attempt_begin_us = r_.execute_begin_us = now_.boot_us;
+  r_.not_before_us = 0;
+  for (RankRecord& rank : r_.ranks) rank.progress_us = now_.boot_us;
+  switch (r_.stage) {
+    case Stage::kRunning:
+    case Stage::kMerging:
+      r_.stage = Stage::kRunning;
+      return FinishIfAllHave();
+    case Stage::kCommitting:
+      RebuildReport().IgnoreError();  // it passed before it was recorded
+      actions_.push_back(action::Commit{});
+      return;
+    case Stage::kReporting:
+      RebuildReport().IgnoreError();  // it passed before it was recorded
+      actions_.push_back(action::Report{});
+      return;
+    case Stage::kQueued:
+    case Stage::kPlacing:
+    case Stage::kStopping:
+    case Stage::kEnded:
+      return;
+  }
+}
+
+// --- what ranks say ---
+
+void Stepper::On(const event::RankStarted& e) {
+  RankRecord* rank = Find(e.attempt, e.rank);
+  if (rank == nullptr || rank->state != RankState::kAssigned) return;
+  rank->state = RankState::kStarted;
+  rank->progress_us = now_.boot_us;
+  PersistAndPublish();
+}
+
+void Stepper::On(const event::BlobArrived& e) {
+  RankRecord* rank = Find(e.attempt, e.rank);
+  if (rank == nullptr || r_.stage != Stage::kRunning) return;
+  const bool was_complete = Complete(e.group);
+  std::string& blob = r_.blobs[e.group][e.rank];
+  if (was_complete && blob == e.data) {
+    // It asks again: the table may have been lost with its stream.
+    actions_.push_back(action::SendBlobTable{e.group, rank->node});
+    return;
+  }
+  blob = e.data;
+  rank->progress_us = now_.boot_us;
+  actions_.push_back(action::PersistBlob{e.group, e.rank});
+  if (Complete(e.group)) actions_.push_back(action::SendBlobTable{e.group, ""});
+}
+
+void Stepper::On(const event::RankProgressed& e) {
+  const v1::RankProgress& p = e.progress;
+  RankRecord* rank = Find(e.attempt, p.rank());
+  if (rank == nullptr || rank->state == RankState::kFinished || rank->state == RankState::kFailed) return;
+  const JobPhase phase = p.phase() == v1::JOB_PHASE_UNSPECIFIED
+                             ? rank->phase
+                             : static_cast<JobPhase>(static_cast<int>(p.phase()) - v1::JOB_PHASE_SUBMIT);
+  if (p.step() != rank->step || phase != rank->phase) rank->progress_us = now_.boot_us;
+  rank->phase = phase;
+  rank->layer = p.layer();
+  rank->pass = p.pass();
+  rank->step = p.step();
+  rank->waiting_group = p.waiting_group();
+  rank->collective = p.collective();
+  rank->waiting_for_rank = p.waiting_for_rank();
+  const bool moved = p.percent() != rank->percent;
+  rank->percent = p.percent();
+  if (r_.stage != Stage::kRunning) return;
+  const JobPhase gang = GangPhase();
+  if (gang != r_.phase) {
+    if (gang == JobPhase::kExecute && r_.execute_begin_us == 0) r_.execute_begin_us = now_.boot_us;
+    r_.phase = gang;
+    return PersistAndPublish();
+  }
+  if (moved) actions_.push_back(action::Publish{});
+}
+
+void Stepper::On(const event::RankFinished& e) {
+  RankRecord* rank = Find(e.attempt, e.rank);
+  if (rank == nullptr || rank->state == RankState::kFinished || rank->state == RankState::kFailed) return;
+  rank->state = RankState::kFinished;
+  rank->percent = 100;
+  rank->result = e.result;
+  rank->progress_us = now_.boot_us;
+  actions_.push_back(action::PersistResult{e.rank});
+  if (r_.stage == Stage::kRunning) {
+    r_.phase = GangPhase();
+    PersistAndPublish();
+    FinishIfAllHave();
+  }
+}
+
+absl::Status Stepper::RebuildReport() {
+  std::vector<RankOutcome> outcomes;
+  for (const RankRecord& rank : r_.ranks) outcomes.push_back({&rank.result, rank.threads});
+  SEQPAR_ASSIGN_OR_RETURN(r_.report, BuildReport(r_.spec, r_.plan, r_.attempt, outcomes));
+  return absl::OkStatus();
+}
+
+void Stepper::FinishIfAllHave() {
+  for (const RankRecord& rank : r_.ranks) {
+    if (rank.state != RankState::kFinished) return;
+  }
+  if (const absl::Status built = RebuildReport(); !built.ok()) return BeginStop(built, true);
+  if (r_.spec.output_file.empty()) return BeginReport();
+  r_.stage = Stage::kMerging;
+  r_.phase = JobPhase::kMerge;
+  PersistAndPublish();
+  actions_.push_back(action::Merge{});
+}
+
+void Stepper::BeginReport() {
+  r_.stage = Stage::kReporting;
+  r_.phase = JobPhase::kReport;
+  PersistAndPublish();
+  actions_.push_back(action::Report{});
+}
+
+void Stepper::On(const event::RankFailed& e) {
+  RankRecord* rank = Find(e.attempt, e.rank);
+  if (rank == nullptr || rank->state == RankState::kFinished || rank->state == RankState::kFailed) return;
+  rank->state = RankState::kFailed;
+  rank->phase = e.phase;
+  const std::string who = absl::StrCat("rank ", e.rank, " on ", rank->Where());
+  const std::string where = absl::StrCat("phase ", PhaseName(e.phase));
+  Blame(e.rank, Annotate(e.error, absl::StrCat(who, " failed in ", where)), e.root_cause);
+}
+
+}  // namespace seqpar

@@ -1,0 +1,118 @@
+// How an attempt ends, and a job: first cause and consequences, another attempt or none.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/job_machine/stepper.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int kBackoffDoublingsMax = 6;
+
+}  // namespace
+
+// --- first cause and consequences ---
+
+void Stepper::Blame(int rank, const absl::Status& error, bool root_cause) {
+  if (r_.stage == Stage::kRunning) return BeginStop(error, root_cause);
+  // Stopping already. A rank that names itself as the cause comes before those that only saw it fail, whoever
+  // was heard first; what we did ourselves (a stop, a cancel) has no other cause.
+  if (root_cause && !r_.cause_is_root) {
+    r_.consequences.insert(r_.consequences.begin(), std::string(r_.cause.message()));
+    r_.cause = error;
+    r_.cause_is_root = true;
+  } else if (ReasonOf(error) != reason::kCancelled) {
+    r_.consequences.push_back(std::string(error.message()));
+  }
+  if (AttemptRecord* attempt = Current()) {
+    attempt->error = r_.cause;
+    attempt->consequences = r_.consequences;
+  }
+  PersistAndPublish();
+}
+
+void Stepper::BeginStop(const absl::Status& cause, bool is_root) {
+  r_.stage = Stage::kStopping;
+  r_.cause = cause;
+  r_.cause_is_root = is_root;
+  r_.consequences.clear();
+  if (AttemptRecord* attempt = Current()) attempt->error = cause;
+  r_.report.reset();
+  PersistAndPublish();
+  actions_.push_back(action::StopGang{"", cause});
+}
+
+// Cancel and deadline. From kCommitting on the output is already on its way: too late for both.
+void Stepper::EndEarly(const absl::Status& why) {
+  const JobState state = r_.cancel_requested ? JobState::kCancelled : JobState::kFailed;
+  switch (r_.stage) {
+    case Stage::kQueued:
+    case Stage::kPlacing:
+      return End(state, why);
+    case Stage::kRunning:
+    case Stage::kMerging:
+      return BeginStop(why, true);
+    case Stage::kStopping:
+      return PersistAndPublish();
+    case Stage::kCommitting:
+    case Stage::kReporting:
+    case Stage::kEnded:
+      return;
+  }
+}
+
+void Stepper::EndAttempt() {
+  if (AttemptRecord* attempt = Current()) {
+    attempt->end_us = now_.wall_us;
+    attempt->error = r_.cause;
+    attempt->consequences = r_.consequences;
+  }
+  const absl::Status cause = r_.cause;
+  if (r_.cancel_requested) {
+    return End(JobState::kCancelled,
+               MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "cancelled by its user"));
+  }
+  if (!MayPass(cause)) return End(JobState::kFailed, cause);
+  ++r_.failures;
+  const int allowed = r_.spec.max_attempts > 0 ? r_.spec.max_attempts : config_.max_attempts;
+  if (r_.failures >= allowed) {
+    return End(
+        JobState::kFailed,
+        r_.failures == 1 ? cause : Annotate(cause, absl::StrCat("attempt ", r_.failures, " of ", allowed)));
+  }
+  r_.state = JobState::kPending;
+  r_.phase = JobPhase::kPlan;
+  r_.stage = Stage::kQueued;
+  r_.reason = absl::StrCat("waits for attempt ", r_.attempt + 1, " of ", allowed, ": ", cause.message());
+  r_.not_before_us = now_.boot_us + (config_.backoff_us << std::min(r_.failures - 1, kBackoffDoublingsMax));
+  r_.ranks.clear();
+  r_.blobs.clear();
+  PersistAndPublish();
+}
+
+void Stepper::End(JobState state, const absl::Status& error) {
+  r_.state = state;
+  r_.stage = Stage::kEnded;
+  r_.error = error;
+  r_.reason.clear();
+  r_.end_us = now_.wall_us;
+  if (AttemptRecord* attempt = Current(); attempt != nullptr && attempt->end_us == 0) {
+    attempt->end_us = now_.wall_us;
+    attempt->error = error;
+  }
+  PersistAndPublish();
+  if (state != JobState::kSucceeded && !r_.spec.output_file.empty())
+    actions_.push_back(action::UnlinkStaging{});
+}
+
+void Stepper::Lose(int rank, const std::string& why) {
+  RankRecord& lost = r_.ranks[rank];
+  lost.state = RankState::kFailed;
+  Blame(rank,
+        MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                  absl::StrCat("rank ", rank, " on ", lost.Where(), " was lost in phase ",
+                               PhaseName(lost.phase), ": ", why)),
+        true);
+}
+
+}  // namespace seqpar

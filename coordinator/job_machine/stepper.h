@@ -1,0 +1,144 @@
+// One application of one event to one record: what job_machine.h promises, shared by its three sources.
+#ifndef SEQPAR_COORDINATOR_JOB_MACHINE_STEPPER_H_
+#define SEQPAR_COORDINATOR_JOB_MACHINE_STEPPER_H_
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/status.h"
+#include "coordinator/job_machine/job_machine.h"
+
+namespace seqpar {
+
+class Stepper {
+ public:
+  Stepper(JobRecord* record, const MachineConfig& config, const Now& now)
+      : r_(*record), config_(config), now_(now) {}
+
+  // Ends an attempt that is over as soon as no rank of it is left; last, when all of an event has been
+  // applied.
+  void Settle() {
+    if (r_.stage != Stage::kStopping) return;
+    const bool gone =
+        std::all_of(r_.ranks.begin(), r_.ranks.end(), [](const RankRecord& rank) { return rank.gone; });
+    if (gone) EndAttempt();
+  }
+
+  std::vector<JobAction> Take() { return std::move(actions_); }
+
+  void On(const event::Submitted&) {
+    r_.stage = Stage::kQueued;
+    r_.phase = JobPhase::kPlan;
+    PersistAndPublish();
+  }
+
+  void On(const event::Restored&);
+
+  void On(const event::Waits& e) {
+    if (r_.stage != Stage::kQueued || (r_.reason == e.reason && r_.phase == JobPhase::kPlan)) return;
+    r_.reason = e.reason;
+    r_.phase = JobPhase::kPlan;
+    PersistAndPublish();
+  }
+
+  void On(const event::Refused& e) {
+    if (r_.stage == Stage::kQueued) End(JobState::kFailed, e.status);
+  }
+
+  void On(const event::Placed& e);
+  void On(const event::StagingReady& e);
+
+  void On(const event::Merged& e) {
+    if (r_.stage != Stage::kMerging) return;
+    if (!e.status.ok()) return BeginStop(e.status, true);
+    r_.stage = Stage::kCommitting;
+    PersistAndPublish();
+    actions_.push_back(action::Commit{});
+  }
+
+  void On(const event::Committed& e) {
+    if (r_.stage != Stage::kCommitting) return;
+    if (!e.status.ok()) return BeginStop(e.status, true);
+    BeginReport();
+  }
+
+  void On(const event::Reported&) {
+    if (r_.stage == Stage::kReporting) End(JobState::kSucceeded, absl::OkStatus());
+  }
+
+  void On(const event::CancelRequested&) {
+    if (r_.ended() || r_.cancel_requested) return;
+    r_.cancel_requested = true;
+    EndEarly(MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "cancelled by its user"));
+  }
+
+  void On(const event::Tick&);
+  void On(const event::RankStarted& e);
+  void On(const event::BlobArrived& e);
+  void On(const event::RankProgressed& e);
+  void On(const event::RankFinished& e);
+  void On(const event::RankFailed& e);
+
+  void On(const event::RankStopped& e) {
+    RankRecord* rank = Find(e.attempt, e.rank);
+    if (rank == nullptr || rank->gone) return;
+    rank->gone = true;
+    if (r_.stage == Stage::kRunning && rank->state != RankState::kFinished) {
+      Lose(e.rank, "its process ended");
+    }
+  }
+
+  void On(const event::NodeAttached& e);
+  void On(const event::NodeLost& e);
+
+ private:
+  // The rank of the current attempt; null where the event concerns nothing that runs.
+  RankRecord* Find(int attempt, int rank) {
+    if (attempt != r_.attempt || rank < 0 || rank >= static_cast<int>(r_.ranks.size())) return nullptr;
+    const bool live = r_.stage == Stage::kRunning || r_.stage == Stage::kStopping;
+    return live ? &r_.ranks[rank] : nullptr;
+  }
+
+  AttemptRecord* Current() { return r_.attempts.empty() ? nullptr : &r_.attempts.back(); }
+
+  void PersistAndPublish(bool plan = false) {
+    actions_.push_back(action::Persist{plan});
+    actions_.push_back(action::Publish{});
+  }
+
+  bool Complete(const std::string& group) const {
+    const auto found = r_.blobs.find(group);
+    return found != r_.blobs.end() && found->second.size() == r_.ranks.size();
+  }
+
+  // The phase of a gang is that of its slowest rank.
+  JobPhase GangPhase() const {
+    JobPhase slowest = JobPhase::kMerge;
+    for (const RankRecord& rank : r_.ranks) {
+      if (rank.state != RankState::kFinished) slowest = std::min(slowest, rank.phase);
+    }
+    return slowest;
+  }
+
+  // The rank is gone without a word: that is a cause.
+  void Lose(int rank, const std::string& why);
+  void Blame(int rank, const absl::Status& error, bool root_cause);
+  void BeginStop(const absl::Status& cause, bool is_root);
+  void EndEarly(const absl::Status& why);
+  void EndAttempt();
+  absl::Status RebuildReport();
+  void FinishIfAllHave();
+  void BeginReport();
+  void End(JobState state, const absl::Status& error);
+
+  JobRecord& r_;
+  const MachineConfig& config_;
+  const Now now_;
+  std::vector<JobAction> actions_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COORDINATOR_JOB_MACHINE_STEPPER_H_
