@@ -12,7 +12,7 @@ class Service(ClusterTest):
         path = self.write_job()
         first = self.submit(path, "--request-id", "abc")
         self.assertEqual(self.submit(path, "--request-id", "abc"), first)
-        other = self.write_job("other.yaml", name="another")
+        other = self.write_job("other.yaml", priority=1)
         code, _, err = self.run_cli("submit", "-f", other, "--request-id", "abc")
         self.assertEqual(code, 3, err)
         self.assertIn("REQUEST_ID_REUSED", err)
