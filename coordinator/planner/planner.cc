@@ -91,7 +91,7 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
   const Candidate& nearest = memory->nearest;
   const std::string needs = FormatBytes(static_cast<double>(nearest.prediction.peak_bytes));
   if (more) {
-    return Waits(absl::StrCat("does not fit on ", Devices(tried), " of ", each, "; waits for ",
+    return Waits(absl::StrCat("does not fit on ", Devices(tried), " with ", each, " to use each; waits for ",
                               Devices(more->size()), ", where ", more->ToString(), " would fit"));
   }
   std::string text = absl::StrCat("no mesh within the job's limits fits: ", NameOf(nearest),

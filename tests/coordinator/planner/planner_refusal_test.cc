@@ -45,7 +45,7 @@ std::vector<Refusal> Refusals() {
        LlamaJob(1 << 20),
        EightH100(),
        waits,
-       {"does not fit on 8 devices of 70.8 GiB; waits for 16 devices, where R16 would fit"}},
+       {"does not fit on 8 devices with 70.8 GiB to use each; waits for 16 devices, where R16 would fit"}},
       {"MemoryWithinLimits",
        WithStrategy(LlamaJob(1 << 20), StrategyKind::kUlysses, 0, 4),
        SixteenNodes(),

@@ -1,0 +1,80 @@
+// Every example job on every example cluster: the expected choice, and why.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "client/cli/job_file.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+#include "coordinator/planner/planner.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Example {
+  const char* job;
+  const char* cluster;
+  // "MESH core layout recompute", or the code of a refusal.
+  const char* choice;
+  const char* reason;  // a part of it
+};
+
+void PrintTo(const Example& example, std::ostream* out) { *out << example.job << " on " << example.cluster; }
+
+std::string ReadExample(const std::string& name) {
+  const char* source = std::getenv("SEQPAR_SOURCE_DIR");
+  return ReadText(std::string(source == nullptr ? "." : source) + "/examples/" + name + ".yaml").value();
+}
+
+class ExampleTest : public ::testing::TestWithParam<Example> {};
+
+TEST_P(ExampleTest, IsPlannedAsExpected) {
+  const Example& example = GetParam();
+  JobSpec job =
+      JobFromProto(ParseJob(ReadExample(std::string("job-") + example.job), {"input.seed=1"}).value());
+  if (job.tokens == 0) job.tokens = 35149;  // the quickstart takes them from its input
+  const auto cluster =
+      ClusterFromProto(ParseCluster(ReadExample(std::string("cluster-") + example.cluster)).value());
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  const auto planned = PlanJob(job, *cluster, Calibration(), {});
+  if (!planned.ok()) {
+    EXPECT_EQ(absl::StatusCodeToString(planned.status().code()), example.choice) << planned.status();
+    EXPECT_THAT(std::string(planned.status().message()), HasSubstr(example.reason));
+    return;
+  }
+  const Plan& plan = planned->plan;
+  EXPECT_EQ(plan.mesh.ToString() + " " + CoreName(plan.core) + " " + LayoutName(plan.layout) + " " +
+                RecomputeName(plan.recompute),
+            example.choice)
+      << plan.reason;
+  EXPECT_THAT(plan.reason, HasSubstr(example.reason));
+}
+
+constexpr char kSlots[] = "4-cpu-slots", kH100[] = "8xh100", kH200[] = "16x8-h200";
+
+INSTANTIATE_TEST_SUITE_P(
+    Files, ExampleTest,
+    ::testing::Values(
+        Example{"quickstart", kSlots, "U4 ring contiguous none", "ties with the fastest, ring R4"},
+        Example{"quickstart", kH100, "R4 ring zigzag none", "ring R4 zigzag: ties with the fastest"},
+        Example{"quickstart", kH200, "R4 ring zigzag none", "ring R4 zigzag: ties with the fastest"},
+        Example{"megatron-sp", kSlots, "T4 ring contiguous none", "the only mesh that the job allows"},
+        Example{"ulysses", kSlots, "U4 ring contiguous none", "the only mesh that the job allows"},
+        Example{"ring", kSlots, "R4 ring zigzag none", "the only mesh that the job allows"},
+        Example{"gather", kSlots, "R4 gather striped none", "gather R4 striped: predicted fastest"},
+        Example{"hybrid", kSlots, "U2 x R2 ring zigzag none", "the only mesh that the job allows"},
+        Example{"hybrid", kH100, "U2 x R2 ring zigzag none", "the only mesh that the job allows"},
+        Example{"double-ring", kSlots, "R4 (inner 2) ring striped none", "the only mesh that the job allows"},
+        Example{"double-ring", kH200, "R4 (inner 2) ring striped none", "the only mesh that the job allows"},
+        Example{"llama-8b-1m", kSlots, "UNAVAILABLE", "waits for 8 devices, 4 attached"},
+        Example{"llama-8b-1m", kH100, "UNAVAILABLE", "waits for 16 devices, where R16 would fit"},
+        Example{"llama-8b-1m", kH200, "T2 x R64 ring zigzag none",
+                "ties with the fastest, hybrid T4 x R32"}));
+
+}  // namespace
+}  // namespace seqpar
