@@ -20,9 +20,13 @@ bool WorkerLease::HeartbeatAnswered(int64_t sequence) {
   return true;
 }
 
-void WorkerLease::ExtendFrom(int64_t sent_us) {
+int64_t WorkerLease::length_us() const {
   constexpr int64_t kMarginUs = 1'000'000;
-  deadline_us_ = std::max(deadline_us_, sent_us + lease_us_ - std::min(kMarginUs, lease_us_ / 2));
+  return lease_us_ - std::min(kMarginUs, lease_us_ / 2);
+}
+
+void WorkerLease::ExtendFrom(int64_t sent_us) {
+  deadline_us_ = std::max(deadline_us_, sent_us + length_us());
 }
 
 }  // namespace seqpar

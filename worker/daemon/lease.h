@@ -18,6 +18,8 @@ class WorkerLease {
   // True where the answer extends the lease: it is for a heartbeat of this grant, the first answer for it.
   bool HeartbeatAnswered(int64_t sequence);
 
+  // From sending to the deadline; 0 before the first Grant.
+  int64_t length_us() const;
   // 0 before the first Grant.
   int64_t deadline_us() const { return deadline_us_; }
   bool Over(int64_t now_us) const { return now_us >= deadline_us_; }

@@ -105,9 +105,10 @@ void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
     return;
   }
   const int64_t now_us = clock_->BootMicros();
-  heartbeat_us_ = std::max<int64_t>(welcome.heartbeat_ms(), 10) * 1000;
   lease_us_ = std::max<int64_t>(welcome.lease_ms(), 100) * 1000;
   lease_.Grant(lease_us_ / 1000, hello_sent_us_);
+  // More often where the lease is short: two in a row may be late.
+  heartbeat_us_ = std::min(std::max<int64_t>(welcome.heartbeat_ms(), 10) * 1000, lease_.length_us() / 3);
   welcomed_ = true;
   last_answer_us_ = next_heartbeat_us_ = now_us;
   LogInfo("attached", {{"term", welcome.term()}, {"coordinator_version", welcome.version()}});

@@ -253,6 +253,20 @@ TEST_F(NodeAgentTest, AnsweredHeartbeatsExtendTheLeaseFromTheirSending) {
   EXPECT_EQ(host_.lease_deadline_us, sent_us + 5 * kSecond);
 }
 
+TEST_F(NodeAgentTest, AShortLeaseIsHeldByMoreHeartbeats) {
+  agent_.OnConnected();
+  v1::CoordinatorMessage welcome;
+  welcome.mutable_welcome()->set_term(1);
+  welcome.mutable_welcome()->set_heartbeat_ms(1000);
+  welcome.mutable_welcome()->set_lease_ms(1500);  // 0.75 s here
+  agent_.OnMessage(welcome);
+  fleet_.sent.clear();
+  EXPECT_EQ(agent_.Tick(), clock_.BootMicros() + kSecond / 4);
+  Advance(kSecond / 4);
+  Advance(kSecond / 4);
+  EXPECT_EQ(fleet_.sent.size(), 3u);
+}
+
 TEST_F(NodeAgentTest, TheEndOfTheLeaseKillsEverything) {
   Attach();
   Start(Gang(1));
