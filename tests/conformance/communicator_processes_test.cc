@@ -2,6 +2,7 @@
 // socket to each stands in for the bootstrap and for the daemon that aborts.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -100,8 +101,7 @@ int RankMain(int rank, int size, const std::string& transports, const std::strin
   const absl::Status status =
       task == "ring" ? RunRing(*comm, *stream, **device) : RunSums(*comm, *stream, **device);
   Write(kControlFd, status.ok() ? "OK" : absl::StrCat(ReasonOf(status), ": ", std::string(status.message())));
-  shutdown(kControlFd, SHUT_RD);
-  control.join();
+  control.join();  // stays until the parent is done, so that nobody takes the end of this rank for a death
   return 0;
 }
 
@@ -121,6 +121,7 @@ class Processes : public testing::TestWithParam<const char*> {
       const pid_t child = fork();
       ASSERT_GE(child, 0);
       if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(pair[1], kControlFd);
         execv("/proc/self/exe", argv.data());
         _exit(9);
@@ -137,13 +138,24 @@ class Processes : public testing::TestWithParam<const char*> {
   }
 
   void TearDown() override {
-    for (size_t i = 0; i < pids_.size(); ++i) {
-      kill(pids_[i], SIGKILL);  // those that ended are waited for only here: no id is used again before
-      waitpid(pids_[i], nullptr, 0);
-      close(sockets_[i]);
+    for (size_t rank = 0; rank < pids_.size(); ++rank) {
+      if (static_cast<int>(rank) == victim_) kill(pids_[rank], SIGKILL);  // it may be stopped
+      close(sockets_[rank]);
+      int status = 0;
+      waitpid(pids_[rank], &status, 0);
+      if (static_cast<int>(rank) != victim_) {
+        EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            << "rank " << rank << ", status " << status;
+      }
     }
   }
 
+  void Strike(int rank, int signal) {
+    victim_ = rank;
+    kill(pids_[rank], signal);
+  }
+
+  int victim_ = -1;
   std::vector<pid_t> pids_;
   std::vector<int> sockets_;
 };
@@ -153,10 +165,10 @@ TEST_P(Processes, SumOverRanks) {
   for (const int socket : sockets_) EXPECT_EQ(Read(socket), "OK");
 }
 
-TEST_P(Processes, ThoseWhoNeedAKilledPeerAreToldAndTheRestByAbort) {
+TEST_P(Processes, ThoseWhoNeedAKilledPeerNoticeByThemselves) {
   Start(3, "ring");
   for (const int socket : sockets_) ASSERT_EQ(Read(socket), "running");
-  kill(pids_[1], SIGKILL);
+  Strike(1, SIGKILL);
   // 0 sends to 1, and 2 receives from 1: both notice by themselves.
   for (const int rank : {0, 2}) {
     const std::string said = Read(sockets_[rank]);
@@ -168,7 +180,7 @@ TEST_P(Processes, ThoseWhoNeedAKilledPeerAreToldAndTheRestByAbort) {
 TEST_P(Processes, AbortReleasesRanksThatWaitForOneThatHangs) {
   Start(3, "ring");
   for (const int socket : sockets_) ASSERT_EQ(Read(socket), "running");
-  kill(pids_[1], SIGSTOP);
+  Strike(1, SIGSTOP);
   for (const int rank : {0, 2}) Write(sockets_[rank], "rank 1 hangs");
   for (const int rank : {0, 2}) EXPECT_EQ(Read(sockets_[rank]), ": rank 1 hangs");
 }

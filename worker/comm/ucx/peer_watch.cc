@@ -14,7 +14,7 @@ int OpenProcess(int64_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, s
 }  // namespace
 
 PeerWatch::PeerWatch(const std::vector<ProcessIdentity>& peers)
-    : process_fds_(peers.size(), -1), dead_(peers.size(), false) {
+    : process_fds_(peers.size(), -1), deaths_(peers.size(), 0) {
   const ProcessIdentity self = ProcessIdentity::Self();
   for (size_t rank = 0; rank < peers.size(); ++rank) {
     const ProcessIdentity& peer = peers[rank];
@@ -22,7 +22,8 @@ PeerWatch::PeerWatch(const std::vector<ProcessIdentity>& peers)
     const int fd = OpenProcess(peer.pid);
     // Another process may have its id by now: then the peer is as dead as when nobody has it. Any other
     // refusal (a kernel or a sandbox without these descriptors) leaves the peer unwatched.
-    if (fd < 0 ? errno == ESRCH : ProcessStartTicks(peer.pid) != peer.start_ticks) dead_[rank] = true;
+    if (fd < 0 ? errno == ESRCH : ProcessStartTicks(peer.pid) != peer.start_ticks)
+      deaths_[rank] = ++deaths_seen_;
     if (fd < 0) continue;
     if (epoll_ < 0) epoll_ = epoll_create1(EPOLL_CLOEXEC);
     process_fds_[rank] = fd;
@@ -47,7 +48,7 @@ void PeerWatch::Update() {
     n = epoll_wait(epoll_, events, 16, 0);
     for (int i = 0; i < n; ++i) {
       const auto rank = static_cast<size_t>(events[i].data.u64);
-      dead_[rank] = true;
+      deaths_[rank] = ++deaths_seen_;
       epoll_ctl(epoll_, EPOLL_CTL_DEL, process_fds_[rank], nullptr);
     }
   }

@@ -23,12 +23,16 @@ class PeerWatch {
   int fd() const { return epoll_; }
   // Without blocking.
   void Update();
-  bool dead(int world_rank) const { return dead_[world_rank]; }
+  bool dead(int world_rank) const { return deaths_[world_rank] != 0; }
+  // Of those that are dead: whether `a` died before `b`. Those that follow another into death are no first
+  // cause.
+  bool DiedBefore(int a, int b) const { return deaths_[a] < deaths_[b]; }
 
  private:
   int epoll_ = -1;
   std::vector<int> process_fds_;  // by world rank, -1 where not watched
-  std::vector<bool> dead_;
+  std::vector<int> deaths_;       // by world rank, 0 while alive, then the number of the death
+  int deaths_seen_ = 0;
 };
 
 }  // namespace seqpar

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
+#include "worker/comm/ucx/ucx_log.h"
 
 namespace seqpar {
 namespace {
@@ -84,6 +85,7 @@ absl::Status UcxError(ucs_status_t status, const std::string& what) {
 }
 
 absl::StatusOr<std::shared_ptr<UcxContext>> UcxContext::Create(const UcxConfig& config) {
+  RouteUcxLog();
   const std::shared_ptr<UcxContext> context(new UcxContext());
   absl::Status status = context->Open(config, /*wakeup=*/true);
   if (!status.ok()) {

@@ -2,7 +2,7 @@
 // the others, who hand theirs over and sleep until they are done. A leader that is done hands the lead to one
 // of the others. So no blocked exchange starves another, and UCX sees one thread at a time.
 //
-// Ranks share cores with threads that compute, so the leader polls for some tens of microseconds only and
+// Ranks share cores with threads that compute, so the leader polls for some microseconds only and
 // then sleeps on UCX's event descriptor, a descriptor of its own (Abort, new messages) and the deaths of
 // peers.
 #include "worker/comm/ucx/ucx_engine.h"
@@ -16,7 +16,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <set>
 #include <thread>
 #include <utility>
 
@@ -34,7 +33,7 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr microseconds kPollingMax{30};
+constexpr microseconds kPollingMax{5};
 constexpr milliseconds kSleepMax{50};       // where events wake us: only against an event that is lost
 constexpr microseconds kBlindSleepMin{50};  // where none do
 constexpr microseconds kBlindSleepMax{2000};
@@ -209,15 +208,15 @@ absl::Status UcxEngine::PollActive() {
 }
 
 absl::Status UcxEngine::FindDead() const {
+  int first = -1;
   for (const Call* call : active_) {
     for (const int peer : call->transfers->peers()) {
-      if (watch_.dead(peer)) {
-        return MakeError(absl::StatusCode::kUnavailable, reason::kPeerLost,
-                         absl::StrCat("lost rank ", peer, ": its process has ended"));
-      }
+      if (watch_.dead(peer) && (first < 0 || watch_.DiedBefore(peer, first))) first = peer;
     }
   }
-  return absl::OkStatus();
+  if (first < 0) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kUnavailable, reason::kPeerLost,
+                   absl::StrCat("lost rank ", first, ": its process has ended"));
 }
 
 void UcxEngine::FailActive(const absl::Status& why) {
@@ -256,20 +255,23 @@ void UcxEngine::SleepUntilEvent(nanoseconds blind) {
   }
   const bool has_events = context_->event_fd() >= 0;
   const ucs_status_t armed = has_events ? ucp_worker_arm(context_->worker()) : UCS_ERR_UNSUPPORTED;
-  if (armed != UCS_ERR_BUSY) {
-    const nanoseconds longest = armed == UCS_OK ? nanoseconds(kSleepMax) : blind;
-    const timespec timeout{0, static_cast<long>(longest.count())};
-    // Negative descriptors are ignored.
-    pollfd fds[] = {{wake_fd_, POLLIN, 0},
-                    {watch_.fd(), POLLIN, 0},
-                    {armed == UCS_OK ? context_->event_fd() : -1, POLLIN, 0}};
-    ppoll(fds, 3, &timeout, nullptr);
-    if ((fds[0].revents & POLLIN) != 0) {
-      eventfd_t count;
-      eventfd_read(wake_fd_, &count);
-    }
-    if ((fds[1].revents & POLLIN) != 0) watch_.Update();
+  const bool sends =
+      std::any_of(active_.begin(), active_.end(), [](const Call* call) { return call->transfers->sends(); });
+  nanoseconds longest = armed == UCS_OK && !sends ? nanoseconds(kSleepMax) : blind;
+  // Something has come in. Where that stays so without progress, a peer stopped or died while it wrote to the
+  // memory that it shares with this rank: then its death must be found all the same.
+  if (armed == UCS_ERR_BUSY && blind == kBlindSleepMin) longest = nanoseconds(0);
+  const timespec timeout{0, static_cast<long>(longest.count())};
+  // Negative descriptors are ignored.
+  pollfd fds[] = {{wake_fd_, POLLIN, 0},
+                  {watch_.fd(), POLLIN, 0},
+                  {armed == UCS_OK ? context_->event_fd() : -1, POLLIN, 0}};
+  ppoll(fds, 3, &timeout, nullptr);
+  if ((fds[0].revents & POLLIN) != 0) {
+    eventfd_t count;
+    eventfd_read(wake_fd_, &count);
   }
+  if ((fds[1].revents & POLLIN) != 0) watch_.Update();
   std::lock_guard<std::mutex> lock(mutex_);
   asleep_ = false;
 }
@@ -280,20 +282,15 @@ UcxEngine::~UcxEngine() {
 }
 
 void UcxEngine::Flush() {
-  std::set<int> peers;  // the others may never have been connected, and never will be
-  for (const auto& [channel_and_peer, messages] : transfer_state_.sent) peers.insert(channel_and_peer.second);
-  std::vector<void*> requests;
+  if (transfer_state_.sent.empty()) return;  // flushing would connect to peers that may never be there
   const ucp_request_param_t param{};
-  for (const int peer : peers) {
-    void* const request = watch_.dead(peer) ? nullptr : ucp_ep_flush_nbx(context_->peer(peer), &param);
-    if (UCS_PTR_IS_PTR(request)) requests.push_back(request);
-  }
+  void* const request = ucp_worker_flush_nbx(context_->worker(), &param);
+  if (!UCS_PTR_IS_PTR(request)) return;
   const Clock::time_point deadline = Clock::now() + kFlushMax;
-  const auto unfinished = [](void* request) { return ucp_request_check_status(request) == UCS_INPROGRESS; };
-  while (std::any_of(requests.begin(), requests.end(), unfinished) && Clock::now() < deadline) {
+  while (ucp_request_check_status(request) == UCS_INPROGRESS && Clock::now() < deadline) {
     if (!Progress()) std::this_thread::sleep_for(kBlindSleepMin);
   }
-  for (void* request : requests) ucp_request_free(request);
+  ucp_request_free(request);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "worker/comm/ucx/ucx_transfers.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
@@ -117,6 +119,11 @@ int UcxTransfers::waiting_for() const {
     if (operation.pending) return operation.transfer->peer;
   }
   return -1;
+}
+
+bool UcxTransfers::sends() const {
+  return std::any_of(operations_.begin(), operations_.end(),
+                     [](const Operation& operation) { return operation.pending && !operation.receives; });
 }
 
 std::vector<int> UcxTransfers::peers() const {

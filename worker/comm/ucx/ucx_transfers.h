@@ -41,6 +41,8 @@ class UcxTransfers {
   // World rank of a peer that is waited for; -1 when finished.
   int waiting_for() const;
   bool unfinished() const { return waiting_for() >= 0; }
+  // Whether a send is unfinished.
+  bool sends() const;
   // World ranks of every peer that is waited for.
   std::vector<int> peers() const;
   // Gives up what can be given up; Poll until finished to know when the memory is free of UCX, without regard

@@ -45,6 +45,13 @@ TEST(PeerWatchTest, SeesADeathAndOnlyThat) {
   EXPECT_TRUE(watch.dead(1));
   EXPECT_FALSE(watch.dead(0) || watch.dead(2) || watch.dead(3));
   EXPECT_EQ(poll(&readable, 1, 0), 0) << "a death is told once";
+
+  kill(second.pid(), SIGKILL);
+  ASSERT_EQ(poll(&readable, 1, -1), 1);
+  watch.Update();
+  EXPECT_TRUE(watch.dead(3));
+  EXPECT_TRUE(watch.DiedBefore(1, 3));
+  EXPECT_FALSE(watch.DiedBefore(3, 1));
 }
 
 TEST(PeerWatchTest, PeerThatEndedBeforeIsDead) {
