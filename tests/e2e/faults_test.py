@@ -136,7 +136,7 @@ class KillCoordinator(Held):
                 self.doCleanups()
 
     def test_back_after_the_lease_the_next_attempt_runs(self):
-        self.lease = "2s"
+        self.lease = "3s"
         self.start(worker_phase="execute")
         job = self.held_job("execute")
         self.coordinator.kill()

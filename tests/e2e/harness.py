@@ -54,8 +54,9 @@ def alive(pid):
 class Process:
     def __init__(self, args, log):
         self.log = log
-        self.popen = subprocess.Popen([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
-                                      stderr=subprocess.STDOUT, env=environment())
+        with open(log, "ab") as out:
+            self.popen = subprocess.Popen([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=out,
+                                          stderr=subprocess.STDOUT, env=environment())
         self.pid = self.popen.pid
 
     def kill(self, sig=signal.SIGKILL, wait=True):
@@ -86,6 +87,7 @@ class ClusterTest(unittest.TestCase):
         self.processes = []
         self.port = None
         self.coordinator = None
+        self.bad_before = self._bad()
         self.addCleanup(self._clean)
         if self.autostart:
             self.start_coordinator()
@@ -99,14 +101,17 @@ class ClusterTest(unittest.TestCase):
         try:
             wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
         finally:
-            failed = any(error for _, error in getattr(self._outcome, "errors", []) or []) or \
-                (hasattr(self._outcome, "result") and not self._outcome.result.wasSuccessful())
-            if failed:
+            if self._bad() > self.bad_before:
                 for log in sorted(self.dir.glob("*.log")):
                     print(f"---- {log.name} (last 60 lines)")
                     print("\n".join(log.read_text(errors="replace").splitlines()[-60:]))
             self.processes = None
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def _bad(self):
+        """Failures and errors of the whole run so far: more than at the start, and this test's logs are shown."""
+        result = self._outcome.result
+        return len(result.failures) + len(result.errors)
 
     # --- processes ---
 
@@ -115,7 +120,8 @@ class ClusterTest(unittest.TestCase):
         port_file = self.dir / "port"
         port_file.unlink(missing_ok=True)
         process = Process([BIN / "seqpar-coordinator", "--listen", listen, "--port-file", port_file, "--state-dir",
-                           self.dir / "state", "--data-root", f"data={self.data}", "--lease", self.lease, *more],
+                           self.dir / "state", "--data-root", f"data={self.data}", "--heartbeat", "200ms", "--lease",
+                           self.lease, *more],
                           self.dir / "coordinator.log")
         self.processes.append(process)
         self.coordinator = process
