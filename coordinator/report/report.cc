@@ -19,10 +19,14 @@ constexpr double kLearnSecondsMin = 0.050;
 constexpr double kLearnWeight = 1.0 / 3;
 constexpr double kCalibrationMax = 8;
 
+// The time that the device itself worked: thread CPU time where it is one of threads, so that slots which share
+// cores are judged by what they got of them; else the time that its kernels took.
+double DeviceSeconds(const v1::RankReport& rank, int threads) {
+  return rank.cpu_seconds() > 0 ? rank.cpu_seconds() / std::max(1, threads) : rank.compute_seconds();
+}
+
 absl::Status CheckRate(const v1::RankReport& rank, int threads) {
-  // Thread CPU time where the device is one of threads, else the time that its kernels took.
-  const double seconds =
-      rank.cpu_seconds() > 0 ? rank.cpu_seconds() / std::max(1, threads) : rank.compute_seconds();
+  const double seconds = DeviceSeconds(rank, threads);
   if (rank.peak_flops() <= 0 || seconds < kRateSecondsMin) return absl::OkStatus();
   const double rate = rank.flops() / seconds;
   if (rate <= kRateTolerance * rank.peak_flops()) return absl::OkStatus();
@@ -103,7 +107,7 @@ double LearnFactor(double now, double measured, double predicted) {
 absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt,
                                        const std::vector<RankOutcome>& ranks) {
   v1::Report report;
-  double peak = 0;
+  double flops = 0, flops_at_peak = 0;
   int64_t ignored = 0;
   for (size_t i = 0; i < ranks.size(); ++i) {
     v1::RankReport* rank = report.add_ranks();
@@ -112,7 +116,8 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
     rank->set_device(absl::StrCat(plan.ranks[i].node, "/", plan.ranks[i].device));
     rank->set_predicted_peak_bytes(plan.ranks[i].predicted_peak_bytes);
     SEQPAR_RETURN_IF_ERROR(CheckRate(*rank, ranks[i].threads));
-    peak += rank->peak_flops();
+    flops += rank->flops();
+    flops_at_peak += rank->peak_flops() * DeviceSeconds(*rank, ranks[i].threads);
     report.set_step_seconds(std::max(report.step_seconds(), rank->execute_seconds()));
     ignored = std::max<int64_t>(ignored, ranks[i].result->ignored_tensors());
   }
@@ -134,8 +139,8 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
   if (report.step_seconds() > 0) {
     report.set_tokens_per_second(static_cast<double>(report.tokens()) / report.step_seconds());
     report.set_flops_per_second(report.model_flops() / report.step_seconds());
-    if (peak > 0) report.set_fraction_of_peak(report.flops_per_second() / peak);
   }
+  if (flops_at_peak > 0) report.set_fraction_of_peak(flops / flops_at_peak);
   AddPhases(ranks, &report);
   report.set_output(job.output_file);
   report.set_ignored_tensors(ignored);
