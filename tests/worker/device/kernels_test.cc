@@ -132,7 +132,9 @@ TEST_P(KernelsTest, AnElementOfAProductDoesNotDependOnItsNeighbours) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < cols; ++j) {
       const double of_part = part[i * cols + j], of_whole = whole[(row + i) * n + col + j];
-      if (exact) ASSERT_EQ(of_part, of_whole);
+      if (exact) {
+        ASSERT_EQ(of_part, of_whole);
+      }
       ASSERT_NEAR(of_part, of_whole, Tolerance(Type()) * (1 + std::abs(of_whole)) * 100);
     }
   }
