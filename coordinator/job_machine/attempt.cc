@@ -16,6 +16,8 @@ void Stepper::On(const event::Placed& e) {
   r_.stage = Stage::kPlacing;
   r_.phase = JobPhase::kPlace;
   r_.reason.clear();
+  r_.cause = absl::OkStatus();
+  r_.consequences.clear();
   r_.placement_broken = false;
   r_.plan = e.plan;
   r_.blobs.clear();
@@ -39,7 +41,7 @@ void Stepper::On(const event::StagingReady& e) {
   if (e.status.ok() && r_.placement_broken) {
     r_.stage = Stage::kQueued;
     r_.phase = JobPhase::kPlan;
-    r_.reason = "a node of its plan went away before it began";
+    r_.reason = "waits again: a node of its plan went away before it began";
     r_.ranks.clear();
     actions_.push_back(action::UnlinkStaging{});
     return PersistAndPublish();
@@ -154,6 +156,7 @@ void Stepper::On(const event::RankFinished& e) {
   RankRecord* rank = Find(e.attempt, e.rank);
   if (rank == nullptr || rank->state == RankState::kFinished || rank->state == RankState::kFailed) return;
   rank->state = RankState::kFinished;
+  rank->phase = JobPhase::kMerge;
   rank->percent = 100;
   rank->result = e.result;
   rank->progress_us = now_.boot_us;

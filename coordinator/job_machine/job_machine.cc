@@ -17,6 +17,7 @@ void Stepper::On(const event::NodeAttached& e) {
     return;
   }
   if (r_.stage != Stage::kRunning && r_.stage != Stage::kStopping) return;
+  const bool stopping = r_.stage == Stage::kStopping;
   bool start = false, bootstrap = false, here = false;
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
     RankRecord& rank = r_.ranks[i];
@@ -37,11 +38,8 @@ void Stepper::On(const event::NodeAttached& e) {
       Lose(static_cast<int>(i), same ? "its worker no longer has it" : "its worker was started anew");
     }
   }
-  if (!here) return;
-  if (r_.stage == Stage::kStopping) {
-    actions_.push_back(action::StopGang{e.node, r_.cause});
-    return;
-  }
+  if (stopping && here) actions_.push_back(action::StopGang{e.node, r_.cause});
+  if (r_.stage == Stage::kStopping || !here) return;
   if (start) actions_.push_back(action::StartGang{e.node});
   for (const auto& [group, blobs] : r_.blobs) {
     if (bootstrap && Complete(group)) actions_.push_back(action::SendBlobTable{group, e.node});

@@ -39,6 +39,7 @@ std::optional<Stuck> FindMissingAtBootstrap(const JobRecord& record, int64_t tim
   std::set<int> missing;
   for (size_t i = 0; i < record.ranks.size(); ++i) {
     const int rank = static_cast<int>(i);
+    if (record.ranks[i].phase > JobPhase::kBootstrap) continue;
     bool arrived = !record.blobs.empty();
     for (const auto& [group, blobs] : record.blobs) arrived = arrived && blobs.count(rank) != 0;
     if (!arrived) missing.insert(rank);
