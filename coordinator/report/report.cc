@@ -19,8 +19,8 @@ constexpr double kLearnSecondsMin = 0.050;
 constexpr double kLearnWeight = 1.0 / 3;
 constexpr double kCalibrationMax = 8;
 
-// The time that the device itself worked: thread CPU time where it is one of threads, so that slots which share
-// cores are judged by what they got of them; else the time that its kernels took.
+// The time that the device itself worked: thread CPU time where it is one of threads, so that slots which
+// share cores are judged by what they got of them; else the time that its kernels took.
 double DeviceSeconds(const v1::RankReport& rank, int threads) {
   return rank.cpu_seconds() > 0 ? rank.cpu_seconds() / std::max(1, threads) : rank.compute_seconds();
 }
@@ -37,6 +37,9 @@ absl::Status CheckRate(const v1::RankReport& rank, int threads) {
                       rank.rank(), rank.device(), rate, kRateTolerance, rank.peak_flops()));
 }
 
+// NaN is worse than any number.
+bool Worse(double a, double b) { return std::isnan(a) ? !std::isnan(b) : a > b; }
+
 // The worst over the ranks, layer by layer.
 v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOutcome>& ranks) {
   v1::Verification merged;
@@ -47,8 +50,7 @@ v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOut
     merged.set_ran(true);
     for (const v1::LayerError& layer : one.layers()) {
       double& error = errors[{layer.layer(), layer.tensor()}];
-      // NaN is the worst that can be.
-      if (!(layer.error() <= error)) error = layer.error();
+      if (Worse(layer.error(), error)) error = layer.error();
     }
   }
   merged.set_rows(job.verify_rows);
@@ -58,7 +60,7 @@ v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOut
     layer->set_layer(key.first);
     layer->set_tensor(key.second);
     layer->set_error(error);
-    if (merged.worst_tensor().empty() || !(error <= merged.worst_error())) {
+    if (merged.worst_tensor().empty() || Worse(error, merged.worst_error())) {
       merged.set_worst_error(error);
       merged.set_worst_layer(key.first);
       merged.set_worst_tensor(key.second);

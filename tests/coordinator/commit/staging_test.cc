@@ -1,0 +1,140 @@
+#include "coordinator/commit/staging.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "common/base/status.h"
+#include "common/job/tensors.h"
+#include "tests/coordinator/job_machine/samples.h"
+#include "tests/coordinator/temp_folder.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Read(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+class StagingTest : public ::testing::Test {
+ protected:
+  StagingTest() {
+    spec_ = SampleSpec();
+    spec_.output_file = folder_ / "out.safetensors";
+  }
+  std::string Staging(int attempt) const { return StagingPath(spec_.output_file, "j-1", attempt); }
+
+  TempFolder folder_;
+  JobSpec spec_;
+};
+
+TEST_F(StagingTest, LiesBesideItsTargetHidden) {
+  EXPECT_EQ(StagingPath("/data/a/out.safetensors", "j-1", 2),
+            "/data/a/.out.safetensors.seqpar-j-1-2.partial");
+}
+
+TEST_F(StagingTest, IsAllocatedInFullWithItsHeader) {
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  SafetensorsHeader layout;
+  const std::string header = BuildOutputHeader(spec_, &layout);
+  struct stat info;
+  ASSERT_EQ(stat(Staging(1).c_str(), &info), 0);
+  EXPECT_EQ(info.st_size, layout.file_bytes);
+  EXPECT_GE(info.st_blocks * 512, layout.file_bytes);  // no holes
+  EXPECT_EQ(Read(Staging(1)).substr(0, header.size()), header);
+  EXPECT_FALSE(Exists(spec_.output_file));
+}
+
+TEST_F(StagingTest, OfEarlierAttemptsIsUnlinked) {
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 2).ok());
+  EXPECT_FALSE(Exists(Staging(1)));
+  EXPECT_TRUE(Exists(Staging(2)));
+  // That of the same attempt too, left by a process that died before it began.
+  EXPECT_TRUE(PrepareStaging(spec_, "j-1", 2).ok());
+  UnlinkStaging(spec_, "j-1", 2);
+  EXPECT_FALSE(Exists(Staging(2)));
+}
+
+TEST_F(StagingTest, CommitGivesItTheNameAndMayBeRepeated) {
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  const std::string bytes = Read(Staging(1));
+  ASSERT_TRUE(SyncStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_FALSE(Exists(Staging(1)));
+  EXPECT_EQ(Read(spec_.output_file), bytes);
+  EXPECT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_EQ(Read(spec_.output_file), bytes);
+}
+
+TEST_F(StagingTest, CommitGoesOnBetweenLinkAndUnlink) {
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_EQ(link(Staging(1).c_str(), spec_.output_file.c_str()), 0);
+  EXPECT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_FALSE(Exists(Staging(1)));
+  EXPECT_TRUE(Exists(spec_.output_file));
+}
+
+TEST_F(StagingTest, CommitRefusesAnothersFileUnlessToldTo) {
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  Write(spec_.output_file, "somebody else's");
+  const absl::Status refused = CommitStaging(spec_, "j-1", 1);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReasonOf(refused), reason::kStorage);
+  EXPECT_EQ(Read(spec_.output_file), "somebody else's");
+  spec_.overwrite = true;
+  EXPECT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_NE(Read(spec_.output_file), "somebody else's");
+}
+
+TEST_F(StagingTest, CommitWithoutAnyFileIsAnError) {
+  EXPECT_EQ(CommitStaging(spec_, "j-1", 1).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(StagingTest, FollowsNoLinkInItsPlace) {
+  Write(folder_ / "precious", "precious");
+  ASSERT_EQ(symlink((folder_ / "precious").c_str(), Staging(1).c_str()), 0);
+  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  EXPECT_EQ(Read(folder_ / "precious"), "precious");
+}
+
+TEST_F(StagingTest, AFolderThatIsGoneIsNamed) {
+  spec_.output_file = folder_ / "gone/out.safetensors";
+  const absl::Status status = PrepareStaging(spec_, "j-1", 1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReasonOf(status), reason::kStorage);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("gone"));
+}
+
+TEST_F(StagingTest, AFileTooLargeForItsDiskIsRefusedBeforeAnyRankStarts) {
+  spec_.tokens = int64_t{1} << 50;
+  const absl::Status status = PrepareStaging(spec_, "j-1", 1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_FALSE(Exists(Staging(1)));
+}
+
+TEST_F(StagingTest, InputsThatChangedAreNamed) {
+  const std::string path = folder_ / "in.safetensors";
+  Write(path, "one");
+  const std::map<std::string, FileFingerprint> inputs = {{path, *FingerprintFile(path)}};
+  EXPECT_TRUE(CheckInputs(inputs).ok());
+  Write(path, "another");
+  const absl::Status changed = CheckInputs(inputs);
+  EXPECT_EQ(ReasonOf(changed), reason::kInputChanged);
+  EXPECT_THAT(std::string(changed.message()), HasSubstr(path));
+  unlink(path.c_str());
+  EXPECT_EQ(ReasonOf(CheckInputs(inputs)), reason::kInputChanged);
+}
+
+}  // namespace
+}  // namespace seqpar

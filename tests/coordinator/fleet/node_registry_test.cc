@@ -1,0 +1,63 @@
+#include "coordinator/fleet/node_registry.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/status/status.h"
+
+namespace seqpar {
+namespace {
+
+class NullLink : public NodeLink {
+ public:
+  void Send(v1::CoordinatorMessage) override {}
+  void Close(const absl::Status&) override {}
+};
+
+v1::Hello Hello(const std::string& node, int64_t incarnation, int devices) {
+  v1::Hello hello;
+  hello.set_node(node);
+  hello.set_incarnation(incarnation);
+  for (int i = 0; i < devices; ++i) hello.add_devices()->set_kind("cpu");
+  return hello;
+}
+
+TEST(NodeRegistry, DevicesAreTakenAndGivenBackByJob) {
+  NodeRegistry registry;
+  registry.Attach(Hello("a", 1, 3), std::make_shared<NullLink>(), 1, 7);
+  registry.Occupy("a", 1, "j-1", 0);
+  registry.Occupy("a", 2, "j-2", 5);
+  EXPECT_EQ(registry.Snapshot().nodes[0].free, (std::vector<bool>{true, false, false}));
+  const v1::Node node = NodeRegistry::ToProto("a", *registry.Find("a"), 2.5);
+  EXPECT_EQ(node.devices(2).job(), "j-2");
+  EXPECT_EQ(node.devices(2).rank(), 5);
+  EXPECT_EQ(node.lease_left(), 2.5);
+  registry.Release("j-1");
+  EXPECT_EQ(registry.Snapshot().nodes[0].free, (std::vector<bool>{true, true, false}));
+}
+
+TEST(NodeRegistry, WhatIsTakenStaysTakenWhenTheNodeComesBack) {
+  NodeRegistry registry;
+  // A coordinator that was started anew knows the job before the node.
+  registry.Occupy("a", 0, "j-1", 0);
+  EXPECT_TRUE(registry.Snapshot().nodes.empty());
+  registry.Attach(Hello("a", 1, 2), std::make_shared<NullLink>(), 1, 7);
+  EXPECT_EQ(registry.Snapshot().nodes[0].free, (std::vector<bool>{false, true}));
+}
+
+TEST(NodeRegistry, StatesAndReadiness) {
+  NodeRegistry registry;
+  NodeEntry& node = registry.Attach(Hello("a", 1, 1), std::make_shared<NullLink>(), 1, 7);
+  EXPECT_EQ(node.State(), v1::NODE_STATE_READY);
+  node.drain_asked = true;
+  EXPECT_EQ(node.State(), v1::NODE_STATE_DRAINING);
+  EXPECT_FALSE(registry.Snapshot().nodes[0].ready);
+  node.lost = true;
+  EXPECT_EQ(node.State(), v1::NODE_STATE_LOST);
+  EXPECT_TRUE(registry.Snapshot().nodes.empty());
+  // A user's drain outlives the worker's restart.
+  registry.Attach(Hello("a", 2, 1), std::make_shared<NullLink>(), 2, 9);
+  EXPECT_EQ(node.State(), v1::NODE_STATE_DRAINING);
+}
+
+}  // namespace
+}  // namespace seqpar

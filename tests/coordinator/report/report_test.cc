@@ -1,0 +1,128 @@
+#include "coordinator/report/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "common/base/status.h"
+#include "tests/coordinator/job_machine/samples.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ReportTest : public ::testing::Test {
+ protected:
+  ReportTest()
+      : spec_(SampleSpec()), plan_(SamplePlan(spec_, 2, 1)), results_{SampleResult(0), SampleResult(1)} {}
+
+  absl::StatusOr<v1::Report> Build() {
+    return BuildReport(spec_, plan_, 3, {{&results_[0], threads_}, {&results_[1], threads_}});
+  }
+  void AddError(int rank, int layer, const std::string& tensor, double error) {
+    results_[rank].mutable_verification()->set_ran(true);
+    v1::LayerError* e = results_[rank].mutable_verification()->add_layers();
+    e->set_layer(layer);
+    e->set_tensor(tensor);
+    e->set_error(error);
+  }
+
+  JobSpec spec_;
+  Plan plan_;
+  std::vector<v1::RankEvent> results_;
+  int threads_ = 1;
+};
+
+TEST_F(ReportTest, SecondsAreThoseOfTheSlowestRank) {
+  const auto report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->attempt(), 3);
+  EXPECT_EQ(report->strategy(), "ring");
+  EXPECT_EQ(report->mesh(), "R2");
+  EXPECT_EQ(report->step_seconds(), 1.5);
+  EXPECT_EQ(report->predicted_step_seconds(), 1);
+  EXPECT_EQ(report->tokens(), 64);
+  EXPECT_DOUBLE_EQ(report->tokens_per_second(), 64 / 1.5);
+  EXPECT_DOUBLE_EQ(report->model_flops(), CountModelFlops(spec_).total);
+  // Of what the devices could have done in the time that the ranks computed: half a second each.
+  EXPECT_DOUBLE_EQ(report->fraction_of_peak(), 2e6 / (2 * 0.5 * 1e9));
+  ASSERT_EQ(report->phases_size(), 1);
+  EXPECT_EQ(report->phases(0).seconds(), 1.5);
+  EXPECT_EQ(report->ranks(1).device(), "a/1");
+  EXPECT_EQ(report->ranks(1).predicted_peak_bytes(), 1000);
+  EXPECT_FALSE(report->has_verification());
+}
+
+TEST_F(ReportTest, ARateAboveThePeakIsAnError) {
+  // 1.25 times the peak, to the flop, in half a second of one thread's time.
+  results_[1].mutable_report()->set_flops(1.25e9 * 0.5);
+  EXPECT_TRUE(Build().ok());
+  results_[1].mutable_report()->set_flops(1.26e9 * 0.5);
+  const absl::Status status = Build().status();
+  EXPECT_EQ(ReasonOf(status), reason::kRateAbovePeak);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("rank 1 on a/1"));
+  // The same time of two threads is a quarter of a second of the device.
+  results_[1].mutable_report()->set_flops(1.0e9 * 0.5);
+  threads_ = 2;
+  EXPECT_EQ(ReasonOf(Build().status()), reason::kRateAbovePeak);
+  // Too short to be judged.
+  results_[1].mutable_report()->set_cpu_seconds(0.009);
+  EXPECT_TRUE(Build().ok());
+}
+
+TEST_F(ReportTest, TheWorstErrorOfAnyRankIsNamed) {
+  spec_.verify_rows = 4;
+  spec_.verify_max_error = 1e-4;
+  AddError(0, 0, "hidden_states", 1e-6);
+  AddError(0, 1, "k", 3e-6);
+  AddError(1, 1, "k", 5e-6);
+  const auto report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->verification().worst_error(), 5e-6);
+  EXPECT_EQ(report->verification().worst_layer(), 1);
+  EXPECT_EQ(report->verification().worst_tensor(), "k");
+  EXPECT_EQ(report->verification().layers_size(), 2);
+  EXPECT_EQ(report->verification().rows(), 4);
+
+  AddError(0, 1, "dq", 2e-4);
+  const absl::Status failed = Build().status();
+  EXPECT_EQ(ReasonOf(failed), reason::kVerificationFailed);
+  EXPECT_THAT(std::string(failed.message()), HasSubstr("layer 1, dq"));
+}
+
+TEST_F(ReportTest, NotANumberIsTheWorstError) {
+  spec_.verify_rows = 4;
+  AddError(0, 0, "hidden_states", std::numeric_limits<double>::quiet_NaN());
+  AddError(1, 0, "hidden_states", 1e-9);
+  AddError(1, 1, "hidden_states", 1e-9);
+  const absl::Status failed = Build().status();
+  EXPECT_EQ(ReasonOf(failed), reason::kVerificationFailed);
+  EXPECT_THAT(std::string(failed.message()), HasSubstr("layer 0"));
+}
+
+TEST_F(ReportTest, VerificationThatWasAskedForMustHaveRun) {
+  spec_.verify_rows = 4;
+  EXPECT_EQ(ReasonOf(Build().status()), reason::kVerificationFailed);
+}
+
+TEST_F(ReportTest, LearnsAThirdOfTheWay) {
+  auto report = Build();
+  ASSERT_TRUE(report.ok());
+  plan_.prediction.compute_seconds = 0.5 / 8;  // measured is 8 times that
+  const Calibration learnt = Learn(Calibration(), plan_, *report);
+  EXPECT_NEAR(learnt.compute, 2, 1e-12);
+  EXPECT_EQ(learnt.communication, 1);  // nothing was predicted
+  EXPECT_NEAR(learnt.memory, std::cbrt(0.9), 1e-12);
+  // Again and again towards what was measured, never past the bound.
+  Calibration calibration;
+  for (int i = 0; i < 50; ++i) calibration = Learn(calibration, plan_, *report);
+  EXPECT_EQ(calibration.compute, 8);
+  report->set_step_seconds(0.01);
+  EXPECT_EQ(Learn(Calibration(), plan_, *report).compute, 1);
+}
+
+}  // namespace
+}  // namespace seqpar

@@ -1,0 +1,118 @@
+#include "coordinator/scheduler/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status.h"
+
+namespace seqpar {
+namespace {
+
+// A planner that gives a job exactly min_workers devices, the first ones; more than 100 can never be had.
+absl::StatusOr<PlannedJob> FakePlan(const JobSpec& job, const ClusterSnapshot& cluster,
+                                    const PlanOptions& options) {
+  if (job.min_workers > 100)
+    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInfeasible, "too many");
+  PlannedJob planned;
+  for (const NodeSnapshot& node : cluster.nodes) {
+    if (!node.ready) continue;
+    for (size_t i = 0; i < node.devices.size(); ++i) {
+      if (options.only_free && !node.free[i]) continue;
+      if (static_cast<int>(planned.plan.ranks.size()) == job.min_workers) return planned;
+      RankPlan rank;
+      rank.rank = static_cast<int>(planned.plan.ranks.size());
+      rank.node = node.name;
+      rank.device = static_cast<int>(i);
+      planned.plan.ranks.push_back(rank);
+    }
+  }
+  if (static_cast<int>(planned.plan.ranks.size()) == job.min_workers) return planned;
+  return absl::UnavailableError(absl::StrCat("waits for ", job.min_workers, " devices"));
+}
+
+ClusterSnapshot Cluster(const std::vector<bool>& free, bool ready = true) {
+  ClusterSnapshot cluster;
+  cluster.nodes.push_back({"a", std::vector<DeviceSpec>(free.size()), free, ready, {}});
+  return cluster;
+}
+
+QueuedJob Job(const std::string& id, int workers, int priority = 0) {
+  QueuedJob job;
+  job.id = id;
+  job.sequence = id[0];
+  job.spec.min_workers = workers;
+  job.spec.priority = priority;
+  return job;
+}
+
+// "a: a/0 a/1", "b: waits ...", "c: refused ..." in the order of the decisions.
+std::string Show(const std::vector<Decision>& decisions) {
+  std::vector<std::string> lines;
+  for (const Decision& decision : decisions) {
+    std::string line = decision.id + ":";
+    if (const auto* place = std::get_if<Decision::Place>(&decision.what)) {
+      for (const RankPlan& rank : place->plan.ranks) absl::StrAppend(&line, " ", rank.node, "/", rank.device);
+    } else if (const auto* wait = std::get_if<Decision::Wait>(&decision.what)) {
+      absl::StrAppend(&line, " ", wait->reason);
+    } else {
+      absl::StrAppend(&line, " refused, ", std::get<Decision::Refuse>(decision.what).status.message());
+    }
+    lines.push_back(line);
+  }
+  return absl::StrJoin(lines, "\n");
+}
+
+struct Case {
+  const char* name;
+  std::vector<QueuedJob> queue;
+  ClusterSnapshot cluster;
+  const char* expected;
+};
+
+TEST(Scheduler, Table) {
+  QueuedJob again = Job("a", 101);
+  again.ran_before = true;
+  const std::vector<Case> cases = {
+      {"first come, first served, side by side",
+       {Job("b", 1), Job("a", 2)},
+       Cluster({true, true, true}),
+       "a: a/0 a/1\nb: a/2"},
+      {"priority before order",
+       {Job("a", 1), Job("b", 1, 5)},
+       Cluster({true}),
+       "b: a/0\na: waits for 1 device to become free: 0 of 1 are"},
+      {"a small job does not pass one that waits for busy devices",
+       {Job("a", 2), Job("b", 1)},
+       Cluster({false, true}),
+       "a: waits for 2 devices to become free: 1 of 2 are\n"
+       "b: waits behind a, which waits for devices to become free"},
+      {"it passes one that the whole cluster cannot run",
+       {Job("a", 9), Job("b", 1)},
+       Cluster({true, true}),
+       "a: waits for 9 devices\nb: a/0"},
+      {"what can never run is refused, others go on",
+       {Job("a", 101), Job("b", 1)},
+       Cluster({true}),
+       "a: refused, too many\nb: a/0"},
+      {"what ran before waits for what it ran on",
+       {again, Job("b", 1)},
+       Cluster({true}),
+       "a: too many\nb: a/0"},
+      {"no nodes", {Job("a", 1)}, {}, "a: waits for a node: none is ready"},
+      {"only a draining node", {Job("a", 1)}, Cluster({true}, false), "a: waits for a node: none is ready"},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(Show(Schedule(c.queue, c.cluster, FakePlan)), c.expected) << c.name;
+  }
+}
+
+TEST(Scheduler, CountsDevicesOfReadyNodes) {
+  ClusterSnapshot cluster = Cluster({true, false, true});
+  cluster.nodes.push_back({"b", std::vector<DeviceSpec>(4), std::vector<bool>(4, true), false, {}});
+  EXPECT_EQ(CountDevices(cluster, false), 3);
+  EXPECT_EQ(CountDevices(cluster, true), 2);
+}
+
+}  // namespace
+}  // namespace seqpar

@@ -1,0 +1,169 @@
+#include "coordinator/store/store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "tests/coordinator/temp_folder.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr int64_t kNewest = std::numeric_limits<int64_t>::max();
+
+JobRow Row(const std::string& id) {
+  JobRow row;
+  row.id = id;
+  row.request_id = "request of " + id;
+  row.request = std::string("bytes\0with a zero", 17);
+  row.create_us = 5;
+  row.body = "body of " + id;
+  return row;
+}
+
+std::unique_ptr<Store> Open(const std::string& folder) {
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(folder);
+  EXPECT_TRUE(store.ok()) << store.status();
+  return store.ok() ? *std::move(store) : nullptr;
+}
+
+std::vector<std::string> Ids(const std::vector<JobRow>& rows) {
+  std::vector<std::string> ids;
+  for (const JobRow& row : rows) ids.push_back(row.id);
+  return ids;
+}
+
+TEST(Store, KeepsWhatWasWrittenAcrossStarts) {
+  TempFolder folder;
+  {
+    auto store = Open(folder / "deep/er");
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(store->term(), 1);
+    JobRow row = Row("j-1");
+    ASSERT_TRUE(store->Insert(&row).ok());
+    EXPECT_EQ(row.sequence, 1);
+    row.state = 1;
+    row.body = "another body";
+    row.report = "a report";
+    WriteBatch batch;
+    batch.jobs.push_back(row);
+    batch.attempts.push_back({"j-1", 2, "plan"});
+    batch.blobs.push_back({"j-1", 2, "world", 1, std::string("\0\1", 2)});
+    batch.results.push_back({"j-1", 2, 0, "event"});
+    batch.settings["calibration"] = "1 2 3";
+    ASSERT_TRUE(store->Write(batch).ok());
+  }
+  auto store = Open(folder / "deep/er");
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->term(), 2);
+  const auto row = *store->Get("j-1");
+  ASSERT_TRUE(row.has_value());
+  EXPECT_EQ(row->body, "another body");
+  EXPECT_EQ(row->report, "a report");
+  EXPECT_EQ(row->state, 1);
+  EXPECT_EQ(row->request.size(), 17u);
+  const auto attempt = *store->LoadAttempt("j-1", 2);
+  EXPECT_EQ(attempt.plan, "plan");
+  EXPECT_EQ(attempt.blobs.at("world").at(1), std::string("\0\1", 2));
+  EXPECT_EQ(attempt.results.at(0), "event");
+  EXPECT_EQ(*store->Setting("calibration"), "1 2 3");
+  EXPECT_EQ(*store->Setting("never written"), "");
+}
+
+TEST(Store, FindsByRequestAndRefusesItTwice) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  JobRow first = Row("j-1");
+  ASSERT_TRUE(store->Insert(&first).ok());
+  JobRow second = Row("j-2");
+  second.request_id = first.request_id;
+  EXPECT_EQ(store->Insert(&second).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ((*store->FindByRequestId(first.request_id))->id, "j-1");
+  EXPECT_FALSE((*store->FindByRequestId("another")).has_value());
+  EXPECT_FALSE((*store->Get("j-2")).has_value());
+  // A refused insert leaves no transaction open.
+  second.request_id = "its own";
+  EXPECT_TRUE(store->Insert(&second).ok());
+}
+
+TEST(Store, ListsNewestFirstByStateAndPage) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  WriteBatch batch;
+  for (int i = 1; i <= 5; ++i) {
+    JobRow row = Row(absl::StrCat("j-", i));
+    row.state = i % 2;
+    row.live = i != 3;
+    ASSERT_TRUE(store->Insert(&row).ok());
+  }
+  EXPECT_THAT(Ids(*store->List(kNewest, 3, {})), ElementsAre("j-5", "j-4", "j-3"));
+  EXPECT_THAT(Ids(*store->List(3, 3, {})), ElementsAre("j-2", "j-1"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {0})), ElementsAre("j-4", "j-2"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {0, 1})), ElementsAre("j-5", "j-4", "j-3", "j-2", "j-1"));
+  EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1", "j-2", "j-4", "j-5"));
+}
+
+TEST(Store, ForgetsTheAttemptsOfAJobThatEnded) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  JobRow row = Row("j-1");
+  ASSERT_TRUE(store->Insert(&row).ok());
+  WriteBatch batch;
+  batch.attempts.push_back({"j-1", 1, "plan"});
+  batch.blobs.push_back({"j-1", 1, "world", 0, "blob"});
+  ASSERT_TRUE(store->Write(batch).ok());
+  row.live = false;
+  batch = WriteBatch();
+  batch.jobs.push_back(row);
+  ASSERT_TRUE(store->Write(batch).ok());
+  const auto attempt = *store->LoadAttempt("j-1", 1);
+  EXPECT_EQ(attempt.plan, "");
+  EXPECT_TRUE(attempt.blobs.empty());
+}
+
+TEST(Store, RefusesASecondProcess) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  ASSERT_NE(store, nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const absl::Status second = Store::Open(folder.path()).status();
+    const bool refused = second.code() == absl::StatusCode::kFailedPrecondition &&
+                         std::string(second.message()).find("another coordinator") != std::string::npos;
+    _exit(refused ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Store, RefusesASecondOneInThisProcess) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  const absl::Status second = Store::Open(folder.path()).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(second.message()), HasSubstr(folder / "jobs.sqlite"));
+  // The first one goes on.
+  JobRow row = Row("j-1");
+  EXPECT_TRUE(store->Insert(&row).ok());
+}
+
+TEST(Store, NamesAFolderThatCannotBeMade) {
+  TempFolder folder;
+  { auto store = Open(folder.path()); }
+  const absl::Status status = Store::Open(folder / "jobs.sqlite/sub").status();
+  EXPECT_EQ(ReasonOf(status), reason::kStorage);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("jobs.sqlite/sub"));
+}
+
+}  // namespace
+}  // namespace seqpar
