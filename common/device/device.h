@@ -1,12 +1,14 @@
-// One device: memory, streams and the kernels that the layers are written with. Implementations: worker/device/cpu and,
-// loaded at run time, worker/device/cuda.
+// One device: memory, streams and the kernels that the layers are written with. Implementations:
+// worker/device/cpu and, loaded at run time, worker/device/cuda.
 //
-// Every kernel is enqueued on a stream and reads and writes device memory that must stay valid until it has happened.
-// Shapes are checked (CHECK: a wrong shape is our bug). Storage types are float32 or bfloat16; arithmetic inside a kernel
-// is float32, rounded once on storing. All kernels give the same bits from run to run.
+// Every kernel is enqueued on a stream and reads and writes device memory that must stay valid until it has
+// happened. Shapes are checked (CHECK: a wrong shape is our bug). Storage types are float32 or bfloat16;
+// arithmetic inside a kernel is float32, rounded once on storing. All kernels give the same bits from run to
+// run.
 //
-// Activations are matrices, row major: row = token * batch + batch index ("sequence first", so that a range of tokens
-// is one block of memory), columns = features; heads lie side by side in the columns, head_dim each.
+// Activations are matrices, row major: row = token * batch + batch index ("sequence first", so that a range
+// of tokens is one block of memory), columns = features; heads lie side by side in the columns, head_dim
+// each.
 #ifndef SEQPAR_COMMON_DEVICE_DEVICE_H_
 #define SEQPAR_COMMON_DEVICE_DEVICE_H_
 
@@ -24,7 +26,8 @@
 
 namespace seqpar {
 
-// A row-major matrix in device memory that somebody else owns. ld >= cols, in elements. rows or cols may be 0.
+// A row-major matrix in device memory that somebody else owns. ld >= cols, in elements. rows or cols may be
+// 0.
 struct Matrix {
   void* data = nullptr;
   DType dtype = DType::kF32;
@@ -35,7 +38,9 @@ struct Matrix {
   Matrix() = default;
   Matrix(void* d, DType t, int64_t r, int64_t c) : data(d), dtype(t), rows(r), cols(c), ld(c) {}
   Matrix(void* d, DType t, int64_t r, int64_t c, int64_t l) : data(d), dtype(t), rows(r), cols(c), ld(l) {}
-  char* At(int64_t row, int64_t col) const { return static_cast<char*>(data) + (row * ld + col) * SizeOf(dtype); }
+  char* At(int64_t row, int64_t col) const {
+    return static_cast<char*>(data) + (row * ld + col) * SizeOf(dtype);
+  }
   Matrix Rows(int64_t begin, int64_t end) const { return Matrix(At(begin, 0), dtype, end - begin, cols, ld); }
   Matrix Cols(int64_t begin, int64_t end) const { return Matrix(At(0, begin), dtype, rows, end - begin, ld); }
   bool contiguous() const { return ld == cols; }
@@ -45,8 +50,8 @@ struct Matrix {
 
 class Device;
 
-// Device memory, freed (returned to the device's accounting) on destruction. Movable. Must not outlive its device.
-// The owner makes sure that no enqueued operation still uses it.
+// Device memory, freed (returned to the device's accounting) on destruction. Movable. Must not outlive its
+// device. The owner makes sure that no enqueued operation still uses it.
 class Buffer {
  public:
   Buffer() = default;
@@ -66,16 +71,17 @@ class Buffer {
 enum class NormKind { kNone, kLayerNorm, kRmsNorm };
 enum class MlpKind { kNone, kGelu, kGeluTanh, kSwiglu };
 
-// One tile of attention: every query of q against every key of k that its index range allows, for local heads.
-// Local query head i is global head heads.q_begin + i and uses local KV head (heads.q_begin + i) / group - heads.kv_begin.
+// One tile of attention: every query of q against every key of k that its index range allows, for local
+// heads. Local query head i is global head heads.q_begin + i and uses local KV head (heads.q_begin + i) /
+// group - heads.kv_begin.
 struct AttentionTile {
   int64_t batch = 1;
   HeadRange heads;
   int group = 1;
   int head_dim = 0;
-  float scale = 1;        // 1 / sqrt(head_dim); applied to q . k
-  int64_t queries = 0;    // tokens; q has queries * batch rows
-  int64_t keys = 0;       // tokens; k and v have keys * batch rows
+  float scale = 1;      // 1 / sqrt(head_dim); applied to q . k
+  int64_t queries = 0;  // tokens; q has queries * batch rows
+  int64_t keys = 0;     // tokens; k and v have keys * batch rows
   // Index range of keys for each query (see KeyRanges). Must stay valid until the kernel has happened.
   std::shared_ptr<const KeyRanges> ranges;
   // What the ranges came from, for backends that derive masks themselves.
@@ -106,15 +112,16 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
 
-  // RESOURCE_EXHAUSTED (reason OUT_OF_MEMORY, with what was asked, used and allowed) past the limit. 64-byte aligned.
-  // Contents undefined. `what` names the use in errors.
+  // RESOURCE_EXHAUSTED (reason OUT_OF_MEMORY, with what was asked, used and allowed) past the limit. 64-byte
+  // aligned. Contents undefined. `what` names the use in errors.
   virtual absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) = 0;
   virtual MemoryUse memory() const = 0;
   virtual void ResetPeak() = 0;
   virtual std::unique_ptr<Stream> CreateStream(const std::string& name) = 0;
 
   // --- movement ---
-  virtual void CopyFromHost(Stream& s, const void* from, void* to, int64_t bytes) = 0;  // `from` valid until happened
+  virtual void CopyFromHost(Stream& s, const void* from, void* to,
+                            int64_t bytes) = 0;  // `from` valid until happened
   virtual void CopyToHost(Stream& s, const void* from, void* to, int64_t bytes) = 0;
   virtual void Zero(Stream& s, void* to, int64_t bytes) = 0;
   // Same shape, any strides and dtypes; converts. Regions do not overlap.
@@ -129,44 +136,50 @@ class Device {
   virtual void AddColumnSums(Stream& s, const Matrix& x, float* sums) = 0;
 
   // --- products ---
-  // c = op(a) op(b) [+ c if accumulate] [+ bias over columns, same dtype as c's weights, may be null]. op transposes where
-  // the flag says so. c float32 or the storage type; a and b of one dtype. [m, k] x [k, n] -> [m, n].
-  virtual void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
-                    bool accumulate, const Matrix* bias) = 0;
+  // c = op(a) op(b) [+ c if accumulate] [+ bias over columns, same dtype as c's weights, may be null]. op
+  // transposes where the flag says so. c float32 or the storage type; a and b of one dtype. [m, k] x [k, n]
+  // -> [m, n].
+  virtual void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                    const Matrix& c, bool accumulate, const Matrix* bias) = 0;
 
   // --- norms; weight and bias are [1, cols] of the storage type, bias null for RMSNorm ---
   // y = norm(x). stats: float32 [rows, 2] = (mean, 1 / deviation); mean is 0 for RMSNorm.
-  virtual void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias,
-                           float eps, const Matrix& y, float* stats) = 0;
+  virtual void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight,
+                           const Matrix* bias, float eps, const Matrix& y, float* stats) = 0;
   // dx = gradient through the norm [+ residual if given: the gradient that went around it]; dweight[cols] and
   // dbias[cols] (null for RMSNorm) are added to, float32.
-  virtual void NormBackward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const float* stats,
-                            const Matrix& dy, const Matrix* residual, const Matrix& dx, float* dweight,
-                            float* dbias) = 0;
+  virtual void NormBackward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight,
+                            const float* stats, const Matrix& dy, const Matrix* residual, const Matrix& dx,
+                            float* dweight, float* dbias) = 0;
 
   // --- activations: y = gelu(up), gelu_tanh(up), or silu(gate) * up; gate is null unless kSwiglu ---
-  virtual void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& y) = 0;
+  virtual void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
+                                 const Matrix& y) = 0;
   // dup (and dgate) from dy; they may be the same memory as up (and gate).
-  virtual void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
-                                  const Matrix* dgate, const Matrix& dup) = 0;
+  virtual void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
+                                  const Matrix& dy, const Matrix* dgate, const Matrix& dup) = 0;
 
-  // --- rotary embedding (rotate_half), in place on x [tokens * batch, heads * head_dim]; table: device float32
-  // [tokens, head_dim]: cosines of the head_dim / 2 angles, then sines. inverse rotates back (for gradients). head_dim
-  // is even. ---
-  virtual void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table, bool inverse) = 0;
+  // --- rotary embedding (rotate_half), in place on x [tokens * batch, heads * head_dim]; table: device
+  // float32 [tokens, head_dim]: cosines of the head_dim / 2 angles, then sines. inverse rotates back (for
+  // gradients). head_dim is even. ---
+  virtual void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,
+                      bool inverse) = 0;
 
   // --- attention ---
-  // Partial attention of the tile, merged into out float32 [queries * batch, q_heads * head_dim] and lse float32
-  // [queries * batch, q_heads] (natural log-sum-exp of the scaled scores; -inf where no key was seen, and then out is 0).
-  // first: out and lse hold nothing yet and are overwritten. Merging never exponentiates a positive difference.
+  // Partial attention of the tile, merged into out float32 [queries * batch, q_heads * head_dim] and lse
+  // float32 [queries * batch, q_heads] (natural log-sum-exp of the scaled scores; -inf where no key was seen,
+  // and then out is 0). first: out and lse hold nothing yet and are overwritten. Merging never exponentiates
+  // a positive difference.
   virtual void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                                 bool first) = 0;
   // delta float32 [queries * batch, q_heads] = for each head sum over head_dim of dout * out.
-  virtual void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out, const Matrix& delta) = 0;
-  // Adds to dq float32 [as q], dk, dv float32 [as k, v]. dout has the storage type; lse and delta as above, of all keys
-  // of the query, not only of this tile. KV heads shared by several query heads are summed.
+  virtual void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,
+                              const Matrix& delta) = 0;
+  // Adds to dq float32 [as q], dk, dv float32 [as k, v]. dout has the storage type; lse and delta as above,
+  // of all keys of the query, not only of this tile. KV heads shared by several query heads are summed.
   virtual void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
-                                 const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv) = 0;
+                                 const Matrix& delta, const Matrix& dq, const Matrix& dk,
+                                 const Matrix& dv) = 0;
 
  private:
   friend class Buffer;

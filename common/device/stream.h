@@ -1,8 +1,9 @@
 // Streams order work on a device; events order streams among each other.
 //
-// One meaning on every backend: an operation is complete when it has happened in stream order. Operations never report
-// errors themselves: the first failure is sticky in its stream, later operations of that stream are skipped, events
-// recorded after it carry the failure, and a stream that waits for such an event fails with the same status.
+// One meaning on every backend: an operation is complete when it has happened in stream order. Operations
+// never report errors themselves: the first failure is sticky in its stream, later operations of that stream
+// are skipped, events recorded after it carry the failure, and a stream that waits for such an event fails
+// with the same status.
 #ifndef SEQPAR_COMMON_DEVICE_STREAM_H_
 #define SEQPAR_COMMON_DEVICE_STREAM_H_
 
@@ -49,7 +50,8 @@ class Stream {
   virtual void Fail(const absl::Status& why) = 0;
   // Accumulated since creation, of operations that have completed. From any thread.
   virtual StreamTimes times() const = 0;
-  // Runs `fn` on the host in stream order. `fn` must not enqueue or synchronise. Its failure fails the stream.
+  // Runs `fn` on the host in stream order. `fn` must not enqueue or synchronise. Its failure fails the
+  // stream.
   virtual void HostFunction(std::function<absl::Status()> fn) = 0;
 };
 

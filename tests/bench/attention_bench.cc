@@ -33,7 +33,8 @@ Matrix NewMatrix(Device& device, Work* work, int64_t rows, int64_t cols) {
   auto buffer = device.Allocate(rows * cols * 4, "bench");
   SEQPAR_CHECK(buffer.ok());
   float* values = static_cast<float*>(buffer->data());
-  for (int64_t i = 0; i < rows * cols; ++i) values[i] = static_cast<float>(std::rand() % 1024) / 1024.0f - 0.5f;
+  for (int64_t i = 0; i < rows * cols; ++i)
+    values[i] = static_cast<float>(std::rand() % 1024) / 1024.0f - 0.5f;
   work->memory.push_back(std::move(buffer).value());
   return Matrix(values, DType::kF32, rows, cols);
 }
