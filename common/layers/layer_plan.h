@@ -27,6 +27,7 @@ struct LayerPlan {
 
   const Mesh& mesh() const { return tokens.mesh(); }
   MeshCoord at() const { return mesh().CoordOf(rank); }
+  // REQUIRES: CheckMesh(strategy, mesh(), config.heads) is OK.
   HeadLayout Heads() const { return HeadLayout(mesh(), config.heads, config.kv_heads); }
   AttentionPlan Attention() const {
     const AttentionShape shape{batch, config.head_dim, config.heads / config.kv_heads, dtype};

@@ -84,12 +84,11 @@ std::vector<PublicCase> PublicCases() {
   for (const auto& s : shapes) {
     for (const MaskSpec& mask : masks) {
       for (const int ranks : {2, 4}) {
-        // By ring, by Ulysses and by both; on 2 and on 4 ranks. In turn, unless in full.
+        // By ring, by Ulysses and by both in turn; on 2 or on 4 ranks in turn, in full on both.
+        if (!RunsInFull() && ranks != (turn % 2 == 0 ? 2 : 4)) continue;
         const Mesh choices[] = {{1, 1, ranks, 1}, {1, ranks, 1, 1}, {1, 2, ranks / 2, 1}};
-        for (int i = 0; i < 3; ++i) {
-          if (!RunsInFull() && (i != turn % 3 || ranks != (turn % 2 == 0 ? 2 : 4))) continue;
-          cases.push_back({2, 4096 / part, s[0], s[1], s[2], mask, choices[i], LayoutKind::kZigzag});
-        }
+        const Mesh& mesh = choices[(turn + ranks) % 3];
+        cases.push_back({2, 4096 / part, s[0], s[1], s[2], mask, mesh, LayoutKind::kZigzag});
       }
       ++turn;
     }
