@@ -80,6 +80,8 @@ class NodeAgent {
   bool Idle() const;
 
  private:
+  static constexpr int64_t kStopGraceUs = 1'000'000;  // from Abort to SIGKILL
+
   struct Rank {
     std::shared_ptr<const v1::StartRanks> start;
     int32_t device = 0;

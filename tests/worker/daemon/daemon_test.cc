@@ -88,8 +88,6 @@ void MakeStagingFile(const std::string& path, const JobSpec& job) {
 
 class WorkerTest : public ::testing::Test {
  protected:
-  static constexpr int kSlots = 4;
-
   WorkerTest() {
     char name[] = "/tmp/seqpar-daemon-test-XXXXXX";
     dir_ = mkdtemp(name);

@@ -1,0 +1,159 @@
+// The agent's side of executors: starting, watching and stopping ranks.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
+#include "common/job/proto.h"
+#include "worker/daemon/node_agent.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int64_t kSiblingGraceUs =
+    3'000'000;  // from Abort to SIGKILL where a rank only follows another's failure
+constexpr int64_t kExitGraceUs = 5'000'000;  // from the last message to the end of the process
+
+}  // namespace
+
+void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& message) {
+  Rank* rank = Find(key);
+  if (rank == nullptr || rank->reported) return;
+  const GangKey gang(key.job, key.attempt);
+  if (message.has_progress()) {
+    rank->progress = message.progress();
+  } else if (message.has_blob()) {
+    v1::WorkerMessage up;
+    *up.mutable_blob() = message.blob();
+    *up.mutable_blob()->mutable_gang() = IdOf(gang);
+    up.mutable_blob()->set_rank(key.rank);
+    SendKept(std::move(up));
+  } else if (message.has_event()) {
+    const v1::RankEvent& event = message.event();
+    rank->reported = true;
+    if (rank->kill_at_us == 0) rank->kill_at_us = clock_->BootMicros() + kExitGraceUs;
+    SendEvent(gang, key.rank, event.kind(), event);
+    if (event.kind() != v1::RankEvent::FAILED) return;
+    const absl::Status error = StatusFromProto(event.error());
+    LogWarning("rank failed", {{"job", key.job},
+                               {"attempt", key.attempt},
+                               {"rank", key.rank},
+                               {"root_cause", event.root_cause()},
+                               {"error", error.message()}});
+    AbortGang(gang, &gangs_[gang], Annotate(error, absl::StrCat("rank ", key.rank, " failed")),
+              kSiblingGraceUs);
+  }
+}
+
+void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
+  Rank* rank = Find(key);
+  if (rank == nullptr) return;
+  const GangKey id(key.job, key.attempt);
+  Gang& gang = gangs_[id];
+  rank->running = false;
+  rank->kill_at_us = 0;
+  LogInfo("executor ended", {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", how}});
+  if (!rank->reported && !gang.stop_asked) {
+    const absl::Status error =
+        MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed, absl::StrCat("its executor ", how));
+    Fail(id, key.rank, error, !rank->killed);
+    AbortGang(id, &gang, Annotate(error, absl::StrCat("rank ", key.rank, " failed")), kSiblingGraceUs);
+  }
+  if (gang.stop_asked) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
+  StartWaiting();
+  ForgetOldGangs();
+}
+
+void NodeAgent::StartRank(const GangKey& key, int32_t index) {
+  Rank& rank = gangs_[key].ranks[index];
+  rank.waiting = false;
+  const auto refuse = [&](const std::string& why) {
+    Fail(key, index,
+         MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed,
+                   absl::StrCat("it cannot start: ", why)),
+         true);
+  };
+  if (draining_) return refuse("the node is draining");
+  if (rank.device < 0 || rank.device >= identity_.hello.devices_size()) {
+    return refuse(absl::StrCat("it has no device ", rank.device));
+  }
+  GangKey holder_gang;
+  if (const Rank* holder = HolderOf(rank.device, &holder_gang)) {
+    if (holder->kill_at_us == 0) {
+      return refuse(absl::StrCat("device ", rank.device, " is busy with ", holder_gang.first));
+    }
+    rank.waiting = true;  // the holder is on its way out
+    return;
+  }
+  v1::Run run;
+  *run.mutable_start() = *rank.start;
+  run.mutable_start()->clear_ranks();
+  v1::StartRanks::Placement* placement = run.mutable_start()->add_ranks();
+  placement->set_rank(index);
+  placement->set_device(rank.device);
+  run.set_node(identity_.hello.node());
+  for (const auto& [name, path] : identity_.data_roots) {
+    v1::Run::Root* root = run.add_data_roots();
+    root->set_name(name);
+    root->set_path(path);
+  }
+  *run.mutable_device() = identity_.hello.devices(rank.device);
+  run.set_lease_deadline_us(lease_.deadline_us());
+
+  const RankKey rank_key{key.first, key.second, index};
+  logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
+  if (const absl::Status started = host_->Start(rank_key, run); !started.ok()) {
+    return refuse(std::string(started.message()));
+  }
+  rank.running = true;
+  LogInfo("rank started",
+          {{"job", key.first}, {"attempt", key.second}, {"rank", index}, {"device", rank.device}});
+  SendEvent(key, index, v1::RankEvent::STARTED, {});
+}
+
+const NodeAgent::Rank* NodeAgent::HolderOf(int32_t device, GangKey* gang) const {
+  for (const auto& [key, candidate] : gangs_) {
+    for (const auto& [index, rank] : candidate.ranks) {
+      if (!rank.running || rank.device != device) continue;
+      *gang = key;
+      return &rank;
+    }
+  }
+  return nullptr;
+}
+
+void NodeAgent::StartWaiting() {
+  std::vector<RankKey> waiting;
+  for (const auto& [key, gang] : gangs_) {
+    for (const auto& [index, rank] : gang.ranks) {
+      if (rank.waiting) waiting.push_back({key.first, key.second, index});
+    }
+  }
+  for (const RankKey& key : waiting) StartRank({key.job, key.attempt}, key.rank);
+}
+
+void NodeAgent::AbortGang(const GangKey& key, Gang* gang, const absl::Status& reason, int64_t grace_us) {
+  const int64_t now_us = clock_->BootMicros();
+  v1::ToExecutor message;
+  *message.mutable_abort()->mutable_reason() = StatusToProto(reason);
+  for (auto& [index, rank] : gang->ranks) {
+    if (rank.waiting) {
+      rank.waiting = false;
+      Fail(key, index, Annotate(reason, "never started"), false);
+    }
+    if (!rank.running) continue;
+    if (!rank.reported) host_->Send({key.first, key.second, index}, message);
+    const int64_t kill_at_us = now_us + grace_us;
+    rank.kill_at_us = rank.kill_at_us == 0 ? kill_at_us : std::min(rank.kill_at_us, kill_at_us);
+  }
+}
+
+void NodeAgent::StopByOwnDecision(const GangKey& key, Gang* gang, const absl::Status& reason) {
+  AbortGang(key, gang, reason, kStopGraceUs);
+  for (auto& [index, rank] : gang->ranks) {
+    if (!rank.running) continue;
+    Fail(key, index, reason, true);
+  }
+}
+
+}  // namespace seqpar
