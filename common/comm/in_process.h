@@ -9,9 +9,9 @@
 
 namespace seqpar {
 
-// One endpoint for each of `size` ranks, which share a mailbox. The receiver copies; a send completes when its message
-// was copied. Destroying or aborting an endpoint whose rank still takes part counts as that peer's death.
-// `bytes_per_second` > 0 slows every (sender, receiver) link to that rate, for overlap tests.
+// One endpoint for each of `size` ranks, which share a mailbox. The receiver copies; a send completes when
+// its message was copied. Destroying or aborting an endpoint whose rank still takes part counts as that
+// peer's death. `bytes_per_second` > 0 slows every (sender, receiver) link to that rate, for overlap tests.
 std::vector<std::shared_ptr<Endpoint>> MakeInProcessWorld(int size, double bytes_per_second = 0);
 
 }  // namespace seqpar
