@@ -3,6 +3,7 @@
 #define SEQPAR_TESTS_ORACLE_RUN_RANKS_H_
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 

@@ -1,7 +1,13 @@
 #include "common/layers/layer_stack.h"
 
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "common/base/status.h"
 #include "gtest/gtest.h"
 #include "tests/common/layers/layer_case.h"
+#include "tests/oracle/error_rule.h"
 
 namespace seqpar {
 namespace {
@@ -110,6 +116,100 @@ TEST(LayerStackTest, WeightGradientTrafficIsWhatTheFormulaSays) {
     const Traffic total = Total(Results(c, true), {Operation::kWeightGradients, Pass::kBackward});
     EXPECT_EQ(total.bytes, elements_sent * 4 * config.layers) << c.ToString();
   }
+}
+
+// A small stack on one rank, its weights and inputs zero but for what the test fills in.
+struct OneRankStack {
+  RankGroups groups;
+  std::unique_ptr<TransformerLayer> layer;
+  std::vector<std::unique_ptr<WeightSet>> weights;
+  std::unique_ptr<LayerStack> stack;
+};
+absl::StatusOr<std::unique_ptr<OneRankStack>> MakeOneRankStack(TestRank& self, const LayerCase& c) {
+  LayerPlan plan;
+  plan.config = c.problem.config;
+  plan.batch = c.problem.batch;
+  plan.mask = c.problem.mask.Make(c.problem.tokens);
+  plan.tokens = TokenLayout(c.mesh, c.layout, c.problem.tokens);
+  plan.backward = plan.inspect = true;
+  const RankStreams streams{self.device, self.compute, self.comm};
+  auto made = std::make_unique<OneRankStack>();
+  SEQPAR_ASSIGN_OR_RETURN(made->groups, RankGroups::Create(self.world, plan.mesh(), plan.Heads()));
+  SEQPAR_ASSIGN_OR_RETURN(made->layer, TransformerLayer::Create(plan, streams, &made->groups));
+  std::vector<const WeightSet*> pointers;
+  for (int l = 0; l < plan.config.layers; ++l) {
+    SEQPAR_ASSIGN_OR_RETURN(WeightSet set,
+                            WeightSet::Create(&made->layer->table(), self.device, plan.dtype, "weights"));
+    self.device->Zero(*self.compute, set.All().data, set.All().bytes());
+    made->weights.push_back(std::make_unique<WeightSet>(std::move(set)));
+    pointers.push_back(made->weights.back().get());
+  }
+  SEQPAR_ASSIGN_OR_RETURN(made->stack,
+                          LayerStack::Create(made->layer.get(), streams, &made->groups, pointers));
+  for (const Matrix& m : {made->stack->input(), made->stack->output_gradient()}) {
+    self.device->Zero(*self.compute, m.data, m.bytes());
+  }
+  SEQPAR_RETURN_IF_ERROR(self.compute->Synchronize());
+  return made;
+}
+
+TEST(LayerStackTest, AnErrorOfTheCallbackEndsTheRun) {
+  const absl::Status status = RunRanks(1, [&](TestRank& self) -> absl::Status {
+    SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<OneRankStack> made, MakeOneRankStack(self, Case({})));
+    int calls = 0;
+    const absl::Status forward = made->stack->Forward([&](const LayerStep& step) {
+      EXPECT_EQ(step.layer, calls++);
+      return step.layer == 1 ? absl::DataLossError("looks wrong") : absl::OkStatus();
+    });
+    EXPECT_EQ(calls, 2);
+    EXPECT_EQ(forward.code(), absl::StatusCode::kDataLoss);
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+std::vector<double> Values(const Matrix& m) {
+  std::vector<double> values;
+  for (int64_t row = 0; row < m.rows; ++row) {
+    const float* from = reinterpret_cast<const float*>(m.At(row, 0));
+    values.insert(values.end(), from, from + m.cols);
+  }
+  return values;
+}
+
+// What is shown are the gradients of what the core attended, after rotary and before it is rotated back.
+TEST(LayerStackTest, ShowsWhatTheAttentionCoreSawAndGave) {
+  LayerCase c = Case({});
+  c.problem.config.rope_theta = 100;
+  c.problem.config.layers = 1;
+  const LayerInputs inputs = MakeLayerInputs(c.problem, 3);
+  const absl::Status status = RunRanks(1, [&](TestRank& self) -> absl::Status {
+    SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<OneRankStack> made, MakeOneRankStack(self, c));
+    const auto fill = [](const std::vector<float>& from, const Matrix& to) {
+      std::copy(from.begin(), from.end(), static_cast<float*>(to.data));
+    };
+    for (const auto& [suffix, values] : inputs.weights[0]) fill(values, made->weights[0]->Get(suffix));
+    fill(inputs.x, made->stack->input());
+    fill(inputs.dy, made->stack->output_gradient());
+    SEQPAR_RETURN_IF_ERROR(made->stack->Forward(nullptr));
+    return made->stack->Backward([&](const LayerStep& step) {
+      const AttentionView view = step.attention();
+      const AttentionProblem problem{c.problem.batch, c.problem.tokens, 8, 2, 8, c.problem.mask};
+      const int64_t half = view.kv.cols / 2;
+      const std::vector<double> q = Values(view.q), k = Values(view.kv.Cols(0, half)),
+                                v = Values(view.kv.Cols(half, 2 * half));
+      const auto forward = AttentionForwardOracle<double>(problem, q, k, v, DType::kF32);
+      const auto want =
+          AttentionBackwardOracle<double>(problem, q, k, v, forward, Values(view.dout), DType::kF32);
+      EXPECT_LT(ErrorOf(Values(view.out), forward.out, ScaleOf(forward.out)).norm, 1e-6);
+      EXPECT_LT(ErrorOf(Values(view.lse), forward.lse, ScaleOf(forward.lse)).norm, 1e-6);
+      EXPECT_LT(ErrorOf(Values(view.dq), want.dq, ScaleOf(want.dq)).norm, 1e-5);
+      EXPECT_LT(ErrorOf(Values(view.dkv.Cols(0, half)), want.dk, ScaleOf(want.dk)).norm, 1e-5);
+      EXPECT_LT(ErrorOf(Values(view.dkv.Cols(half, 2 * half)), want.dv, ScaleOf(want.dv)).norm, 1e-5);
+      return absl::OkStatus();
+    });
+  });
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 }  // namespace
