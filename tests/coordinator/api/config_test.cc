@@ -1,0 +1,74 @@
+#include "coordinator/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+namespace seqpar {
+namespace {
+
+int Parse(std::vector<std::string> flags, CoordinatorConfig* config) {
+  std::vector<char*> argv = {const_cast<char*>("seqpar-coordinator")};
+  for (std::string& flag : flags) argv.push_back(flag.data());
+  ::testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStdout();
+  const int code = ParseCoordinatorFlags(static_cast<int>(argv.size()), argv.data(), config);
+  ::testing::internal::GetCapturedStdout();
+  ::testing::internal::GetCapturedStderr();
+  return code;
+}
+
+TEST(CoordinatorConfig, Defaults) {
+  CoordinatorConfig config;
+  ASSERT_EQ(Parse({}, &config), -1);
+  EXPECT_EQ(config.listen, "127.0.0.1:7700");
+  EXPECT_EQ(config.engine.heartbeat_us, 1'000'000);
+  EXPECT_EQ(config.engine.lease_us, 6'000'000);
+  EXPECT_EQ(config.engine.machine.bootstrap_timeout_us, 30'000'000);
+  EXPECT_EQ(config.engine.machine.no_progress_timeout_us, 60'000'000);
+  EXPECT_EQ(config.engine.machine.max_attempts, 3);
+  EXPECT_TRUE(config.test_holds.empty());
+}
+
+TEST(CoordinatorConfig, FlagsAndEnvironment) {
+  CoordinatorConfig config;
+  setenv("SEQPAR_COORDINATOR_LISTEN", "127.0.0.1:0", 1);
+  const int code = Parse({"--data-root", "data=/srv", "--data-root=out=/out", "--lease", "2s",
+                          "--max-attempts", "5", "--test-hold", "place:/tmp/hold"},
+                         &config);
+  unsetenv("SEQPAR_COORDINATOR_LISTEN");
+  ASSERT_EQ(code, -1);
+  EXPECT_EQ(config.listen, "127.0.0.1:0");
+  ASSERT_EQ(config.data_roots.size(), 2u);
+  EXPECT_EQ(config.data_roots[1].first, "out");
+  EXPECT_EQ(config.engine.machine.max_attempts, 5);
+  // A worker's lease ends after half of a short one: time for several heartbeats.
+  EXPECT_EQ(config.engine.heartbeat_us, 2'000'000 / 6);
+  EXPECT_EQ(config.test_holds.at(JobPhase::kPlace), "/tmp/hold");
+}
+
+TEST(CoordinatorConfig, Refusals) {
+  const std::vector<std::vector<std::string>> refused = {
+      {"--lease", "6"},
+      {"--lease", "-1s"},
+      {"--lease", "2s", "--heartbeat", "1s"},
+      {"--data-root", "no path"},
+      {"--max-attempts", "0"},
+      {"--log-level", "loud"},
+      {"--log-format", "xml"},
+      {"--test-hold", "lunch:/tmp/hold"},
+      {"--no-such-flag"},
+  };
+  for (const std::vector<std::string>& flags : refused) {
+    CoordinatorConfig config;
+    EXPECT_EQ(Parse(flags, &config), 2) << flags.front() << " " << flags.back();
+  }
+  CoordinatorConfig config;
+  EXPECT_EQ(Parse({"--help"}, &config), 0);
+  EXPECT_EQ(Parse({"--version"}, &config), 0);
+}
+
+}  // namespace
+}  // namespace seqpar

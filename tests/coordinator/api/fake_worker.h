@@ -1,0 +1,240 @@
+// A worker that speaks FleetService over a real channel and runs nothing: ranks start, meet and finish at
+// once, unless the test holds them.
+#ifndef SEQPAR_TESTS_COORDINATOR_API_FAKE_WORKER_H_
+#define SEQPAR_TESTS_COORDINATOR_API_FAKE_WORKER_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "seqpar/v1/fleet.grpc.pb.h"
+
+namespace seqpar {
+
+class FakeWorker {
+ public:
+  struct Options {
+    std::string node = "a";
+    int64_t incarnation = 1;
+    int devices = 4;
+    int64_t highest_term = 0;
+    bool hold = false;  // ranks meet and then wait for FinishAll or FailRank
+    std::vector<v1::RunningRank> running;
+  };
+
+  FakeWorker(const std::string& address, Options options)
+      : options_(std::move(options)),
+        stub_(v1::FleetService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))),
+        stream_(stub_->Attach(&context_)) {
+    v1::WorkerMessage message;
+    v1::Hello* hello = message.mutable_hello();
+    hello->set_node(options_.node);
+    hello->set_incarnation(options_.incarnation);
+    hello->set_highest_term(options_.highest_term);
+    hello->set_version("fake");
+    for (int i = 0; i < options_.devices; ++i) *hello->add_devices() = Device();
+    hello->mutable_local()->set_latency(1e-6);
+    hello->mutable_local()->set_bandwidth(1e10);
+    for (const v1::RunningRank& rank : options_.running) *hello->add_running() = rank;
+    Send(message);
+    reader_ = std::thread([this] { Read(); });
+  }
+  // Breaks the stream.
+  ~FakeWorker() {
+    context_.TryCancel();
+    reader_.join();
+    stream_->Finish();
+  }
+
+  static v1::DeviceSpec Device() {
+    v1::DeviceSpec device;
+    device.set_kind("cpu");
+    device.set_name("slot");
+    device.set_memory_bytes(int64_t{1} << 30);
+    device.set_threads(1);
+    v1::DeviceRates* rates = device.mutable_rates();
+    rates->set_gemm_flops(8e10);
+    rates->set_attention_forward_flops(7e10);
+    rates->set_attention_backward_flops(6e10);
+    rates->set_copy_bytes(1e10);
+    rates->set_peak_flops(1e11);
+    return device;
+  }
+
+  // Waits until the coordinator has said so; false where the stream ended before.
+  bool WaitWelcome() {
+    return Wait([this] { return welcome_.term() > 0; });
+  }
+  bool WaitTables(int tables) {
+    return Wait([this, tables] { return tables_ >= tables; });
+  }
+  bool WaitStarted(int ranks) {
+    return Wait([this, ranks] { return static_cast<int>(ranks_.size()) >= ranks; });
+  }
+  bool WaitHeartbeatAnswer(int64_t sequence) {
+    return Wait([this, sequence] { return answered_ >= sequence; });
+  }
+  void WaitEnded() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return ended_; });
+  }
+
+  v1::Welcome welcome() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return welcome_;
+  }
+  // The latest gang, and its ranks here.
+  v1::GangId gang() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return gang_;
+  }
+  std::string staging_file() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return staging_file_;
+  }
+  std::vector<v1::RunningRank> Running() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<v1::RunningRank> running;
+    for (const int rank : ranks_) {
+      v1::RunningRank r;
+      *r.mutable_gang() = gang_;
+      r.set_rank(rank);
+      running.push_back(r);
+    }
+    return running;
+  }
+
+  void Heartbeat(int64_t sequence) {
+    v1::WorkerMessage message;
+    message.mutable_heartbeat()->set_sequence(sequence);
+    Send(message);
+  }
+  void FinishAll(const v1::GangId& gang, const std::set<int>& ranks) {
+    for (const int rank : ranks) {
+      v1::WorkerMessage message = Event(gang, rank, v1::RankEvent::FINISHED);
+      v1::RankReport* report = message.mutable_event()->mutable_report();
+      report->set_rank(rank);
+      report->set_execute_seconds(1);
+      report->set_compute_seconds(0.5);
+      Send(message);
+    }
+  }
+  void FailRank(int rank, const std::string& why) {
+    v1::WorkerMessage message = Event(gang(), rank, v1::RankEvent::FAILED);
+    message.mutable_event()->mutable_error()->set_code(14);
+    message.mutable_event()->mutable_error()->set_message(why);
+    message.mutable_event()->set_root_cause(true);
+    message.mutable_event()->set_phase(v1::JOB_PHASE_EXECUTE);
+    Send(message);
+  }
+
+ private:
+  template <typename Condition>
+  bool Wait(Condition condition) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return ended_ || condition(); });
+    return condition();
+  }
+
+  v1::WorkerMessage Event(const v1::GangId& gang, int rank, v1::RankEvent::Kind kind) {
+    v1::WorkerMessage message;
+    *message.mutable_event()->mutable_gang() = gang;
+    message.mutable_event()->set_rank(rank);
+    message.mutable_event()->set_kind(kind);
+    return message;
+  }
+
+  void Send(const v1::WorkerMessage& message) {
+    std::lock_guard<std::mutex> lock(write_mutex_);
+    stream_->Write(message);
+  }
+
+  void Read() {
+    v1::CoordinatorMessage message;
+    while (stream_->Read(&message)) {
+      Handle(message);
+      changed_.notify_all();
+    }
+    std::lock_guard<std::mutex> lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+
+  void Handle(const v1::CoordinatorMessage& message) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    std::vector<v1::WorkerMessage> answers;
+    if (message.has_welcome()) welcome_ = message.welcome();
+    if (message.has_heartbeat()) answered_ = message.heartbeat().sequence();
+    if (message.has_start()) {
+      gang_ = message.start().gang();
+      staging_file_ = message.start().staging_file();
+      ranks_.clear();
+      for (const auto& placement : message.start().ranks()) {
+        ranks_.insert(placement.rank());
+        answers.push_back(Event(gang_, placement.rank(), v1::RankEvent::STARTED));
+        v1::WorkerMessage blob;
+        *blob.mutable_blob()->mutable_gang() = gang_;
+        blob.mutable_blob()->set_group("world");
+        blob.mutable_blob()->set_rank(placement.rank());
+        blob.mutable_blob()->set_data(absl::StrCat("blob ", placement.rank()));
+        answers.push_back(blob);
+      }
+    }
+    bool finish = false;
+    if (message.has_blobs()) {
+      ++tables_;
+      finish = !options_.hold;
+    }
+    if (message.has_stop()) {
+      for (const int rank : ranks_)
+        answers.push_back(Event(message.stop().gang(), rank, v1::RankEvent::STOPPED));
+      ranks_.clear();
+    }
+    if (message.has_logs()) {
+      v1::WorkerMessage log;
+      log.mutable_logs()->set_query(message.logs().query());
+      log.mutable_logs()->set_attempt(1);
+      log.mutable_logs()->set_rank(0);
+      log.mutable_logs()->set_device(options_.node + "/0");
+      log.mutable_logs()->set_text("said by " + options_.node);
+      answers.push_back(log);
+      log.mutable_logs()->set_attempt(0);
+      log.mutable_logs()->set_last(true);
+      answers.push_back(log);
+    }
+    const v1::GangId gang = gang_;
+    const std::set<int> ranks = ranks_;
+    lock.unlock();
+    for (const v1::WorkerMessage& answer : answers) Send(answer);
+    if (finish) FinishAll(gang, ranks);
+  }
+
+  const Options options_;
+  grpc::ClientContext context_;
+  std::unique_ptr<v1::FleetService::Stub> stub_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>> stream_;
+  std::mutex write_mutex_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  v1::Welcome welcome_;
+  v1::GangId gang_;
+  std::string staging_file_;
+  std::set<int> ranks_;
+  int tables_ = 0;
+  int64_t answered_ = 0;
+  bool ended_ = false;
+  std::thread reader_;
+};
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_TESTS_COORDINATOR_API_FAKE_WORKER_H_

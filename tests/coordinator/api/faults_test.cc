@@ -1,0 +1,152 @@
+// Ranks, nodes and the coordinator itself fail; jobs go on.
+#include <filesystem>
+
+#include "tests/coordinator/api/coordinator_fixture.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FaultsTest : public CoordinatorTest {
+ protected:
+  // Lets the pause between two attempts pass.
+  void PassBackoff(const std::string& job) {
+    WaitReason(job, "attempt");
+    clock_.AdvanceMicros(1'000'000);
+  }
+};
+
+TEST_F(FaultsTest, ARankThatFailsCostsAnAttempt) {
+  auto worker = Worker({.hold = true});
+  const v1::Job job = Create(Job("out.safetensors"));
+  ASSERT_TRUE(worker->WaitTables(1));
+  worker->FailRank(1, "it broke");
+  PassBackoff(job.id());
+  ASSERT_TRUE(worker->WaitTables(2));
+  EXPECT_EQ(worker->gang().attempt(), 2);
+  worker->FinishAll(worker->gang(), {0, 1});
+  const v1::Job done = WaitEnded(job.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  ASSERT_EQ(done.attempts_size(), 2);
+  EXPECT_THAT(done.attempts(0).error().message(),
+              HasSubstr("rank 1 on a/1 failed in phase execute: it broke"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "out.safetensors"));
+}
+
+TEST_F(FaultsTest, ASilentNodeIsLostWithItsLease) {
+  auto worker = Worker({.hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  clock_.AdvanceMicros(5'000'000);
+  worker->Heartbeat(1);
+  ASSERT_TRUE(worker->WaitHeartbeatAnswer(1));
+  clock_.AdvanceMicros(5'999'999);
+  EXPECT_EQ(Get(job.id()).state(), v1::JOB_STATE_RUNNING);
+  clock_.AdvanceMicros(1);
+  const v1::Job waiting =
+      Watch(job.id(), [](const v1::Job& j) { return j.state() == v1::JOB_STATE_PENDING; }).back();
+  EXPECT_THAT(waiting.attempts(0).error().message(), HasSubstr("the lease of its node is over"));
+  worker->WaitEnded();  // told to attach anew
+  clock_.AdvanceMicros(1'000'000);
+  auto again = Worker({.incarnation = 2});
+  EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
+TEST_F(FaultsTest, AStreamThatBreaksLosesNothing) {
+  auto worker = Worker({.hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  const std::vector<v1::RunningRank> running = worker->Running();
+  const v1::GangId gang = worker->gang();
+  worker.reset();
+  worker = Worker({.hold = true, .running = running});
+  EXPECT_EQ(worker->welcome().keep_size(), 1);
+  worker->FinishAll(gang, {0, 1});
+  const v1::Job done = WaitEnded(job.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(done.attempts_size(), 1);
+}
+
+TEST_F(FaultsTest, ACoordinatorThatComesBackTakesTheGangUp) {
+  auto worker = Worker({.devices = 2, .hold = true});
+  const v1::Job job = Create(Job("out.safetensors"));
+  const v1::Job queued = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  const std::vector<v1::RunningRank> running = worker->Running();
+  const v1::GangId gang = worker->gang();
+  server_.reset();
+  worker.reset();
+  StartServer();
+  EXPECT_EQ(Get(job.id()).state(), v1::JOB_STATE_RUNNING);
+  worker = Worker({.devices = 2, .highest_term = 1, .hold = true, .running = running});
+  EXPECT_EQ(worker->welcome().term(), 2);
+  ASSERT_EQ(worker->welcome().keep_size(), 1);
+  EXPECT_EQ(worker->welcome().keep(0).attempt(), 1);
+  worker->FinishAll(gang, {0, 1});
+  const v1::Job done = WaitEnded(job.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(done.attempts_size(), 1);
+  EXPECT_GT(done.revision(), queued.revision());
+  // The queue is still there, too. The first table was the first gang's: its ranks might not have had it.
+  ASSERT_TRUE(worker->WaitTables(2));
+  worker->FinishAll(worker->gang(), {0, 1});
+  EXPECT_EQ(WaitEnded(queued.id()).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
+TEST_F(FaultsTest, GangsThatAreOverAreNotKept) {
+  v1::RunningRank stray;
+  stray.mutable_gang()->set_job("j-unknown");
+  stray.mutable_gang()->set_attempt(1);
+  auto worker = Worker({.running = {stray}});
+  EXPECT_EQ(worker->welcome().keep_size(), 0);
+}
+
+TEST_F(FaultsTest, AWorkerThatHasSeenALaterTermIsRefused) {
+  FakeWorker worker(server_->address(), {.highest_term = 7});
+  EXPECT_FALSE(worker.WaitWelcome());
+}
+
+TEST_F(FaultsTest, ARankThatStandsStillIsNamed) {
+  auto a = Worker({.node = "a", .devices = 1, .hold = true});
+  v1::Job job = Job();
+  job.mutable_workers()->set_min(1);
+  job.mutable_workers()->set_max(1);
+  job.set_max_attempts(1);
+  const v1::Job created = Create(job);
+  ASSERT_TRUE(a->WaitTables(1));
+  // Met, but nothing ever moves: after a minute that is no progress.
+  for (int beat = 1; beat <= 15; ++beat) {
+    clock_.AdvanceMicros(4'000'000);
+    a->Heartbeat(beat);
+    ASSERT_TRUE(a->WaitHeartbeatAnswer(beat));
+  }
+  const v1::Job done = WaitEnded(created.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_FAILED);
+  EXPECT_THAT(done.error().message(), HasSubstr("no progress for 60 s: rank 0 on a/0"));
+}
+
+TEST_F(FaultsTest, ADrainedNodeTakesNoNewRanks) {
+  auto worker = Worker({.hold = true});
+  const v1::Job running = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  Call call, undo;
+  v1::DrainNodeRequest request;
+  request.set_name("a");
+  v1::Node node;
+  ASSERT_TRUE(cluster_->DrainNode(&call.context, request, &node).ok());
+  EXPECT_EQ(node.state(), v1::NODE_STATE_DRAINING);
+  EXPECT_EQ(node.devices(0).job(), running.id());
+  const v1::Job waiting = Create(Job());
+  WaitReason(waiting.id(), "waits for a node");
+  worker->FinishAll(worker->gang(), {0, 1});
+  EXPECT_EQ(WaitEnded(running.id()).state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(Get(waiting.id()).state(), v1::JOB_STATE_PENDING);
+  request.set_undo(true);
+  ASSERT_TRUE(cluster_->DrainNode(&undo.context, request, &node).ok());
+  EXPECT_EQ(node.state(), v1::NODE_STATE_READY);
+  ASSERT_TRUE(worker->WaitTables(2));
+}
+
+}  // namespace
+}  // namespace seqpar

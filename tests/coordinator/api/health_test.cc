@@ -1,0 +1,65 @@
+// Health by full service name, reflection, and a shutdown that ends open streams.
+#include <chrono>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/coordinator/api/coordinator_fixture.h"
+
+namespace seqpar {
+namespace {
+
+using HealthTest = CoordinatorTest;
+
+TEST_F(HealthTest, EveryServiceIsServing) {
+  const auto channel = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  for (const char* name :
+       {"", "seqpar.v1.JobService", "seqpar.v1.ClusterService", "seqpar.v1.FleetService"}) {
+    Call call;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(name);
+    grpc::health::v1::HealthCheckResponse response;
+    ASSERT_TRUE(health->Check(&call.context, request, &response).ok()) << name;
+    EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING) << name;
+  }
+}
+
+TEST_F(HealthTest, ShutdownEndsEveryOpenStream) {
+  const auto channel = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  Call health_call;
+  auto health_stream = health->Watch(&health_call.context, {});
+  grpc::health::v1::HealthCheckResponse response;
+  ASSERT_TRUE(health_stream->Read(&response));
+
+  auto worker = Worker({.hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  Call call;
+  v1::WatchJobRequest request;
+  request.set_id(job.id());
+  auto watch = jobs_->WatchJob(&call.context, request);
+  v1::JobEvent event;
+  ASSERT_TRUE(watch->Read(&event));
+
+  server_->Shutdown();
+  ASSERT_TRUE(health_stream->Read(&response));
+  EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+  while (watch->Read(&event)) {
+  }
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  worker->WaitEnded();
+  health_call.context.TryCancel();
+  health_stream->Finish();
+}
+
+TEST_F(HealthTest, AnAddressInUseIsRefused) {
+  CoordinatorConfig config;
+  config.listen = server_->address();
+  config.state_dir = folder_ / "another state";
+  const auto second = CoordinatorServer::Create(config, &clock_, [](const absl::Status&) {});
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(std::string(second.status().message()), ::testing::HasSubstr(server_->address()));
+}
+
+}  // namespace
+}  // namespace seqpar

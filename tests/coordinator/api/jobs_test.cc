@@ -1,0 +1,212 @@
+// What clients see of jobs, through a real channel.
+#include <filesystem>
+
+#include "tests/coordinator/api/coordinator_fixture.h"
+
+namespace seqpar {
+namespace {
+
+using ::testing::HasSubstr;
+
+using JobsTest = CoordinatorTest;
+
+TEST_F(JobsTest, FromSubmitToReport) {
+  auto worker = Worker();
+  const v1::Job created = Create(Job("out.safetensors"));
+  EXPECT_EQ(created.state(), v1::JOB_STATE_PENDING);
+  EXPECT_EQ(created.id().size(), 18u);
+  const v1::Job done = WaitEnded(created.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(done.phase(), v1::JOB_PHASE_REPORT);
+  EXPECT_EQ(done.report().ranks_size(), 2);
+  EXPECT_EQ(done.progress().percent(), 100);
+  ASSERT_EQ(done.attempts_size(), 1);
+  EXPECT_EQ(done.attempts(0).devices_size(), 2);
+  EXPECT_FALSE(done.attempts(0).has_error());
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "out.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(worker->staging_file()));
+  // From the store, once it has ended.
+  const v1::Job stored = Get(created.id());
+  EXPECT_EQ(stored.SerializeAsString(), done.SerializeAsString());
+  // Watching from the end on: nothing new, and the stream ends.
+  EXPECT_TRUE(Watch(
+                  created.id(), [](const v1::Job&) { return false; }, done.revision())
+                  .empty());
+  EXPECT_TRUE(watch_status_.ok());
+}
+
+TEST_F(JobsTest, RevisionsGrow) {
+  auto worker = Worker({.hold = true});
+  const v1::Job created = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  worker->FinishAll(worker->gang(), {0, 1});
+  int64_t last = 0;
+  for (const v1::Job& job : Watch(created.id(), [](const v1::Job&) { return false; })) {
+    EXPECT_GT(job.revision(), last);
+    last = job.revision();
+  }
+  EXPECT_GT(last, created.revision());
+}
+
+TEST_F(JobsTest, ARepeatedRequestAnswersWithItsJob) {
+  auto worker = Worker();
+  const v1::Job first = Create(Job("out.safetensors"), "once");
+  EXPECT_EQ(Create(Job("out.safetensors"), "once").id(), first.id());
+  WaitEnded(first.id());
+  // Its output stands now: as a new job it would be refused.
+  EXPECT_EQ(Create(Job("out.safetensors"), "once").id(), first.id());
+  v1::Job other;
+  const grpc::Status reused = TryCreate(Job(), "once", &other);
+  EXPECT_EQ(reused.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(ReasonOf(Details(reused)), reason::kRequestIdReused);
+}
+
+TEST_F(JobsTest, AnInvalidJobIsToldEverything) {
+  v1::Job job = Job("../out.safetensors");
+  job.mutable_config()->set_num_attention_heads(-1);
+  v1::Job created;
+  const grpc::Status status = TryCreate(job, "", &created);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const absl::Status details = Details(status);
+  EXPECT_EQ(ReasonOf(details), reason::kInvalidJob);
+  EXPECT_GE(ViolationsOf(details).size(), 2u);
+}
+
+TEST_F(JobsTest, ValidateOnlyStoresNothing) {
+  Call call;
+  v1::CreateJobRequest request;
+  *request.mutable_job() = Job();
+  request.set_validate_only(true);
+  v1::Job job;
+  ASSERT_TRUE(jobs_->CreateJob(&call.context, request, &job).ok());
+  EXPECT_EQ(job.id(), "");
+  Call list;
+  v1::ListJobsResponse response;
+  ASSERT_TRUE(jobs_->ListJobs(&list.context, {}, &response).ok());
+  EXPECT_EQ(response.jobs_size(), 0);
+}
+
+TEST_F(JobsTest, WaitsAndSaysWhy) {
+  const v1::Job created = Create(Job());
+  EXPECT_THAT(WaitReason(created.id(), "node").reason(), HasSubstr("waits for a node"));
+  auto small = Worker({.node = "small", .devices = 1});
+  EXPECT_THAT(WaitReason(created.id(), "2").reason(), HasSubstr("waits for 2 devices"));
+  auto large = Worker({.node = "large", .devices = 1});
+  const v1::Job done = WaitEnded(created.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_THAT(done.attempts(0).devices(), ::testing::UnorderedElementsAre("large/0", "small/0"));
+}
+
+TEST_F(JobsTest, CancelWhereverItIs) {
+  const v1::Job waiting = Create(Job());
+  EXPECT_EQ(Cancel(waiting.id()).state(), v1::JOB_STATE_CANCELLED);
+
+  auto worker = Worker({.hold = true});
+  const v1::Job running = Create(Job("out.safetensors"));
+  ASSERT_TRUE(worker->WaitTables(1));
+  const std::string staging = worker->staging_file();
+  EXPECT_TRUE(std::filesystem::exists(staging));
+  Cancel(running.id());
+  const v1::Job done = WaitEnded(running.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_CANCELLED);
+  // One that has ended stays what it is.
+  EXPECT_EQ(Cancel(running.id()).SerializeAsString(), Get(running.id()).SerializeAsString());
+  server_->Shutdown();  // unlinking is done when it returns
+  EXPECT_FALSE(std::filesystem::exists(staging));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out.safetensors"));
+}
+
+TEST_F(JobsTest, LiveJobsShareNoTarget) {
+  const v1::Job first = Create(Job("out.safetensors"));
+  v1::Job second;
+  const grpc::Status status = TryCreate(Job("out.safetensors"), "", &second);
+  EXPECT_EQ(ReasonOf(Details(status)), reason::kOutputInUse);
+  EXPECT_THAT(status.error_message(), HasSubstr(first.id()));
+  Cancel(first.id());
+  EXPECT_TRUE(TryCreate(Job("out.safetensors"), "", &second).ok());
+}
+
+TEST_F(JobsTest, ListsByPageStateAndLabel) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) {
+    v1::Job job = Job();
+    (*job.mutable_labels())["parity"] = i % 2 == 0 ? "even" : "odd";
+    ids.push_back(Create(job).id());
+  }
+  Cancel(ids[4]);
+  const auto list = [this](v1::ListJobsRequest request) {
+    Call call;
+    v1::ListJobsResponse response;
+    EXPECT_TRUE(jobs_->ListJobs(&call.context, request, &response).ok());
+    return response;
+  };
+  v1::ListJobsRequest request;
+  request.set_page_size(2);
+  std::vector<std::string> seen;
+  do {
+    const v1::ListJobsResponse page = list(request);
+    for (const v1::Job& job : page.jobs()) seen.push_back(job.id());
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  EXPECT_EQ(seen, std::vector<std::string>(ids.rbegin(), ids.rend()));
+
+  request = v1::ListJobsRequest();
+  (*request.mutable_labels())["parity"] = "even";
+  EXPECT_EQ(list(request).jobs_size(), 3);
+  request.add_states(v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(list(request).jobs_size(), 1);
+
+  Call call;
+  v1::ListJobsResponse response;
+  request.set_page_token("not a token");
+  EXPECT_EQ(jobs_->ListJobs(&call.context, request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(JobsTest, WhatDoesNotExistIsNotFound) {
+  Call call, watch;
+  v1::GetJobRequest request;
+  request.set_id("j-0");
+  v1::Job job;
+  const grpc::Status status = jobs_->GetJob(&call.context, request, &job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(ReasonOf(Details(status)), reason::kNotFound);
+  Watch("j-0", [](const v1::Job&) { return false; });
+  EXPECT_EQ(watch_status_.error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(JobsTest, PlansOnAClusterThatOnlyExistsInARequest) {
+  Call call;
+  v1::PlanJobRequest request;
+  *request.mutable_job() = Job();
+  v1::NodeSpec* node = request.mutable_cluster()->add_nodes();
+  node->set_name("n");
+  node->set_devices_each(4);
+  *node->add_devices() = FakeWorker::Device();
+  node->mutable_local()->set_latency(1e-6);
+  node->mutable_local()->set_bandwidth(1e10);
+  *request.mutable_cluster()->mutable_network() = node->local();
+  v1::PlanJobResponse response;
+  const grpc::Status status = jobs_->PlanJob(&call.context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.plan().ranks_size(), 2);
+  EXPECT_GE(response.explanation().best_size(), 1);
+}
+
+TEST_F(JobsTest, LogsComeFromEveryNode) {
+  auto a = Worker({.node = "a"});
+  auto b = Worker({.node = "b"});
+  const v1::Job job = Create(Job());
+  WaitEnded(job.id());
+  Call call;
+  v1::GetJobLogsRequest request;
+  request.set_id(job.id());
+  v1::GetJobLogsResponse response;
+  ASSERT_TRUE(jobs_->GetJobLogs(&call.context, request, &response).ok());
+  ASSERT_EQ(response.logs_size(), 2);
+  EXPECT_EQ(response.logs(0).text(), "said by a");
+  EXPECT_EQ(response.logs(1).text(), "said by b");
+}
+
+}  // namespace
+}  // namespace seqpar
