@@ -147,7 +147,9 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
 }
 
 absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) {
-  if (std::optional<v1::Job> live = engine_->Cancel(request.id())) return *std::move(live);
+  std::optional<v1::Job> live = engine_->Cancel(request.id());
+  SEQPAR_RETURN_IF_ERROR(engine_->Health());
+  if (live) return *std::move(live);
   v1::GetJobRequest get;
   get.set_id(request.id());
   return GetJob(get);

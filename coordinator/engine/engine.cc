@@ -79,10 +79,20 @@ absl::Status Engine::Start() {
   return absl::OkStatus();
 }
 
+absl::Status Engine::Health() const {
+  return fatal_ ? absl::UnavailableError("the job store cannot be written") : absl::OkStatus();
+}
+
 void Engine::EndStreams() {
   Call<bool>([this] {
     const absl::Status why = absl::UnavailableError("the coordinator is shutting down");
     watchers_.EndAll(why);
+    for (auto& [query, asked] : log_queries_) {
+      const auto collector = asked.first.lock();
+      for (const auto& [name, node] : registry_.nodes()) {
+        if (collector != nullptr) collector->GiveUp(name);
+      }
+    }
     for (auto& [name, node] : registry_.nodes()) {
       if (node.link != nullptr) node.link->Close(why);
       node.link = nullptr;
@@ -212,7 +222,7 @@ void Engine::WorkLater(const std::string& job, std::function<std::optional<JobEv
 absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& request) {
   return Call<absl::StatusOr<v1::Job>>(
       [this, record = std::move(record), request]() -> absl::StatusOr<v1::Job> {
-        if (fatal_) return absl::UnavailableError("the job store cannot be written");
+        SEQPAR_RETURN_IF_ERROR(Health());
         const std::string& target = record.spec.output_file;
         for (const auto& [id, other] : live_) {
           if (target.empty() || other.spec.output_file != target) continue;

@@ -4,6 +4,7 @@
 #ifndef SEQPAR_COORDINATOR_ENGINE_ENGINE_H_
 #define SEQPAR_COORDINATOR_ENGINE_ENGINE_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -84,6 +85,8 @@ class Engine {
   void OnBroken(const std::string& node, int64_t stream);
 
   int64_t term() const { return store_->term(); }
+  // UNAVAILABLE once the store can no longer be written: nothing that was answered since is durable.
+  absl::Status Health() const;
 
  private:
   struct Dirty {
@@ -153,6 +156,7 @@ class Engine {
   std::vector<std::function<void()>> queue_;  // under mutex_
   bool stopping_ = false;                     // under mutex_
   std::thread thread_;
+  std::atomic<bool> fatal_{false};
 
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;
@@ -164,7 +168,6 @@ class Engine {
   int64_t revision_ = 0;
   bool schedule_ = false;    // something changed since the last pass
   bool scheduling_ = false;  // a pass is under way
-  bool fatal_ = false;
   int64_t last_tick_us_ = 0;
   // The batch.
   std::map<std::string, Dirty> dirty_;

@@ -123,7 +123,7 @@ v1::Job ViewOf(const JobRecord& record, int64_t boot_us) {
     for (const std::string& consequence : attempt.consequences) info->add_consequences(consequence);
   }
   job.set_revision(record.revision);
-  if (record.report && record.state == JobState::kSucceeded) *job.mutable_report() = *record.report;
+  if (record.report && record.ended()) *job.mutable_report() = *record.report;
   return job;
 }
 

@@ -91,9 +91,12 @@ void Stepper::On(const event::Restored&) {
       RebuildReport().IgnoreError();  // it passed before it was recorded
       actions_.push_back(action::Report{});
       return;
+    case Stage::kStopping:
+      // The only error that keeps the report.
+      if (ReasonOf(r_.cause) == reason::kVerificationFailed) RebuildReport().IgnoreError();
+      return;
     case Stage::kQueued:
     case Stage::kPlacing:
-    case Stage::kStopping:
     case Stage::kEnded:
       return;
   }
@@ -180,6 +183,9 @@ void Stepper::FinishIfAllHave() {
     if (rank.state != RankState::kFinished) return;
   }
   if (const absl::Status built = RebuildReport(); !built.ok()) return BeginStop(built, true);
+  if (const absl::Status verified = CheckVerification(r_.spec, *r_.report); !verified.ok()) {
+    return BeginStop(verified, true);
+  }
   if (r_.spec.output_file.empty()) return BeginReport();
   r_.stage = Stage::kMerging;
   r_.phase = JobPhase::kMerge;

@@ -37,7 +37,7 @@ void Stepper::BeginStop(const absl::Status& cause, bool is_root) {
   r_.cause_is_root = is_root;
   r_.consequences.clear();
   if (AttemptRecord* attempt = Current()) attempt->error = cause;
-  r_.report.reset();
+  if (ReasonOf(cause) != reason::kVerificationFailed) r_.report.reset();
   PersistAndPublish();
   actions_.push_back(action::StopGang{"", cause});
 }
@@ -93,6 +93,8 @@ void Stepper::EndAttempt() {
 void Stepper::End(JobState state, const absl::Status& error) {
   r_.state = state;
   r_.stage = Stage::kEnded;
+  // Nothing stands under that name.
+  if (r_.report && state != JobState::kSucceeded) r_.report->clear_output();
   r_.error = error;
   r_.reason.clear();
   r_.end_us = now_.wall_us;

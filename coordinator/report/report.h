@@ -19,12 +19,15 @@ struct RankOutcome {
 };
 
 // Seconds are those of the slowest rank, bytes of each rank its own. INTERNAL (RATE_ABOVE_PEAK) where a rank
-// computed faster than 1.25 times the best peak seen on its device: work was skipped. FAILED_PRECONDITION
-// (VERIFICATION_FAILED), naming layer and tensor, where the worst error of the sampled rows is above the
-// job's bound, or where a job that asked for verification got none. REQUIRES: one outcome a rank of the plan,
-// by rank.
+// computed faster than 1.25 times the best peak seen on its device: work was skipped. REQUIRES: one outcome a
+// rank of the plan, by rank.
 absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt,
                                        const std::vector<RankOutcome>& ranks);
+
+// FAILED_PRECONDITION (VERIFICATION_FAILED), naming layer and tensor, where the worst error of the sampled
+// rows is above the job's bound, or where a job that asked for verification got none. Apart from BuildReport:
+// the job that fails has its report all the same, with the error of each layer.
+absl::Status CheckVerification(const JobSpec& job, const v1::Report& report);
 
 // What the planner's figures are to be multiplied with from now on: a third of the way (in logarithms) from
 // the present factor to the one that would have predicted this report, within [1/8, 8]. Steps under 50 ms

@@ -86,9 +86,10 @@ TEST_F(ReportTest, TheWorstErrorOfAnyRankIsNamed) {
   EXPECT_EQ(report->verification().worst_tensor(), "k");
   EXPECT_EQ(report->verification().layers_size(), 2);
   EXPECT_EQ(report->verification().rows(), 4);
+  EXPECT_TRUE(CheckVerification(spec_, *report).ok());
 
   AddError(0, 1, "dq", 2e-4);
-  const absl::Status failed = Build().status();
+  const absl::Status failed = CheckVerification(spec_, *Build());
   EXPECT_EQ(ReasonOf(failed), reason::kVerificationFailed);
   EXPECT_THAT(std::string(failed.message()), HasSubstr("layer 1, dq"));
 }
@@ -98,14 +99,16 @@ TEST_F(ReportTest, NotANumberIsTheWorstError) {
   AddError(0, 0, "hidden_states", std::numeric_limits<double>::quiet_NaN());
   AddError(1, 0, "hidden_states", 1e-9);
   AddError(1, 1, "hidden_states", 1e-9);
-  const absl::Status failed = Build().status();
+  const absl::Status failed = CheckVerification(spec_, *Build());
   EXPECT_EQ(ReasonOf(failed), reason::kVerificationFailed);
   EXPECT_THAT(std::string(failed.message()), HasSubstr("layer 0"));
 }
 
 TEST_F(ReportTest, VerificationThatWasAskedForMustHaveRun) {
   spec_.verify_rows = 4;
-  EXPECT_EQ(ReasonOf(Build().status()), reason::kVerificationFailed);
+  EXPECT_EQ(ReasonOf(CheckVerification(spec_, *Build())), reason::kVerificationFailed);
+  spec_.verify_rows = 0;
+  EXPECT_TRUE(CheckVerification(spec_, *Build()).ok());
 }
 
 TEST_F(ReportTest, LearnsAThirdOfTheWay) {
