@@ -25,7 +25,7 @@ struct AttentionCase {
 struct AttentionInputs {
   std::vector<float> q, k, v, dout;
 };
-AttentionInputs MakeInputs(const AttentionProblem& problem, DType dtype);
+AttentionInputs MakeInputs(const AttentionProblem& problem, DType dtype, uint64_t seed = 1);
 
 // Results of all ranks put together, as values of the storage type. dK/dV of a KV head that several tensor
 // ranks hold are summed, as the layer does with the weight gradients made of them.
@@ -37,8 +37,9 @@ struct AttentionResults {
 absl::StatusOr<AttentionResults> RunAttentionCase(const AttentionCase& c, const AttentionInputs& inputs,
                                                   bool backward, const RunRanksOptions& options = {});
 
-// Forward and all gradients within the error rule; the failure names what and the case. `kv_head` >= 0: only
-// the query heads of that KV head, in batch row `row`, are compared, each of which is a problem of its own.
+// Forward and all gradients within the error rule (a case that is not is run with other values too and judged
+// by all of them); the failure names what and the case. `kv_head` >= 0: only the query heads of that KV head,
+// in batch row `row`, are compared, each of which is a problem of its own.
 void ExpectRight(const AttentionCase& c, int kv_head = -1, int64_t row = 0,
                  const RunRanksOptions& options = {});
 
