@@ -126,6 +126,7 @@ class KillCoordinator(Held):
                 self.lease = "20s"
                 self.start(worker_phase=phase)
                 job = self.held_job(phase)
+                wait_for(lambda: len(self.executors(self.worker)) == 4, "four executors")
                 executors = sorted(self.executors(self.worker))
                 self.coordinator.kill()
                 self.start_coordinator()

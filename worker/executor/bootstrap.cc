@@ -17,7 +17,6 @@ constexpr int64_t kTimeoutSlackMs = 5'000;
 ProgressSources SourcesOf(const RankRuntime& runtime, const RankPlan& rank) {
   ProgressSources sources;
   sources.device = runtime.device.get();
-  sources.compute = runtime.compute.get();
   const RankGroups& groups = *runtime.groups;
   for (const Communicator* group :
        {static_cast<const Communicator*>(runtime.world.get()),

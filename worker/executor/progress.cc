@@ -91,10 +91,9 @@ v1::RankProgress Progress::Sample() {
     const MemoryUse memory = sources_.device->memory();
     sample.set_used_bytes(memory.used_bytes);
     sample.set_peak_bytes(memory.peak_bytes);
+    // What completes inside a layer, or inside one long kernel, is progress too.
+    steps += sources_.device->work_done();
   }
-  // Operations that complete inside a layer are progress too.
-  if (sources_.compute != nullptr)
-    steps += static_cast<int64_t>(1e3 * sources_.compute->times().busy_seconds);
   for (const Communicator* group : sources_.groups) {
     const CommProgress progress = group->progress();
     steps += progress.finished;

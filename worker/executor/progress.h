@@ -26,7 +26,6 @@ namespace seqpar {
 // What the sender looks at beside the phase and the layers. All outlive the watch.
 struct ProgressSources {
   const Device* device = nullptr;
-  const Stream* compute = nullptr;
   std::vector<const Communicator*> groups;
   std::map<std::string, std::vector<int>> world_ranks;  // of each group's ranks, by the group's name
 };

@@ -141,6 +141,24 @@ TEST(ThreadPoolTest, EveryTaskRunsOnceAndParticipantsAreDistinct) {
   }
 }
 
+// What a watcher sees from outside: work grows before the call that does it has returned.
+TEST(ThreadPoolTest, TasksAreCountedWhileACallRuns) {
+  for (const int threads : {1, 2}) {
+    ThreadPool pool(threads);
+    std::atomic<int64_t> most_seen_inside{0};
+    pool.ParallelFor(16, [&](int64_t, int) {
+      const int64_t seen = pool.tasks_done();
+      int64_t most = most_seen_inside;
+      while (seen > most && !most_seen_inside.compare_exchange_weak(most, seen)) {
+      }
+    });
+    EXPECT_EQ(pool.tasks_done(), 16);
+    EXPECT_GT(most_seen_inside, 0);
+    pool.ParallelFor(3, [](int64_t, int) {});
+    EXPECT_EQ(pool.tasks_done(), 19);
+  }
+}
+
 TEST(ThreadPoolTest, ASecondCallerDoesNotWaitForTheFirst) {
   ThreadPool pool(2);
   std::promise<void> first_inside, release;

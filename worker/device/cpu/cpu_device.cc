@@ -82,6 +82,7 @@ class CpuDevice : public Device {
   }
   MemoryUse memory() const override { return memory_.use(); }
   void ResetPeak() override { memory_.ResetPeak(); }
+  int64_t work_done() const override { return pool_.tasks_done(); }
   std::unique_ptr<Stream> CreateStream(const std::string& name) override { return MakeHostStream(name); }
 
   void CopyFromHost(Stream& s, const void* from, void* to, int64_t bytes) override {

@@ -23,7 +23,10 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::ParallelFor(int64_t tasks, const Body& body) {
   std::unique_lock<std::mutex> sole_caller(callers_, std::defer_lock);
   if (tasks <= 1 || workers_.empty() || !sole_caller.try_lock()) {
-    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    for (int64_t task = 0; task < tasks; ++task) {
+      body(task, 0);
+      tasks_done_.fetch_add(1, std::memory_order_relaxed);
+    }
     return;
   }
   {
@@ -64,6 +67,7 @@ void ThreadPool::TakeTasks(const Body& body, int64_t tasks, int participant) {
     const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
     if (task >= tasks) return;
     body(task, participant);
+    tasks_done_.fetch_add(1, std::memory_order_relaxed);
   }
 }
 

@@ -22,6 +22,9 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  // Tasks that have ended, of all calls so far. From any thread.
+  int64_t tasks_done() const { return tasks_done_.load(std::memory_order_relaxed); }
+
   // Runs body(task, participant) for every task in [0, tasks) and returns when all are done. Participants are
   // numbered from 0 below threads(); no two run at once under one number in one call, so each may have
   // scratch of its own. Tasks are taken in ascending order by whoever is free: results must not depend on who
@@ -46,6 +49,7 @@ class ThreadPool {
   int64_t tasks_ = 0;
 
   std::atomic<int64_t> next_{0};
+  std::atomic<int64_t> tasks_done_{0};
   std::vector<std::thread> workers_;
 };
 
