@@ -1,5 +1,5 @@
-// AttentionCore: sequence parallelism as one interface. A core sees its inputs sharded as its place in the composition
-// says and calls an inner core on what it has traded for: Hybrid is Ulysses(Ring(kernel)).
+// AttentionCore: sequence parallelism as one interface. A core sees its inputs sharded as its place in the
+// composition says and calls an inner core on what it has traded for: Hybrid is Ulysses(Ring(kernel)).
 #ifndef SEQPAR_COMMON_ATTENTION_CORE_H_
 #define SEQPAR_COMMON_ATTENTION_CORE_H_
 
@@ -15,7 +15,8 @@
 
 namespace seqpar {
 
-// What one rank runs on: not owned, outlive the cores. `comm` orders all communication, `compute` all kernels.
+// What one rank runs on: not owned, outlive the cores. `comm` orders all communication, `compute` all
+// kernels.
 struct RankStreams {
   Device* device = nullptr;
   Stream* compute = nullptr;
@@ -29,15 +30,15 @@ struct AttentionShape {
   DType dtype = DType::kF32;
 };
 
-// Memory of one forward that backward needs. Made by NewState, filled by Forward, read by Backward; one a layer, or
-// one for all layers where the layer recomputes. Opaque to callers.
+// Memory of one forward that backward needs. Made by NewState, filled by Forward, read by Backward; one a
+// layer, or one for all layers where the layer recomputes. Opaque to callers.
 class AttentionState {
  public:
   virtual ~AttentionState() = default;
 };
 
-// What a rank really attended with, for verification: the matrices of the innermost core. Those of backward are empty
-// where there was none.
+// What a rank really attended with, for verification: the matrices of the innermost core. Those of backward
+// are empty where there was none.
 struct AttentionView {
   TokenShare tokens;
   HeadRange heads;
@@ -46,12 +47,12 @@ struct AttentionView {
   Matrix dout, dq, dkv;  // storage type
 };
 
-// Calls enqueue on the rank's streams and return at once; errors are sticky in the streams (a returned error is a
-// refused allocation). One call at a time.
+// Calls enqueue on the rank's streams and return at once; errors are sticky in the streams (a returned error
+// is a refused allocation). One call at a time.
 //
-// tokens(): what the caller must hold: q [tokens * batch, q_heads * head_dim], kv [tokens * batch, 2 kv_heads *
-// head_dim] with K in the first half of the columns and V in the second, both contiguous, of the storage type, with
-// q_heads and kv_heads those of heads().
+// tokens(): what the caller must hold: q [tokens * batch, q_heads * head_dim], kv [tokens * batch, 2 kv_heads
+// * head_dim] with K in the first half of the columns and V in the second, both contiguous, of the storage
+// type, with q_heads and kv_heads those of heads().
 class AttentionCore {
  public:
   virtual ~AttentionCore() = default;
@@ -61,13 +62,14 @@ class AttentionCore {
   virtual absl::StatusOr<std::unique_ptr<AttentionState>> NewState() = 0;
   // out [as q], storage type. After it happened q and kv may be overwritten unless backward is to follow with
   // this state: then q, kv and out must stay unchanged until Backward has happened.
-  virtual absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state) = 0;
+  virtual absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out,
+                               AttentionState* state) = 0;
   // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward.
   virtual absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
                                 AttentionState* state, const Matrix& dq, const Matrix& dkv) = 0;
 
-  // The innermost core's view of the last Forward (and Backward, where `outer` has its matrices) of `state`, whose
-  // matrices `outer` names. Valid until the next call.
+  // The innermost core's view of the last Forward (and Backward, where `outer` has its matrices) of `state`,
+  // whose matrices `outer` names. Valid until the next call.
   virtual AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const = 0;
 };
 

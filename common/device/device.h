@@ -116,7 +116,8 @@ class Device {
   // aligned. Contents undefined. `what` names the use in errors.
   virtual absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) = 0;
   virtual MemoryUse memory() const = 0;
-  // Grows while kernels run, also inside a long one: what tells a slow device from a stuck one. From any thread.
+  // Grows while kernels run, also inside a long one: what tells a slow device from a stuck one. From any
+  // thread.
   virtual int64_t work_done() const = 0;
   virtual void ResetPeak() = 0;
   virtual std::unique_ptr<Stream> CreateStream(const std::string& name) = 0;

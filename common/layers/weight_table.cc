@@ -185,13 +185,14 @@ void ReduceWeightGradients(const WeightSet& gradients, const RankGroups& groups,
   const std::vector<WeightTable::Reduction>& reductions = gradients.table().reductions();
   float* data = static_cast<float*>(gradients.All().data);
   for (size_t i = 0; i < reductions.size();) {
-    // Stretches that follow each other in the same group travel together, but for copied KV heads: between those of one
-    // rank there may be others on its peers.
+    // Stretches that follow each other in the same group travel together, but for copied KV heads: between
+    // those of one rank there may be others on its peers.
     Communicator* const group = group_of(reductions[i]);
     const bool together = group == groups.everywhere() || group == groups.tensor_shard();
     const int64_t begin = reductions[i].begin;
     int64_t count = reductions[i++].count;
-    for (; together && i < reductions.size() && group_of(reductions[i]) == group; ++i) count += reductions[i].count;
+    for (; together && i < reductions.size() && group_of(reductions[i]) == group; ++i)
+      count += reductions[i].count;
     if (group != nullptr) {
       group->AllReduce(comm, {Operation::kWeightGradients, Pass::kBackward}, data + begin, count);
     }

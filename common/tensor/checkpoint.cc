@@ -44,7 +44,8 @@ bool Exists(const std::string& path) {
 }
 
 absl::Status BadIndex(const std::string& path, const std::string& what) {
-  return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument, absl::StrCat(path, ": ", what));
+  return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+                   absl::StrCat(path, ": ", what));
 }
 
 // Tensor name -> file name, from model.safetensors.index.json.
@@ -92,7 +93,8 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
   Checkpoint result;
   struct stat st;
   if (stat(path.c_str(), &st) != 0) {
-    return MakeError(absl::StatusCode::kNotFound, reason::kNotFound, absl::StrCat(path, ": ", strerror(errno)));
+    return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
+                     absl::StrCat(path, ": ", strerror(errno)));
   }
   if (!S_ISDIR(st.st_mode)) {
     SEQPAR_RETURN_IF_ERROR(result.AddFile(path, nullptr, ""));
@@ -107,8 +109,9 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
   const std::string single = path + "/model.safetensors";
   if (!Exists(index)) {
     if (!Exists(single)) {
-      return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
-                       absl::StrCat(path, ": neither model.safetensors nor model.safetensors.index.json is in it"));
+      return MakeError(
+          absl::StatusCode::kNotFound, reason::kNotFound,
+          absl::StrCat(path, ": neither model.safetensors nor model.safetensors.index.json is in it"));
     }
     SEQPAR_RETURN_IF_ERROR(result.AddFile(single, nullptr, ""));
     return result;

@@ -21,8 +21,9 @@ struct TensorLocation {
 // Reads headers only. Immutable once opened; thread-safe.
 class Checkpoint {
  public:
-  // `path`: a safetensors file, or a folder with model.safetensors or model.safetensors.index.json (whose files must
-  // lie in the folder and hold what the index says). NOT_FOUND, INVALID_ARGUMENT with what and where.
+  // `path`: a safetensors file, or a folder with model.safetensors or model.safetensors.index.json (whose
+  // files must lie in the folder and hold what the index says). NOT_FOUND, INVALID_ARGUMENT with what and
+  // where.
   static absl::StatusOr<Checkpoint> Open(const std::string& path);
 
   // Null where there is none of this name.
