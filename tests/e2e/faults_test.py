@@ -23,6 +23,14 @@ class Held(ClusterTest):
         self.worker = self.start_held_worker("node-a", worker_phase)
         self.wait_ready("node-a")
 
+    def each(self, phases):
+        """The phases, each with a cluster of its own, which ends with its turn also where the turn failed."""
+        for phase in phases:
+            print(f"... phase {phase}", flush=True)
+            self.setUp()
+            yield phase
+            self.doCleanups()
+
     def start_held_worker(self, name, phase):
         more = ["--test-hold", f"{phase}:{self.hold}"] if phase else []
         return self.start_worker(name, *more)
@@ -39,25 +47,22 @@ class Held(ClusterTest):
 
 class KillExecutor(Held):
     def test_in_each_phase(self):
-        for phase in WORKER_PHASES:
-            with self.subTest(phase=phase):
-                self.setUp()
-                self.start(worker_phase=phase)
-                job = self.held_job(phase)
-                executors = wait_for(lambda: len(self.executors(self.worker)) == 4 and self.executors(self.worker),
-                                     "four executors")
-                os.kill(executors[2], signal.SIGKILL)
-                wait_for(lambda: self.get(job).get("attempts", [{}])[0].get("error"), "the first attempt to fail")
-                self.hold.unlink()
-                done = self.wait_succeeded(job)
-                self.assertEqual(len(done["attempts"]), 2)
-                first = done["attempts"][0]["error"]
-                self.assertIn("rank", first["message"])
-                self.assertIn(phase, first["message"])
-                self.assertTrue((self.data / "out.safetensors").exists())
-                self.assertTrue(alive(self.worker.pid))
-                self.assert_clean()
-                self.doCleanups()
+        for phase in self.each(WORKER_PHASES):
+            self.start(worker_phase=phase)
+            job = self.held_job(phase)
+            executors = wait_for(lambda: len(self.executors(self.worker)) == 4 and self.executors(self.worker),
+                                 "four executors")
+            os.kill(executors[2], signal.SIGKILL)
+            wait_for(lambda: self.get(job).get("attempts", [{}])[0].get("error"), "the first attempt to fail")
+            self.hold.unlink()
+            done = self.wait_succeeded(job)
+            self.assertEqual(len(done["attempts"]), 2)
+            first = done["attempts"][0]["error"]
+            self.assertIn("rank", first["message"])
+            self.assertIn(phase, first["message"])
+            self.assertTrue((self.data / "out.safetensors").exists())
+            self.assertTrue(alive(self.worker.pid))
+            self.assert_clean()
 
     def test_attempts_are_bounded(self):
         self.start(worker_phase="execute")
@@ -79,18 +84,15 @@ class KillExecutor(Held):
 
 class Cancel(Held):
     def test_in_each_phase(self):
-        for phase in WORKER_PHASES:
-            with self.subTest(phase=phase):
-                self.setUp()
-                self.start(worker_phase=phase)
-                job = self.held_job(phase)
-                self.cli("cancel", job)
-                done = self.wait_ended(job, 10)
-                self.assertEqual(done["state"], "JOB_STATE_CANCELLED")
-                self.assertEqual(self.run_cli("watch", job)[0], 7)
-                self.assert_clean()
-                self.assertFalse((self.data / "out.safetensors").exists())
-                self.doCleanups()
+        for phase in self.each(WORKER_PHASES):
+            self.start(worker_phase=phase)
+            job = self.held_job(phase)
+            self.cli("cancel", job)
+            done = self.wait_ended(job, 10)
+            self.assertEqual(done["state"], "JOB_STATE_CANCELLED")
+            self.assertEqual(self.run_cli("watch", job)[0], 7)
+            self.assert_clean()
+            self.assertFalse((self.data / "out.safetensors").exists())
 
     def test_while_it_waits_for_devices(self):
         self.start()
@@ -101,40 +103,34 @@ class Cancel(Held):
 
 class KillWorker(Held):
     def test_in_each_phase_the_job_waits_for_a_node(self):
-        for phase in WORKER_PHASES:
-            with self.subTest(phase=phase):
-                self.setUp()
-                self.start(worker_phase=phase)
-                job = self.held_job(phase)
-                executors = self.executors(self.worker)
-                self.worker.kill()
-                wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
-                state = wait_for(lambda: self.get(job)["state"] == "JOB_STATE_PENDING" and self.get(job),
-                                 "the job to wait", 30)
-                self.assertTrue(state.get("reason"), state)
-                self.hold.unlink()
-                self.worker = self.start_held_worker("node-a", None)
-                self.wait_succeeded(job)
-                self.doCleanups()
+        for phase in self.each(WORKER_PHASES):
+            self.start(worker_phase=phase)
+            job = self.held_job(phase)
+            executors = self.executors(self.worker)
+            self.worker.kill()
+            wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
+            state = wait_for(lambda: self.get(job)["state"] == "JOB_STATE_PENDING" and self.get(job),
+                             "the job to wait", 30)
+            self.assertTrue(state.get("reason"), state)
+            self.hold.unlink()
+            self.worker = self.start_held_worker("node-a", None)
+            self.wait_succeeded(job)
 
 
 class KillCoordinator(Held):
     def test_back_within_the_lease_the_same_attempt_goes_on(self):
-        for phase in WORKER_PHASES:
-            with self.subTest(phase=phase):
-                self.setUp()
-                self.lease = "20s"
-                self.start(worker_phase=phase)
-                job = self.held_job(phase)
-                wait_for(lambda: len(self.executors(self.worker)) == 4, "four executors")
-                executors = sorted(self.executors(self.worker))
-                self.coordinator.kill()
-                self.start_coordinator()
-                self.assertEqual(sorted(self.executors(self.worker)), executors)
-                self.hold.unlink()
-                done = self.wait_succeeded(job)
-                self.assertEqual(len(done["attempts"]), 1)
-                self.doCleanups()
+        for phase in self.each(WORKER_PHASES):
+            self.lease = "20s"
+            self.start(worker_phase=phase)
+            job = self.held_job(phase)
+            wait_for(lambda: len(self.executors(self.worker)) == 4, "four executors")
+            executors = sorted(self.executors(self.worker))
+            self.coordinator.kill()
+            self.start_coordinator()
+            self.assertEqual(sorted(self.executors(self.worker)), executors)
+            self.hold.unlink()
+            done = self.wait_succeeded(job)
+            self.assertEqual(len(done["attempts"]), 1)
 
     def test_back_after_the_lease_the_next_attempt_runs(self):
         self.lease = "3s"
@@ -148,19 +144,16 @@ class KillCoordinator(Held):
         self.assertEqual(len(done["attempts"]), 2)
 
     def test_killed_in_its_own_phases(self):
-        for phase in COORDINATOR_PHASES:
-            with self.subTest(phase=phase):
-                self.setUp()
-                self.start(coordinator_phase=phase)
-                job = self.submit(self.write_job(output={"file": "out.safetensors"}))
-                wait_for(lambda: "test-hold" in (self.dir / "coordinator.log").read_text(), "the hold")
-                self.coordinator.kill()
-                self.hold.unlink()
-                self.start_coordinator()
-                self.wait_succeeded(job)
-                self.assertTrue((self.data / "out.safetensors").exists())
-                self.assert_clean()
-                self.doCleanups()
+        for phase in self.each(COORDINATOR_PHASES):
+            self.start(coordinator_phase=phase)
+            job = self.submit(self.write_job(output={"file": "out.safetensors"}))
+            wait_for(lambda: "test-hold" in (self.dir / "coordinator.log").read_text(), "the hold")
+            self.coordinator.kill()
+            self.hold.unlink()
+            self.start_coordinator()
+            self.wait_succeeded(job)
+            self.assertTrue((self.data / "out.safetensors").exists())
+            self.assert_clean()
 
     def test_killed_before_the_submit_is_stored(self):
         self.start(coordinator_phase="submit")
