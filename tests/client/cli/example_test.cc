@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -18,6 +18,7 @@
 #include "common/tensor/seeded.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/validate/validate.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {
@@ -26,24 +27,18 @@ using ::testing::ElementsAre;
 
 class ExampleTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "seqpar-example-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   // As a service with the test's folder as its data root would.
   absl::StatusOr<ValidatedJob> Validate(const std::string& text) {
     auto job = ParseJob(text, {});
     if (!job.ok()) return job.status();
-    return ValidateJob(*job, *DataRoots::Create({{"data", folder_}}));
+    return ValidateJob(*job, *DataRoots::Create({{"data", folder_.path()}}));
   }
   absl::StatusOr<ValidatedJob> ValidateFile(const std::string& path) {
     const auto text = ReadText(path);
     return text.ok() ? Validate(*text) : text.status();
   }
   std::vector<float> Values(const std::string& file, const std::string& name, std::vector<int64_t>* shape) {
-    const UniqueFd fd(open((folder_ + "/" + file).c_str(), O_RDONLY));
+    const UniqueFd fd(open((folder_ / file).c_str(), O_RDONLY));
     const auto header = ReadSafetensorsHeader(fd.get());
     EXPECT_TRUE(header.ok()) << header.status();
     const TensorInfo& info = header->tensors.at(name);
@@ -53,7 +48,7 @@ class ExampleTest : public ::testing::Test {
     return values;
   }
 
-  std::string folder_;
+  TempFolder folder_;
 };
 
 TEST_F(ExampleTest, TheCommentedJobIsValid) {
@@ -84,7 +79,7 @@ TEST_F(ExampleTest, EveryCommentedLineIsValidToo) {
 }
 
 TEST_F(ExampleTest, WrittenTensorsAreTheSeededOnes) {
-  const auto path = WriteExample(folder_);
+  const auto path = WriteExample(folder_.path());
   ASSERT_TRUE(path.ok()) << path.status();
   const auto job = ValidateFile(*path);
   ASSERT_TRUE(job.ok()) << job.status();
@@ -108,9 +103,9 @@ TEST_F(ExampleTest, WrittenTensorsAreTheSeededOnes) {
 }
 
 TEST_F(ExampleTest, EqualBytesOfATextAreEqualRows) {
-  const std::string text = folder_ + "/text";
+  const std::string text = folder_ / "text";
   std::ofstream(text) << "abca\xff";
-  const auto path = WriteTextExample(text, folder_, 64);
+  const auto path = WriteTextExample(text, folder_.path(), 64);
   ASSERT_TRUE(path.ok()) << path.status();
   const auto job = ValidateFile(*path);
   ASSERT_TRUE(job.ok()) << job.status();
@@ -124,12 +119,13 @@ TEST_F(ExampleTest, EqualBytesOfATextAreEqualRows) {
 }
 
 TEST_F(ExampleTest, ATextNeedsBytesAndHeadsOf64) {
-  const std::string text = folder_ + "/text";
+  const std::string text = folder_ / "text";
   std::ofstream(text).close();
-  EXPECT_EQ(WriteTextExample(text, folder_, 64).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(WriteTextExample(text, folder_.path(), 64).status().code(), absl::StatusCode::kInvalidArgument);
   std::ofstream(text) << "a";
-  EXPECT_EQ(WriteTextExample(text, folder_, 100).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(WriteTextExample(folder_ + "/none", folder_, 64).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(WriteTextExample(text, folder_.path(), 100).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(WriteTextExample(folder_ / "none", folder_.path(), 64).status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 // --- the files in examples/ ---
@@ -138,9 +134,9 @@ TEST_F(ExampleTest, EveryExampleFileIsValid) {
   const char* source = getenv("SEQPAR_SOURCE_DIR");
   ASSERT_NE(source, nullptr);
   // The quickstart's input is made from a text.
-  const std::string text = folder_ + "/text";
+  const std::string text = folder_ / "text";
   std::ofstream(text) << "some text";
-  ASSERT_TRUE(WriteTextExample(text, folder_, 256).ok());
+  ASSERT_TRUE(WriteTextExample(text, folder_.path(), 256).ok());
   int jobs = 0, clusters = 0;
   for (const auto& entry : std::filesystem::directory_iterator(std::string(source) + "/examples")) {
     const std::string name = entry.path().filename().string();
@@ -168,8 +164,8 @@ TEST_F(ExampleTest, EveryExampleFileIsValid) {
 // Every example job has a plan on every example cluster that is large enough for it, chosen among several.
 TEST_F(ExampleTest, EveryExampleJobHasAPlanOnTheCpuSlots) {
   const std::string examples = std::string(getenv("SEQPAR_SOURCE_DIR")) + "/examples/";
-  std::ofstream(folder_ + "/text") << std::string(35149, 'x');
-  ASSERT_TRUE(WriteTextExample(folder_ + "/text", folder_, 256).ok());
+  std::ofstream(folder_ / "text") << std::string(35149, 'x');
+  ASSERT_TRUE(WriteTextExample(folder_ / "text", folder_.path(), 256).ok());
   const auto plan = [&](const std::string& job, const std::string& cluster) {
     const auto spec = ValidateFile(examples + job);
     if (!spec.ok()) return absl::StatusOr<PlannedJob>(spec.status());

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {
@@ -34,24 +35,21 @@ constexpr char kWorker[] = "#!/bin/sh\necho \"worker $*\"\nexec sleep 600\n";
 class LocalTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "seqpar-local-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
     path_before_ = getenv("PATH");
-    std::filesystem::create_directory(folder_ + "/bin");
-    setenv("PATH", (folder_ + "/bin:" + path_before_).c_str(), 1);
-    config_.data_dir = folder_;
+    std::filesystem::create_directory(folder_ / "bin");
+    setenv("PATH", ((folder_ / "bin") + ":" + path_before_).c_str(), 1);
+    config_.data_dir = folder_.path();
     config_.port = 0;
-    auto cluster = LocalCluster::Open(folder_ + "/state");
+    auto cluster = LocalCluster::Open(folder_ / "state");
     ASSERT_TRUE(cluster.ok()) << cluster.status();
     cluster_.emplace(*std::move(cluster));
   }
   void TearDown() override {
     EXPECT_TRUE(cluster_->Stop().ok());
     setenv("PATH", path_before_.c_str(), 1);
-    std::filesystem::remove_all(folder_);
   }
   void Install(const std::string& name, const std::string& script) {
-    const std::string path = folder_ + "/bin/" + name;
+    const std::string path = folder_ / ("bin/" + name);
     std::ofstream(path) << script;
     chmod(path.c_str(), 0755);
   }
@@ -70,7 +68,8 @@ class LocalTest : public ::testing::Test {
     return text;
   }
 
-  std::string folder_, path_before_;
+  TempFolder folder_;
+  std::string path_before_;
   CliConfig config_;
   std::optional<LocalCluster> cluster_;
 };
@@ -89,7 +88,7 @@ TEST_F(LocalTest, StartsBothAndStopsBoth) {
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--coordinator 127.0.0.1:4711 "));
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--cpu-slots 3 "));
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--memory-per-slot 1GiB"));
-  EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--data-root data=" + folder_));
+  EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--data-root data=" + folder_.path()));
 
   const ProcessId first = *cluster_->coordinator().process;
   ASSERT_TRUE(cluster_->Start(config_).ok());
@@ -110,7 +109,7 @@ TEST_F(LocalTest, ACoordinatorThatEndsIsToldWithItsLog) {
 
 TEST_F(LocalTest, AWorkerThatCannotStartLeavesNothingRunning) {
   Install("seqpar-coordinator", kCoordinator);
-  const std::string bare_path = folder_ + "/bin:/usr/bin:/bin";
+  const std::string bare_path = (folder_ / "bin") + ":/usr/bin:/bin";
   setenv("PATH", bare_path.c_str(), 1);
   const absl::Status status = cluster_->Start(config_);
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
@@ -119,14 +118,14 @@ TEST_F(LocalTest, AWorkerThatCannotStartLeavesNothingRunning) {
 }
 
 TEST_F(LocalTest, StalePidsAreForgottenAndTheirProcessesLeftAlone) {
-  const auto stranger = SpawnDaemon({"/bin/sleep", "600"}, folder_ + "/log");
+  const auto stranger = SpawnDaemon({"/bin/sleep", "600"}, folder_ / "log");
   ASSERT_TRUE(stranger.ok());
   // The pid of another boot.
-  ASSERT_TRUE(WritePidFile(folder_ + "/state/worker.pid", {stranger->pid, "5@earlier"}).ok());
+  ASSERT_TRUE(WritePidFile(folder_ / "state/worker.pid", {stranger->pid, "5@earlier"}).ok());
   EXPECT_FALSE(AnythingRuns());
   EXPECT_TRUE(cluster_->Stop().ok());
   EXPECT_TRUE(IsRunning(*stranger));
-  EXPECT_FALSE(std::filesystem::exists(folder_ + "/state/worker.pid"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "state/worker.pid"));
   EXPECT_TRUE(StopProcess(*stranger, 30).ok());
 }
 
@@ -148,7 +147,7 @@ TEST_F(LocalTest, ATakenPortIsRefused) {
 }
 
 TEST_F(LocalTest, ADataFolderThatIsNotThereIsRefused) {
-  config_.data_dir = folder_ + "/none";
+  config_.data_dir = folder_ / "none";
   EXPECT_EQ(cluster_->Start(config_).code(), absl::StatusCode::kInvalidArgument);
 }
 

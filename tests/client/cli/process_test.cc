@@ -10,28 +10,24 @@
 #include <sstream>
 #include <string>
 
+#include "tests/support/temp_folder.h"
+
 namespace seqpar {
 namespace {
 
 class ProcessTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "seqpar-process-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   absl::StatusOr<ProcessId> Shell(const std::string& script) {
-    return SpawnDaemon({"/bin/sh", "-c", script}, folder_ + "/log");
+    return SpawnDaemon({"/bin/sh", "-c", script}, folder_ / "log");
   }
   std::string Log() {
-    std::ifstream file(folder_ + "/log");
+    std::ifstream file(folder_ / "log");
     std::ostringstream text;
     text << file.rdbuf();
     return text.str();
   }
 
-  std::string folder_;
+  TempFolder folder_;
 };
 
 TEST_F(ProcessTest, RunsInASessionOfItsOwnAndStopsOnSigterm) {
@@ -46,9 +42,10 @@ TEST_F(ProcessTest, RunsInASessionOfItsOwnAndStopsOnSigterm) {
 
 TEST_F(ProcessTest, KillsWhatIgnoresSigterm) {
   // The shell says so when it ignores the signal; without that the signal could come first.
-  const auto process = Shell("trap '' TERM; echo deaf > " + folder_ + "/deaf; while :; do sleep 600; done");
+  const auto process =
+      Shell("trap '' TERM; echo deaf > " + (folder_ / "deaf") + "; while :; do sleep 600; done");
   ASSERT_TRUE(process.ok()) << process.status();
-  while (!std::filesystem::exists(folder_ + "/deaf")) usleep(1000);
+  while (!std::filesystem::exists(folder_ / "deaf")) usleep(1000);
   EXPECT_TRUE(StopProcess(*process, 0.1).ok());
   EXPECT_FALSE(IsRunning(*process));
 }
@@ -82,7 +79,7 @@ TEST_F(ProcessTest, AZombieIsGone) {
 }
 
 TEST_F(ProcessTest, SaysWhyABinaryDoesNotStart) {
-  const auto process = SpawnDaemon({"/no/such/binary"}, folder_ + "/log");
+  const auto process = SpawnDaemon({"/no/such/binary"}, folder_ / "log");
   EXPECT_EQ(process.status().code(), absl::StatusCode::kNotFound);
   EXPECT_NE(std::string(process.status().message()).find("/no/such/binary"), std::string::npos);
   EXPECT_FALSE(FindBinary("no-such-binary-of-seqpar").ok());
@@ -91,7 +88,7 @@ TEST_F(ProcessTest, SaysWhyABinaryDoesNotStart) {
 
 TEST_F(ProcessTest, PidFilesRoundTripAndRefuseGarbage) {
   const ProcessId process{42, "123@boot"};
-  const std::string path = folder_ + "/pid";
+  const std::string path = folder_ / "pid";
   EXPECT_FALSE(ReadPidFile(path).has_value());
   ASSERT_TRUE(WritePidFile(path, process).ok());
   EXPECT_EQ(ReadPidFile(path), process);

@@ -2,12 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "common/base/status.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {
@@ -19,9 +19,6 @@ using ::testing::HasSubstr;
 class DataRootsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::canonical(fs::temp_directory_path()) / "seqpar-roots-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    base_ = pattern;
     fs::create_directories(base_ / "data/sub");
     fs::create_directories(base_ / "out");
     fs::create_directories(base_ / "elsewhere");
@@ -31,7 +28,6 @@ class DataRootsTest : public ::testing::Test {
     ASSERT_TRUE(roots.ok()) << roots.status();
     roots_ = *roots;
   }
-  void TearDown() override { fs::remove_all(base_); }
 
   std::string Path(const std::string& relative) const { return (base_ / relative).string(); }
   std::string Resolved(const std::string& path) const {
@@ -39,7 +35,8 @@ class DataRootsTest : public ::testing::Test {
     return resolved.ok() ? *resolved : "refused: " + std::string(resolved.status().message());
   }
 
-  fs::path base_;
+  TempFolder folder_;
+  const fs::path base_ = folder_.path();
   DataRoots roots_;
 };
 

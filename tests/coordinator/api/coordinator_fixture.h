@@ -19,7 +19,7 @@
 #include "seqpar/v1/service.grpc.pb.h"
 #include "tests/coordinator/api/fake_worker.h"
 #include "tests/coordinator/job_machine/samples.h"
-#include "tests/coordinator/temp_folder.h"
+#include "tests/coordinator/validate/job_files.h"
 
 namespace seqpar {
 
@@ -124,7 +124,8 @@ class CoordinatorTest : public ::testing::Test {
     return StatusFromProto(proto);
   }
 
-  TempFolder folder_;
+  JobFiles folder_;                        // the state folder, and the data root
+  std::map<JobPhase, std::string> holds_;  // of servers started from now on
   FakeClock clock_;
   std::unique_ptr<CoordinatorServer> server_;
   std::unique_ptr<v1::JobService::Stub> jobs_;

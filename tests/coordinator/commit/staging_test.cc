@@ -11,7 +11,7 @@
 #include "common/base/status.h"
 #include "common/job/tensors.h"
 #include "tests/coordinator/job_machine/samples.h"
-#include "tests/coordinator/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "tests/coordinator/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -16,26 +15,17 @@
 #include "common/job/tensors.h"
 #include "common/tensor/safetensors.h"
 #include "seqpar/v1/job.pb.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 
-// Removed with everything in it at the end of the test.
-class JobFiles {
+class JobFiles : public TempFolder {
  public:
-  JobFiles() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "seqpar-validate-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~JobFiles() { std::filesystem::remove_all(path_); }
-  JobFiles(const JobFiles&) = delete;
-  JobFiles& operator=(const JobFiles&) = delete;
-
-  const std::string& path() const { return path_; }
-  DataRoots Roots() const { return DataRoots::Create({{"data", path_}}).value(); }
+  DataRoots Roots() const { return DataRoots::Create({{"data", path()}}).value(); }
 
   void Write(const std::string& name, const std::string& bytes) const {
-    std::filesystem::create_directories(std::filesystem::path(path_ + "/" + name).parent_path());
-    std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
+    std::filesystem::create_directories(std::filesystem::path(*this / name).parent_path());
+    std::ofstream(*this / name, std::ios::binary) << bytes;
   }
 
   // A safetensors file of zeros.
@@ -45,9 +35,6 @@ class JobFiles {
     bytes.resize(layout.file_bytes, '\0');
     Write(name, bytes);
   }
-
- private:
-  std::string path_;
 };
 
 // Seeded, forward, two small layers: nothing is wrong with it.

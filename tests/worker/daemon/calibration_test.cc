@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 
-#include <filesystem>
 #include <fstream>
 
 #include "common/base/fd.h"
 #include "common/base/version.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {
@@ -33,13 +33,11 @@ TEST(CalibrationTest, ALinkCountsOnHalfOfTheCopyRate) {
 class CachedCalibrationTest : public ::testing::Test {
  protected:
   CachedCalibrationTest() {
-    char name[] = "/tmp/seqpar-calibration-test-XXXXXX";
-    config_.state_dir = mkdtemp(name);
+    config_.state_dir = folder_.path();
     config_.cpu_slots = 3;
     config_.threads_per_slot = 2;
     stopped_.Reset(eventfd(1, EFD_CLOEXEC));  // readable: a measurement ends at once
   }
-  ~CachedCalibrationTest() override { std::filesystem::remove_all(config_.state_dir); }
 
   void WriteCache(const std::string& key, const std::string& rates) {
     std::ofstream(config_.state_dir + "/calibration.json")
@@ -50,6 +48,7 @@ class CachedCalibrationTest : public ::testing::Test {
   static constexpr char kRatesJson[] =
       R"({"gemm_flops": 1e11, "attention_forward_flops": 8e10, "attention_backward_flops": 6e10,
           "copy_bytes": 1e10, "peak_flops": 2e11})";
+  TempFolder folder_;
   WorkerConfig config_;
   UniqueFd stopped_;
 };

@@ -15,10 +15,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/fd.h"
-#include "common/job/plan.h"
 #include "common/job/proto.h"
 #include "common/job/tensors.h"
 #include "common/tensor/dtype.h"
+#include "tests/support/sharded_plan.h"
+#include "tests/support/temp_folder.h"
 #include "tests/worker/daemon/fake_fleet.h"
 
 namespace seqpar {
@@ -52,32 +53,6 @@ JobSpec BackwardJob() {
   return job;
 }
 
-Plan MakePlan(const JobSpec& job, const Mesh& mesh, LayoutKind layout, CoreKind core) {
-  const TokenLayout tokens(mesh, layout, job.tokens);
-  const HeadLayout heads(mesh, job.config.heads, job.config.kv_heads);
-  Plan plan;
-  plan.mesh = mesh;
-  plan.strategy = StrategyKind::kHybrid;
-  plan.core = core;
-  plan.layout = layout;
-  for (int rank = 0; rank < mesh.size(); ++rank) {
-    const MeshCoord at = mesh.CoordOf(rank);
-    RankPlan one;
-    one.rank = rank;
-    one.tokens = tokens.OfRank(rank);
-    one.heads = heads.Of(at.tensor, at.ulysses);
-    one.tensor_heads = heads.OfTensor(at.tensor);
-    one.tensor_group = mesh.TensorGroup(rank);
-    one.ulysses_group = mesh.UlyssesGroup(rank);
-    one.ring_group = mesh.RingGroup(rank);
-    const int ring = static_cast<int>(one.ring_group.size());
-    one.ring_next = one.ring_group[(at.ring + 1) % ring];
-    one.ring_previous = one.ring_group[(at.ring + ring - 1) % ring];
-    plan.ranks.push_back(one);
-  }
-  return plan;
-}
-
 // What the coordinator does before a gang starts.
 void MakeStagingFile(const std::string& path, const JobSpec& job) {
   SafetensorsHeader layout;
@@ -88,18 +63,13 @@ void MakeStagingFile(const std::string& path, const JobSpec& job) {
 
 class WorkerTest : public ::testing::Test {
  protected:
-  WorkerTest() {
-    char name[] = "/tmp/seqpar-daemon-test-XXXXXX";
-    dir_ = mkdtemp(name);
-    std::filesystem::create_directory(dir_ + "/data");
-  }
+  WorkerTest() { std::filesystem::create_directory(folder_ / "data"); }
 
   ~WorkerTest() override {
     if (pid_ > 0) {
       kill(pid_, SIGKILL);
       waitpid(pid_, nullptr, 0);
     }
-    std::filesystem::remove_all(dir_);
   }
 
   static std::string Binary() {
@@ -118,7 +88,7 @@ class WorkerTest : public ::testing::Test {
                                           "--threads-per-slot",
                                           "1",
                                           "--data-root",
-                                          "data=" + dir_ + "/data",
+                                          "data=" + folder_ / "data",
                                           "--state-dir",
                                           "/tmp/seqpar-test-calibration",
                                           "--memory-per-slot",
@@ -148,7 +118,7 @@ class WorkerTest : public ::testing::Test {
     return message;
   }
 
-  std::string StagingFile(int attempt) const { return absl::StrCat(dir_, "/data/out.partial.", attempt); }
+  std::string StagingFile(int attempt) const { return absl::StrCat(folder_ / "data/out.partial.", attempt); }
 
   // Runs a job on a fresh worker and returns the bytes of its output.
   std::vector<char> RunJob(const JobSpec& job, const Mesh& mesh, LayoutKind layout,
@@ -157,7 +127,7 @@ class WorkerTest : public ::testing::Test {
     StartWorker(fleet);
     EXPECT_TRUE(fleet.WaitFor([](const v1::WorkerMessage& m) { return m.has_heartbeat(); }).has_value());
     MakeStagingFile(StagingFile(1), job);
-    fleet.Send(StartMessage(job, MakePlan(job, mesh, layout, core)));
+    fleet.Send(StartMessage(job, ShardedPlan(job, mesh, layout, core)));
     for (int rank = 0; rank < mesh.size(); ++rank) {
       const auto finished = fleet.WaitForEvent(v1::RankEvent::FINISHED, rank);
       EXPECT_TRUE(finished.has_value()) << "rank " << rank;
@@ -199,7 +169,7 @@ class WorkerTest : public ::testing::Test {
     return false;
   }
 
-  std::string dir_;
+  TempFolder folder_;
   pid_t pid_ = -1;
   std::vector<v1::RankReport> reports_;
   v1::Verification verification_;
@@ -257,8 +227,8 @@ TEST_F(WorkerTest, EveryMeshWritesWhatOneRankWrites) {
 
 TEST_F(WorkerTest, AKilledExecutorHarmsItsAttemptOnly) {
   const JobSpec job = SmallJob();
-  const Plan plan = MakePlan(job, {1, 1, 4, 4}, LayoutKind::kZigzag, CoreKind::kRing);
-  const std::string hold = dir_ + "/hold";
+  const Plan plan = ShardedPlan(job, {1, 1, 4, 4}, LayoutKind::kZigzag, CoreKind::kRing);
+  const std::string hold = folder_ / "hold";
   std::ofstream(hold) << "";
   FakeFleet fleet(4);
   StartWorker(fleet, {"--test-hold", "execute:" + hold});
@@ -300,14 +270,14 @@ TEST_F(WorkerTest, AKilledExecutorHarmsItsAttemptOnly) {
 }
 
 TEST_F(WorkerTest, AStoppedDaemonCannotKeepRanksAlive) {
-  const std::string hold = dir_ + "/hold";
+  const std::string hold = folder_ / "hold";
   std::ofstream(hold) << "";
   FakeFleet fleet(2, /*lease_ms=*/1000);
   StartWorker(fleet, {"--test-hold", "shard:" + hold});
   ASSERT_TRUE(fleet.WaitFor([](const v1::WorkerMessage& m) { return m.has_heartbeat(); }).has_value());
   MakeStagingFile(StagingFile(1), SmallJob());
-  fleet.Send(
-      StartMessage(SmallJob(), MakePlan(SmallJob(), {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing)));
+  fleet.Send(StartMessage(SmallJob(),
+                          ShardedPlan(SmallJob(), {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing)));
   ASSERT_TRUE(fleet.WaitForEvent(v1::RankEvent::STARTED, 1).has_value());
   const std::vector<pid_t> executors = Executors();
   ASSERT_EQ(executors.size(), 2u);
@@ -317,14 +287,14 @@ TEST_F(WorkerTest, AStoppedDaemonCannotKeepRanksAlive) {
 
 TEST_F(WorkerTest, ExecutorsGoOnWhileTheStreamIsBrokenAndStopWithTheDaemon) {
   const JobSpec job = SmallJob();
-  const std::string hold = dir_ + "/hold";
+  const std::string hold = folder_ / "hold";
   std::ofstream(hold) << "";
   FakeFleet fleet(2);
   StartWorker(fleet, {"--test-hold", "shard:" + hold});
   ASSERT_TRUE(fleet.WaitFor([](const v1::WorkerMessage& m) { return m.has_heartbeat(); }).has_value());
   MakeStagingFile(StagingFile(1), job);
   const v1::CoordinatorMessage start =
-      StartMessage(job, MakePlan(job, {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing));
+      StartMessage(job, ShardedPlan(job, {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing));
   fleet.Keep(start.start().gang());
   fleet.Send(start);
   ASSERT_TRUE(fleet.WaitForEvent(v1::RankEvent::STARTED, 1).has_value());
@@ -337,7 +307,7 @@ TEST_F(WorkerTest, ExecutorsGoOnWhileTheStreamIsBrokenAndStopWithTheDaemon) {
 
   std::ofstream(hold) << "";
   MakeStagingFile(StagingFile(2), job);
-  fleet.Send(StartMessage(job, MakePlan(job, {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing), 2));
+  fleet.Send(StartMessage(job, ShardedPlan(job, {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing), 2));
   ASSERT_TRUE(fleet.WaitForEvent(v1::RankEvent::STARTED, 1, 2).has_value());
   const std::vector<pid_t> executors = Executors();
   kill(pid_, SIGKILL);

@@ -3,11 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <map>
 
 #include "common/job/tensors.h"
+#include "tests/support/temp_folder.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/executor/shard.h"
 
@@ -32,18 +32,14 @@ JobSpec MakeJob() {
 
 class MergeTest : public ::testing::Test {
  protected:
-  MergeTest() : device_(*MakeCpuDevice({})), stream_(device_->CreateStream("test")) {
-    char name[] = "/tmp/seqpar-merge-test-XXXXXX";
-    dir_ = mkdtemp(name);
-  }
-  ~MergeTest() override { std::filesystem::remove_all(dir_); }
+  MergeTest() : device_(*MakeCpuDevice({})), stream_(device_->CreateStream("test")) {}
 
   // A staging file full of `fill`.
   std::string MakeFile(const JobSpec& job, char fill) {
     SafetensorsHeader layout;
     std::string bytes = BuildOutputHeader(job, &layout);
     bytes.resize(static_cast<size_t>(layout.file_bytes), fill);
-    const std::string path = dir_ + "/staging";
+    const std::string path = folder_ / "staging";
     std::ofstream(path, std::ios::binary) << bytes;
     return path;
   }
@@ -77,7 +73,7 @@ class MergeTest : public ::testing::Test {
     ASSERT_TRUE(writer->Sync().ok());
   }
 
-  std::string dir_;
+  TempFolder folder_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
 };
@@ -125,10 +121,10 @@ TEST_F(MergeTest, AStagingFileThatIsNotTheJobsIsRefused) {
   const JobSpec job = MakeJob();
   Transfers transfers(device_.get(), stream_.get(), [] {});
   const TokenShare all({{0, job.tokens, 1}});
-  EXPECT_EQ(OutputWriter::Open(job, all, dir_ + "/gone", &transfers).status().code(),
+  EXPECT_EQ(OutputWriter::Open(job, all, folder_ / "gone", &transfers).status().code(),
             absl::StatusCode::kNotFound);
-  std::ofstream(dir_ + "/short") << "too short";
-  EXPECT_EQ(OutputWriter::Open(job, all, dir_ + "/short", &transfers).status().code(),
+  std::ofstream(folder_ / "short") << "too short";
+  EXPECT_EQ(OutputWriter::Open(job, all, folder_ / "short", &transfers).status().code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(OutputWriter::Open(job, all, "", &transfers).ok()) << "no output: nothing to open";
 }

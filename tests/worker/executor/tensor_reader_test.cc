@@ -3,22 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 
 #include "common/tensor/seeded.h"
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {
 
 class TensorReaderTest : public ::testing::Test {
  protected:
-  TensorReaderTest() {
-    char name[] = "/tmp/seqpar-reader-test-XXXXXX";
-    dir_ = mkdtemp(name);
-  }
-  ~TensorReaderTest() override { std::filesystem::remove_all(dir_); }
-
   // A file with `tensor` in `dtype`, element i of value i / 8 - 3: exact in every type here.
   std::string Write(const WeightInfo& tensor, DType dtype) {
     SafetensorsHeader layout;
@@ -31,7 +25,7 @@ class TensorReaderTest : public ::testing::Test {
       ConvertElements(&value, DType::kF32, &bytes[static_cast<size_t>(info.offset + i * SizeOf(dtype))],
                       dtype, 1);
     }
-    const std::string path = dir_ + "/weights.safetensors";
+    const std::string path = folder_ / "weights.safetensors";
     std::ofstream(path, std::ios::binary) << bytes;
     return path;
   }
@@ -56,7 +50,7 @@ class TensorReaderTest : public ::testing::Test {
     return out;
   }
 
-  std::string dir_;
+  TempFolder folder_;
 };
 
 const WeightInfo kMatrix{"model.layers.0.self_attn.o_proj.weight", {7, 6}, 1.0 / 6, 0};
@@ -120,7 +114,7 @@ TEST_F(TensorReaderTest, WhatIsMissingOrMisshapenIsRefusedByName) {
   const absl::Status misshapen = (*reader)->Read(other, {{0, 6}, 1, {0, 7}}, DType::kF32, out);
   EXPECT_EQ(misshapen.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(misshapen.message().find("[7, 6], not [6, 7]"), absl::string_view::npos) << misshapen;
-  EXPECT_FALSE(OpenTensorReader(dir_ + "/absent").ok());
+  EXPECT_FALSE(OpenTensorReader(folder_ / "absent").ok());
 }
 
 }  // namespace

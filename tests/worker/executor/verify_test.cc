@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/comm/in_process.h"
+#include "tests/support/sharded_plan.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/executor/shard.h"
 
@@ -34,27 +35,6 @@ JobSpec MakeJob() {
   job.tokens = 43;
   job.verify_rows = 9;
   return job;
-}
-
-Plan MakePlan(const JobSpec& job, const Mesh& mesh, LayoutKind layout, CoreKind core) {
-  const TokenLayout tokens(mesh, layout, job.tokens);
-  const HeadLayout heads(mesh, job.config.heads, job.config.kv_heads);
-  Plan plan;
-  plan.mesh = mesh;
-  plan.strategy = StrategyKind::kHybrid;
-  plan.core = core;
-  plan.layout = layout;
-  for (int rank = 0; rank < mesh.size(); ++rank) {
-    const MeshCoord at = mesh.CoordOf(rank);
-    RankPlan one;
-    one.rank = rank;
-    one.tokens = tokens.OfRank(rank);
-    one.heads = heads.Of(at.tensor, at.ulysses);
-    one.tensor_heads = heads.OfTensor(at.tensor);
-    one.ring_group = mesh.RingGroup(rank);
-    plan.ranks.push_back(one);
-  }
-  return plan;
 }
 
 // Spoils what a layer has made, before it is verified.
@@ -151,7 +131,7 @@ const MeshCase kMeshes[] = {{{1, 1, 1, 1}, LayoutKind::kContiguous, CoreKind::kR
 TEST(VerifierTest, RightLayersHaveSmallErrorsOnEveryMesh) {
   for (const MeshCase& c : kMeshes) {
     const JobSpec job = MakeJob();
-    const v1::Verification result = RunAll(job, MakePlan(job, c.mesh, c.layout, c.core));
+    const v1::Verification result = RunAll(job, ShardedPlan(job, c.mesh, c.layout, c.core));
     EXPECT_EQ(result.layers_size(), job.config.layers * 6);
     EXPECT_GT(result.worst_error(), 0) << c.mesh.ToString();
     EXPECT_LT(result.worst_error(), 3e-6) << c.mesh.ToString() << ": " << result.ShortDebugString();
@@ -168,7 +148,7 @@ TEST(VerifierTest, EveryKindOfLayerIsRecomputedRight) {
         if (mlp == MlpKind::kNone) job.config.intermediate_size = 0;
         job.mask = {mask, 5, 2, {}};
         const v1::Verification result =
-            RunAll(job, MakePlan(job, {1, 1, 2, 2}, LayoutKind::kZigzag, CoreKind::kRing));
+            RunAll(job, ShardedPlan(job, {1, 1, 2, 2}, LayoutKind::kZigzag, CoreKind::kRing));
         EXPECT_LT(result.worst_error(), 1e-5) << result.ShortDebugString();
       }
     }
@@ -179,7 +159,7 @@ TEST(VerifierTest, Bfloat16IsWithinItsOwnBound) {
   JobSpec job = MakeJob();
   job.dtype = DType::kBF16;
   const v1::Verification result =
-      RunAll(job, MakePlan(job, {1, 2, 2, 2}, LayoutKind::kZigzag, CoreKind::kRing));
+      RunAll(job, ShardedPlan(job, {1, 2, 2, 2}, LayoutKind::kZigzag, CoreKind::kRing));
   EXPECT_GT(result.worst_error(), 1e-4);
   EXPECT_LT(result.worst_error(), 5e-2) << result.ShortDebugString();
 }
@@ -203,7 +183,7 @@ TEST(VerifierTest, WhatIsWrongIsFoundByName) {
       const bool gradient = tensor[0] == 'd';
       const auto wrong = spoil;
       const v1::Verification result =
-          RunAll(job, MakePlan(job, c.mesh, c.layout, c.core), [&](const LayerStep& step) {
+          RunAll(job, ShardedPlan(job, c.mesh, c.layout, c.core), [&](const LayerStep& step) {
             if (step.layer == 1 && (step.pass == Pass::kBackward) == gradient) wrong(step);
           });
       double error = 0;

@@ -1,6 +1,6 @@
 // A folder of the test's own, gone at its end.
-#ifndef SEQPAR_TESTS_COORDINATOR_TEMP_FOLDER_H_
-#define SEQPAR_TESTS_COORDINATOR_TEMP_FOLDER_H_
+#ifndef SEQPAR_TESTS_SUPPORT_TEMP_FOLDER_H_
+#define SEQPAR_TESTS_SUPPORT_TEMP_FOLDER_H_
 
 #include <cstdlib>
 #include <filesystem>
@@ -26,4 +26,4 @@ class TempFolder {
 
 }  // namespace seqpar
 
-#endif  // SEQPAR_TESTS_COORDINATOR_TEMP_FOLDER_H_
+#endif  // SEQPAR_TESTS_SUPPORT_TEMP_FOLDER_H_
