@@ -7,8 +7,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <thread>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/base/data_roots.h"
 #include "common/base/units.h"
 #include "common/base/version.h"
@@ -42,11 +46,23 @@ std::string DefaultStateDir() {
   return "/var/tmp/seqpar";
 }
 
-// The limit written in `file`; 0 where there is none.
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
+// The limit written in `file`; kNoLimit where there is none ("max", or no such file).
 int64_t ReadLimit(const std::string& file) {
   std::ifstream in(file);
   int64_t bytes = 0;
-  return in >> bytes && bytes > 0 ? bytes : 0;
+  return in >> bytes && bytes > 0 ? bytes : kNoLimit;
+}
+
+// Of the cgroup `path` ("/a/b") and of all above it: each of them counts.
+int64_t LimitAlong(const std::string& mount, std::string path, const std::string& file) {
+  int64_t least = ReadLimit(mount + "/" + file);
+  while (path.size() > 1) {
+    least = std::min(least, ReadLimit(mount + path + "/" + file));
+    path.resize(path.rfind('/'));
+  }
+  return least;
 }
 
 int64_t ParseMemory(const std::string& text) {
@@ -162,10 +178,24 @@ int64_t UsableMemoryBytes() {
   struct sysinfo info = {};
   int64_t bytes =
       sysinfo(&info) == 0 ? static_cast<int64_t>(info.totalram) * info.mem_unit : int64_t{1} << 30;
-  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    if (const int64_t limit = ReadLimit(file); limit > 0) bytes = std::min(bytes, limit);
+  return std::min(bytes, CgroupMemoryLimit("/proc/self/cgroup", "/sys/fs/cgroup"));
+}
+
+int64_t CgroupMemoryLimit(const std::string& membership, const std::string& mount) {
+  // A container sees its own cgroup as the root, whatever its membership is called.
+  int64_t least =
+      std::min(ReadLimit(mount + "/memory.max"), ReadLimit(mount + "/memory/memory.limit_in_bytes"));
+  std::ifstream in(membership);
+  for (std::string line; std::getline(in, line);) {  // "0::/a/b" (version 2), "7:cpu,memory:/a/b" (version 1)
+    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
+    if (parts.size() != 3 || parts[2].empty() || parts[2][0] != '/') continue;
+    if (parts[1].empty()) {
+      least = std::min(least, LimitAlong(mount, parts[2], "memory.max"));
+    } else if (absl::StrContains(absl::StrCat(",", parts[1], ","), ",memory,")) {
+      least = std::min(least, LimitAlong(mount + "/memory", parts[2], "memory.limit_in_bytes"));
+    }
   }
-  return bytes;
+  return least;
 }
 
 bool IsLoopback(const std::string& address) {

@@ -53,6 +53,11 @@ bool ParseTestHold(const std::string& text, TestHold* hold);
 // and 2).
 int64_t UsableMemoryBytes();
 
+// The smallest limit, in bytes, on the memory of the cgroups that `membership` (/proc/self/cgroup) names
+// under `mount`
+// (/sys/fs/cgroup), and of those above them; INT64_MAX where there is none.
+int64_t CgroupMemoryLimit(const std::string& membership, const std::string& mount);
+
 // True where the host of "host:port" is this machine's loopback ("localhost", 127.0.0.0/8, ::1).
 bool IsLoopback(const std::string& address);
 
