@@ -2,11 +2,10 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <mutex>
-#include <optional>
 #include <utility>
 
 #include "coordinator/api/grpc_status.h"
+#include "coordinator/api/stream_writer.h"
 #include "seqpar/v1/service.grpc.pb.h"
 
 namespace seqpar {
@@ -31,74 +30,36 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, TaskPool*
   return reactor;
 }
 
-// The stream of one WatchJob call. What is offered while a message is on its way is kept, only the latest of
-// it.
+// The stream of one WatchJob call: its reader sees the latest state, not each one.
 class WatchStream : public grpc::ServerWriteReactor<v1::JobEvent> {
  public:
   // Outlives the reactor where the engine still holds it.
   class Handle : public Watcher {
    public:
-    explicit Handle(WatchStream* stream) : stream_(stream) {}
+    explicit Handle(WatchStream* stream) : writer(stream) {}
 
     void Offer(const v1::Job& job) override {
-      std::lock_guard<std::mutex> lock(mutex_);
-      next_ = job;
-      Advance();
+      v1::JobEvent event;
+      event.set_revision(job.revision());
+      *event.mutable_job() = job;
+      writer.WriteLatest(std::move(event));
     }
-    void End(const absl::Status& status) override {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!end_) end_ = status;
-      Advance();
-    }
-    void Written(bool ok) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      writing_ = false;
-      if (!ok) {
-        next_.reset();
-        if (!end_) end_ = absl::CancelledError("the client went away");
-      }
-      Advance();
-    }
-    void Detach() {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stream_ = nullptr;
-    }
+    void End(const absl::Status& status) override { writer.Finish(status); }
 
-   private:
-    // Starts what is due: a write, or the end. REQUIRES: mutex_.
-    void Advance() {
-      if (stream_ == nullptr || writing_ || finished_) return;
-      if (next_) {
-        stream_->event_.set_revision(next_->revision());
-        stream_->event_.mutable_job()->Swap(&*next_);
-        next_.reset();
-        writing_ = true;
-        stream_->StartWrite(&stream_->event_);
-      } else if (end_) {
-        finished_ = true;
-        stream_->Finish(ToGrpcStatus(*end_));
-      }
-    }
-
-    std::mutex mutex_;
-    WatchStream* stream_;
-    std::optional<v1::Job> next_;
-    std::optional<absl::Status> end_;
-    bool writing_ = false, finished_ = false;
+    StreamWriter<WatchStream, v1::JobEvent> writer;
   };
 
   WatchStream() : handle_(std::make_shared<Handle>(this)) {}
   const std::shared_ptr<Handle>& handle() const { return handle_; }
 
-  void OnWriteDone(bool ok) override { handle_->Written(ok); }
+  void OnWriteDone(bool ok) override { handle_->writer.OnWriteDone(ok); }
   void OnCancel() override { handle_->End(absl::CancelledError("the client went away")); }
   void OnDone() override {
-    handle_->Detach();
+    handle_->writer.OnDone();
     delete this;
   }
 
  private:
-  v1::JobEvent event_;
   const std::shared_ptr<Handle> handle_;
 };
 

@@ -3,14 +3,12 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
-#include <deque>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "coordinator/api/grpc_status.h"
+#include "common/base/status.h"
+#include "coordinator/api/stream_writer.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
 namespace seqpar {
@@ -26,57 +24,17 @@ bool IsNodeName(const std::string& name) {
   return true;
 }
 
-// One call of Attach. Reads go straight to the engine; writes queue up, one on its way at a time.
+// One call of Attach. Reads go straight to the engine; writes queue up.
 class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage> {
  public:
   class Link : public NodeLink {
    public:
-    explicit Link(AttachStream* stream) : stream_(stream) {}
+    explicit Link(AttachStream* stream) : writer(stream) {}
 
-    void Send(v1::CoordinatorMessage message) override {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (end_) return;
-      queue_.push_back(std::move(message));
-      Advance();
-    }
-    void Close(const absl::Status& why) override {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!end_) end_ = why;
-      Advance();
-    }
-    void Written(bool ok) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      writing_ = false;
-      queue_.pop_front();
-      if (!ok) {
-        queue_.clear();
-        if (!end_) end_ = absl::UnavailableError("the stream broke");
-      }
-      Advance();
-    }
-    void Detach() {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stream_ = nullptr;
-    }
+    void Send(v1::CoordinatorMessage message) override { writer.Write(std::move(message)); }
+    void Close(const absl::Status& why) override { writer.Finish(why); }
 
-   private:
-    // Starts what is due: a write, or the end. REQUIRES: mutex_.
-    void Advance() {
-      if (stream_ == nullptr || writing_ || finished_) return;
-      if (!queue_.empty()) {
-        writing_ = true;
-        stream_->StartWrite(&queue_.front());
-      } else if (end_) {
-        finished_ = true;
-        stream_->Finish(ToGrpcStatus(*end_));
-      }
-    }
-
-    std::mutex mutex_;
-    AttachStream* stream_;
-    std::deque<v1::CoordinatorMessage> queue_;  // its front is on its way while writing_
-    std::optional<absl::Status> end_;
-    bool writing_ = false, finished_ = false;
+    StreamWriter<AttachStream, v1::CoordinatorMessage> writer;
   };
 
   AttachStream(Engine* engine, int64_t number)
@@ -101,10 +59,10 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     message_.Clear();
     StartRead(&message_);
   }
-  void OnWriteDone(bool ok) override { link_->Written(ok); }
+  void OnWriteDone(bool ok) override { link_->writer.OnWriteDone(ok); }
   void OnCancel() override { link_->Close(absl::CancelledError("the stream broke")); }
   void OnDone() override {
-    link_->Detach();
+    link_->writer.OnDone();
     delete this;
   }
 
