@@ -3,15 +3,16 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
-#include <algorithm>
 #include <chrono>
 #include <limits>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/random_id.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
+#include "coordinator/api/page_token.h"
 #include "coordinator/engine/record_codec.h"
 #include "coordinator/validate/validate.h"
 
@@ -19,17 +20,17 @@ namespace seqpar {
 namespace {
 
 constexpr size_t kRequestIdMax = 128;
-constexpr int kPageDefault = 50;
-constexpr int kPageMax = 500;
+constexpr size_t kRowsAtOnce = 500;
+constexpr char kNodesQuery[] = "nodes";
 constexpr auto kLogsTimeout = std::chrono::seconds(3);
 
 // The same bytes for the same message: maps are written in order.
-std::string Canonical(const v1::Job& job) {
+std::string Canonical(const google::protobuf::Message& message) {
   std::string bytes;
   google::protobuf::io::StringOutputStream stream(&bytes);
   google::protobuf::io::CodedOutputStream coded(&stream);
   coded.SetSerializationDeterministic(true);
-  job.SerializeToCodedStream(&coded);
+  message.SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
 }
@@ -39,11 +40,26 @@ absl::Status NotFound(const char* what, const std::string& id) {
                    absl::StrCat("there is no ", what, " ", id));
 }
 
-absl::StatusOr<int> PageSize(int asked) {
-  if (asked < 0) {
-    return InvalidInput(reason::kInvalidArgument, {{"page_size", "is negative", absl::StrCat(kPageDefault)}});
+// What an answer to `request` depends on, but for the page.
+std::string QueryOf(v1::ListJobsRequest request) {
+  request.clear_page_size();
+  request.clear_page_token();
+  return Canonical(request);
+}
+
+absl::StatusOr<std::vector<int>> StatesOf(const v1::ListJobsRequest& request) {
+  std::vector<int> states;
+  for (int i = 0; i < request.states_size(); ++i) {
+    const auto state = static_cast<v1::JobState>(request.states(i));
+    if (state == v1::JOB_STATE_UNSPECIFIED || !v1::JobState_IsValid(state)) {
+      return InvalidInput(
+          reason::kInvalidArgument,
+          {{absl::StrCat("states[", i, "]"), absl::StrCat("is ", request.states(i), ", which is no state"),
+            "JOB_STATE_PENDING"}});
+    }
+    states.push_back(static_cast<int>(StateFromProto(state)));
   }
-  return asked == 0 ? kPageDefault : std::min(asked, kPageMax);
+  return states;
 }
 
 template <typename Labels>
@@ -78,34 +94,41 @@ absl::Status JobApi::CheckFits(const JobSpec& spec) {
 }
 
 absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) {
-  std::string request_id = request.request_id();
-  if (request_id.size() > kRequestIdMax) {
-    return InvalidInput(reason::kInvalidArgument, {{"request_id", "has more than 128 characters", ""}});
-  }
   const std::string bytes = Canonical(request.job());
-  if (!request_id.empty() && !request.validate_only()) {
+  const bool may_repeat = !request.request_id().empty() && !request.validate_only();
+  if (may_repeat) {
     // Before validation: the job may have been valid then and its output may stand by now.
-    SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(request_id, bytes));
+    SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(request.request_id(), bytes));
     if (repeated) return *std::move(repeated);
   }
+  absl::StatusOr<v1::Job> created = CreateNew(request, bytes);
+  if (created.ok() || !may_repeat) return created;
+  // The same request may have come twice at the same time; then its output may be in use, or stand, by
+  // itself.
+  SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(request.request_id(), bytes));
+  if (repeated) return *std::move(repeated);
+  return created;
+}
+
+absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, const std::string& bytes) {
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kValidate, request.job().name()));
-  SEQPAR_ASSIGN_OR_RETURN(ValidatedJob valid, ValidateJob(request.job(), *roots_));
-  SEQPAR_RETURN_IF_ERROR(CheckFits(valid.spec));
-  if (request.validate_only()) return JobToProto(valid.spec);
+  absl::StatusOr<ValidatedJob> valid = ValidateJob(request.job(), *roots_);
+  if (request.request_id().size() > kRequestIdMax) {
+    std::vector<Violation> violations = ViolationsOf(valid.status());
+    violations.push_back({"request_id", absl::StrCat("has more than ", kRequestIdMax, " characters"), ""});
+    return InvalidInput(valid.ok() ? reason::kInvalidArgument : reason::kInvalidJob, violations);
+  }
+  SEQPAR_RETURN_IF_ERROR(valid.status());
+  SEQPAR_RETURN_IF_ERROR(CheckFits(valid->spec));
+  if (request.validate_only()) return JobToProto(valid->spec);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kSubmit, request.job().name()));
-  if (request_id.empty()) request_id = absl::StrCat("r-", RandomHex(32));
   JobRecord record;
   record.id = absl::StrCat("j-", RandomHex(16));
-  record.request_id = request_id;
-  record.spec = std::move(valid.spec);
-  record.inputs = std::move(valid.inputs);
+  record.request_id = request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id();
+  record.spec = std::move(valid->spec);
+  record.inputs = std::move(valid->inputs);
   record.create_us = clock_->WallMicros();
-  absl::StatusOr<v1::Job> job = engine_->Submit(std::move(record), bytes);
-  if (job.ok()) return job;
-  // The same request may have come twice at the same time; then its output is in use by itself, too.
-  SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(request_id, bytes));
-  if (repeated) return *std::move(repeated);
-  return job.status();
+  return engine_->Submit(std::move(record), bytes);
 }
 
 absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
@@ -116,32 +139,29 @@ absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
 }
 
 absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest& request) {
-  SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size()));
+  SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSizeOf(request.page_size()));
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<int> states, StatesOf(request));
+  const std::string query = QueryOf(request);
   int64_t before = std::numeric_limits<int64_t>::max();
-  if (!request.page_token().empty() && !absl::SimpleHexAtoi(request.page_token(), &before)) {
-    return InvalidInput(reason::kInvalidArgument,
-                        {{"page_token", "is not one that this service gave out", ""}});
-  }
-  std::vector<int> states;
-  for (const int state : request.states()) {
-    if (state != v1::JOB_STATE_UNSPECIFIED) {
-      states.push_back(static_cast<int>(StateFromProto(static_cast<v1::JobState>(state))));
-    }
+  if (!request.page_token().empty()) {
+    SEQPAR_ASSIGN_OR_RETURN(const std::string position, ReadPageToken(request.page_token(), query));
+    if (!absl::SimpleAtoi(position, &before)) return BadPageToken();
   }
   v1::ListJobsResponse response;
   while (true) {
-    SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_->List(before, kPageMax, states));
+    SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows,
+                            store_->List(before, static_cast<int>(kRowsAtOnce), states));
     for (const JobRow& row : rows) {
       SEQPAR_ASSIGN_OR_RETURN(v1::Job job, ViewOfRow(row));
       if (!HasLabels(job, request.labels())) continue;
       if (response.jobs_size() == page_size) {
-        response.set_next_page_token(absl::StrCat(absl::Hex(before)));
+        response.set_next_page_token(MakePageToken(absl::StrCat(before), query));
         return response;
       }
       before = row.sequence;
       *response.add_jobs() = std::move(job);
     }
-    if (rows.size() < kPageMax) return response;
+    if (rows.size() < kRowsAtOnce) return response;
     before = rows.back().sequence;
   }
 }
@@ -193,13 +213,16 @@ absl::Status JobApi::WatchJob(const v1::WatchJobRequest& request, const std::sha
 }
 
 absl::StatusOr<v1::ListNodesResponse> JobApi::ListNodes(const v1::ListNodesRequest& request) {
-  SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size()));
+  SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSizeOf(request.page_size()));
+  std::string after;  // by name
+  if (!request.page_token().empty()) {
+    SEQPAR_ASSIGN_OR_RETURN(after, ReadPageToken(request.page_token(), kNodesQuery));
+  }
   v1::ListNodesResponse response;
   for (v1::Node& node : engine_->Nodes()) {
-    // By name; the token is the last name given.
-    if (node.name() <= request.page_token()) continue;
+    if (node.name() <= after) continue;
     if (response.nodes_size() == page_size) {
-      response.set_next_page_token(response.nodes(page_size - 1).name());
+      response.set_next_page_token(MakePageToken(response.nodes(page_size - 1).name(), kNodesQuery));
       break;
     }
     *response.add_nodes() = std::move(node);

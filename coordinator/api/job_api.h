@@ -42,6 +42,8 @@ class JobApi {
   // The job that this request_id started, if any.
   absl::StatusOr<std::optional<v1::Job>> FindRepeated(const std::string& request_id,
                                                       const std::string& request);
+  // Validates, and submits what is valid. `bytes`: the job as it came.
+  absl::StatusOr<v1::Job> CreateNew(const v1::CreateJobRequest& request, const std::string& bytes);
   absl::Status CheckFits(const JobSpec& spec);
 
   Engine* const engine_;

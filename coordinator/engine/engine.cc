@@ -80,7 +80,8 @@ absl::Status Engine::Start() {
 }
 
 absl::Status Engine::Health() const {
-  return fatal_ ? absl::UnavailableError("the job store cannot be written") : absl::OkStatus();
+  if (!fatal_) return absl::OkStatus();
+  return absl::UnavailableError("the job store cannot be written");
 }
 
 void Engine::EndStreams() {
@@ -142,7 +143,10 @@ void Engine::Tick() {
     LogWarning("node lost: its lease is over", {{"node", name}});
     if (NodeEntry* node = registry_.Find(name); node != nullptr) {
       node->lost = true;
-      if (node->link != nullptr) node->link->Close(absl::UnavailableError("the lease of this node is over"));
+      if (node->link != nullptr) {
+        node->link->Close(
+            MakeError(absl::StatusCode::kUnavailable, reason::kRankLost, "the lease of this node is over"));
+      }
       node->link = nullptr;
       node->stream = 0;
     }

@@ -48,10 +48,9 @@ void Engine::OnBroken(const std::string& node, int64_t stream) {
 void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
                          int64_t received_us) {
   if (hello.highest_term() > term()) {
-    return link->Close(
-        MakeError(absl::StatusCode::kFailedPrecondition, reason::kInternal,
-                  absl::StrCat("this coordinator's term ", term(), " is below ", hello.highest_term(),
-                               ", which the worker has seen: its state folder is not the latest")));
+    return link->Close(absl::FailedPreconditionError(
+        absl::StrCat("this coordinator's term ", term(), " is below ", hello.highest_term(),
+                     ", which the worker has seen: its state folder is not the latest")));
   }
   if (NodeEntry* earlier = registry_.Find(hello.node()); earlier != nullptr && earlier->link != nullptr) {
     LogWarning("node attached again: its earlier stream is closed", {{"node", hello.node()}});

@@ -53,8 +53,10 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
       node_ = message_.hello().node();
       engine_->OnHello(message_.hello(), number_, link_);
     } else {
-      return link_->Close(absl::InvalidArgumentError(
-          "a worker's first message is a Hello with a node name of letters, digits, '-', '_' and '.'"));
+      return link_->Close(InvalidInput(
+          reason::kInvalidArgument,
+          {{"hello.node",
+            "a worker's first message is a Hello with a name of letters, digits, '-', '_' and '.'", ""}}));
     }
     message_.Clear();
     StartRead(&message_);

@@ -1,5 +1,6 @@
 // What clients see of jobs, through a real channel.
 #include <filesystem>
+#include <thread>
 
 #include "tests/coordinator/api/coordinator_fixture.h"
 
@@ -155,12 +156,93 @@ TEST_F(JobsTest, ListsByPageStateAndLabel) {
   EXPECT_EQ(list(request).jobs_size(), 3);
   request.add_states(v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(list(request).jobs_size(), 1);
+}
 
-  Call call;
-  v1::ListJobsResponse response;
-  request.set_page_token("not a token");
-  EXPECT_EQ(jobs_->ListJobs(&call.context, request, &response).error_code(),
-            grpc::StatusCode::INVALID_ARGUMENT);
+TEST_F(JobsTest, APageTokenBelongsToItsFilter) {
+  for (int i = 0; i < 3; ++i) {
+    v1::Job job = Job();
+    (*job.mutable_labels())["team"] = "a";
+    Create(job);
+  }
+  const auto list = [this](const v1::ListJobsRequest& request, v1::ListJobsResponse* response) {
+    Call call;
+    return jobs_->ListJobs(&call.context, request, response);
+  };
+  v1::ListJobsRequest request;
+  (*request.mutable_labels())["team"] = "a";
+  request.add_states(v1::JOB_STATE_PENDING);
+  request.set_page_size(1);
+  v1::ListJobsResponse first, response;
+  ASSERT_TRUE(list(request, &first).ok());
+  ASSERT_FALSE(first.next_page_token().empty());
+  request.set_page_token(first.next_page_token());
+  request.set_page_size(500'000);  // another size is no other list, and beyond the most it is the most
+  ASSERT_TRUE(list(request, &response).ok());
+  EXPECT_EQ(response.jobs_size(), 2);
+  EXPECT_EQ(response.next_page_token(), "");
+
+  v1::ListJobsRequest other = request;
+  other.clear_labels();
+  v1::ListJobsRequest forged = request;
+  forged.set_page_token("not a token");
+  for (const v1::ListJobsRequest& bad : {other, forged}) {
+    const grpc::Status status = list(bad, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    ASSERT_EQ(ViolationsOf(Details(status)).size(), 1u);
+    EXPECT_EQ(ViolationsOf(Details(status))[0].field, "page_token");
+  }
+}
+
+TEST_F(JobsTest, WatchingGoesOnFromARevision) {
+  auto worker = Worker({.hold = true});
+  const v1::Job created = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  const v1::Job running = Watch(created.id(), [](const v1::Job& job) { return job.attempt() == 1; }).back();
+  // Nothing that was seen comes again; what comes later does.
+  const v1::Job now = Get(created.id());
+  worker->FinishAll(worker->gang(), {0, 1});
+  const std::vector<v1::Job> later = Watch(
+      created.id(), [](const v1::Job&) { return false; }, now.revision());
+  ASSERT_FALSE(later.empty());
+  for (const v1::Job& job : later) EXPECT_GT(job.revision(), now.revision());
+  EXPECT_EQ(later.back().state(), v1::JOB_STATE_SUCCEEDED);
+  // Also of a job that has ended meanwhile, and by another process.
+  server_.reset();
+  worker.reset();
+  StartServer();
+  const std::vector<v1::Job> ended = Watch(
+      created.id(), [](const v1::Job&) { return false; }, running.revision());
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_TRUE(watch_status_.ok());
+}
+
+TEST_F(JobsTest, RequestAndJobAreJudgedInOneAnswer) {
+  v1::Job job = Job();
+  job.mutable_config()->set_hidden_size(0);
+  v1::Job created;
+  const absl::Status details = Details(TryCreate(job, std::string(129, 'x'), &created));
+  EXPECT_EQ(ReasonOf(details), reason::kInvalidJob);
+  std::vector<std::string> fields;
+  for (const Violation& violation : ViolationsOf(details)) fields.push_back(violation.field);
+  EXPECT_THAT(fields, ::testing::IsSupersetOf({"request_id", "config.hidden_size"}));
+}
+
+TEST_F(JobsTest, ASlowTwinOfARequestGetsTheJobOfTheFirst) {
+  // Both pass the first look for the request_id; the second is validated when the first job's output stands.
+  const v1::Job job = Job("out.safetensors");
+  std::vector<v1::Job> created(8);
+  std::vector<grpc::Status> statuses(created.size());
+  std::vector<std::thread> twins;
+  auto worker = Worker();
+  for (size_t i = 0; i < created.size(); ++i) {
+    twins.emplace_back([&, i] { statuses[i] = TryCreate(job, "twins", &created[i]); });
+  }
+  for (std::thread& twin : twins) twin.join();
+  for (size_t i = 0; i < created.size(); ++i) {
+    EXPECT_TRUE(statuses[i].ok()) << statuses[i].error_message();
+    EXPECT_EQ(created[i].id(), created[0].id());
+  }
 }
 
 TEST_F(JobsTest, WhatDoesNotExistIsNotFound) {
