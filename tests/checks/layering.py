@@ -25,7 +25,8 @@ MAY_INCLUDE = {
     "coordinator": ["common", "coordinator", "seqpar/v1", "google/rpc", "grpc/health"],
     "worker": ["common", "worker", "seqpar/v1", "google/rpc", "grpc/health"],
     "client": ["common", "client", "seqpar/v1", "google/rpc", "grpc/health"],
-    "tests": ["common", "coordinator", "worker", "client", "tests", "seqpar/v1", "google/rpc", "grpc/health"],
+    "tests": ["common", "coordinator", "worker", "client", "tests", "seqpar/v1", "google/rpc", "grpc/health",
+              "grpc/reflection"],
 }
 
 # Header pattern -> the only folders where it may be included.
