@@ -91,8 +91,11 @@ std::string RenderNodes(const v1::ListNodesResponse& nodes) {
       ++busy;
       if (jobs.empty() || jobs.back() != device.job()) jobs.push_back(device.job());
     }
-    table.AddRow({node.name(), absl::AsciiStrToUpper(ShortName(node.state())), Devices(node),
-                  absl::StrCat(busy), FormatSeconds(node.lease_left()), node.version(),
+    const bool gone = node.state() == v1::NODE_STATE_LOST;
+    table.AddRow({node.name(),
+                  absl::StrCat(absl::AsciiStrToUpper(ShortName(node.state())),
+                               gone && node.drained() ? ", DRAINED" : ""),
+                  Devices(node), absl::StrCat(busy), FormatSeconds(node.lease_left()), node.version(),
                   absl::StrJoin(jobs, " ")});
   }
   return table.ToString();

@@ -238,3 +238,9 @@ absl::StatusOr<v1::Node> JobApi::GetNode(const v1::GetNodeRequest& request) {
 }
 
 }  // namespace seqpar
+absl::StatusOr<v1::Node> JobApi::DrainNode(const v1::DrainNodeRequest& request) {
+  absl::StatusOr<v1::Node> node = engine_->Drain(request.name(), request.undo());
+  SEQPAR_RETURN_IF_ERROR(engine_->Health());
+  return node;
+}
+

@@ -34,9 +34,7 @@ class JobApi {
 
   absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request);
   absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request);
-  absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) {
-    return engine_->Drain(request.name(), request.undo());
-  }
+  absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request);
 
  private:
   // The job that this request_id started, if any.

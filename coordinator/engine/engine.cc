@@ -52,6 +52,8 @@ absl::Status Engine::Start() {
   revision_ = store_->term() * kRevisionsPerTerm;
   SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
   calibration_ = ParseCalibration(calibration);
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> drains, store_->LoadDrains());
+  for (const std::string& node : drains) registry_.SetDrained(node, true);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_->LoadLive());
   const int64_t now_us = clock_->BootMicros();
   std::vector<std::string> restored;
@@ -285,7 +287,7 @@ std::vector<v1::Node> Engine::Nodes() {
   return Call<std::vector<v1::Node>>([this] {
     std::vector<v1::Node> nodes;
     for (const auto& [name, node] : registry_.nodes()) {
-      if (node.hello.node().empty()) continue;
+      if (!node.known() && !node.drained) continue;
       const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
       nodes.push_back(NodeRegistry::ToProto(name, node, static_cast<double>(left_us) / 1e6));
     }
@@ -296,18 +298,14 @@ std::vector<v1::Node> Engine::Nodes() {
 absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {
   return Call<absl::StatusOr<v1::Node>>([this, name, undo]() -> absl::StatusOr<v1::Node> {
     NodeEntry* node = registry_.Find(name);
-    if (node == nullptr || node->hello.node().empty()) {
+    if (node == nullptr || (!node->known() && !node->drained)) {
       return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
                        absl::StrCat("no node is called ", name));
     }
-    node->drain_asked = !undo;
-    if (undo) node->draining_itself = false;  // its next heartbeat says if it has reasons of its own
+    registry_.SetDrained(name, !undo);
+    batch_.drains[name] = !undo;
     schedule_ = true;
     LogInfo(undo ? "drain undone" : "node drained", {{"node", name}});
-    v1::CoordinatorMessage message;
-    message.mutable_drain()->set_term(term());
-    message.mutable_drain()->set_undo(undo);
-    SendLater(name, std::move(message));
     const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
     return NodeRegistry::ToProto(name, *node, static_cast<double>(left_us) / 1e6);
   });

@@ -71,7 +71,7 @@ class Engine {
   bool Watch(const std::string& id, int64_t revision, const std::shared_ptr<Watcher>& watcher);
   std::pair<ClusterSnapshot, Calibration> Cluster();
   std::vector<v1::Node> Nodes();
-  // NOT_FOUND where no such node ever attached.
+  // Durable when it returns. NOT_FOUND where no such node ever attached.
   absl::StatusOr<v1::Node> Drain(const std::string& node, bool undo);
   // Asks every node for the logs of a job.
   std::shared_ptr<LogCollector> AskLogs(const std::string& job, std::optional<int> rank,

@@ -92,7 +92,7 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
   switch (message.message_case()) {
     case v1::WorkerMessage::kHeartbeat: {
       NodeEntry* entry = registry_.Find(node);
-      const bool draining = message.heartbeat().draining() && !entry->drain_asked;
+      const bool draining = message.heartbeat().draining();
       if (draining != entry->draining_itself) schedule_ = true;
       entry->draining_itself = draining;
       for (const v1::RankProgress& progress : message.heartbeat().ranks()) {

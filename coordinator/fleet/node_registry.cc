@@ -23,12 +23,9 @@ v1::NodeState NodeEntry::State() const {
 NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream,
                                 int64_t wall_us) {
   NodeEntry& node = nodes_[hello.node()];
-  const bool known = !node.hello.node().empty();
+  const bool known = node.known();
   const bool anew = known && node.hello.incarnation() != hello.incarnation();
-  // A worker started anew has forgotten that it was drained; the coordinator, started anew, learns it from
-  // the worker.
   node.draining_itself = hello.draining();
-  if (!known) node.drain_asked = false;
   node.hello = hello;
   node.devices.clear();
   for (const v1::DeviceSpec& device : hello.devices()) node.devices.push_back(DeviceFromProto(device));
@@ -65,7 +62,7 @@ ClusterSnapshot NodeRegistry::Snapshot() const {
   ClusterSnapshot cluster;
   cluster.network = {kNetworkLatencySeconds, kNetworkBandwidth};
   for (const auto& [name, node] : nodes_) {
-    if (node.lost || node.hello.node().empty()) continue;
+    if (node.lost || !node.known()) continue;
     NodeSnapshot snapshot;
     snapshot.name = name;
     snapshot.devices = node.devices;
@@ -96,6 +93,7 @@ v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, d
   proto.mutable_attach_time()->set_seconds(node.attach_us / 1'000'000);
   proto.mutable_attach_time()->set_nanos(static_cast<int32_t>(node.attach_us % 1'000'000) * 1000);
   proto.set_lease_left(std::max(0.0, lease_left_seconds));
+  proto.set_drained(node.drained);
   return proto;
 }
 

@@ -21,12 +21,14 @@ struct NodeEntry {
   int64_t attach_us = 0;  // wall
   int64_t stream = 0;     // 0: no stream now
   std::shared_ptr<NodeLink> link;
-  bool drain_asked = false;                         // by a user
-  bool draining_itself = false;                     // says so in its heartbeats
+  bool drained = false;                             // by a user; durable
+  bool draining_itself = false;                     // was told to stop, and says so
   bool lost = false;                                // its lease is over
   std::map<int, std::pair<std::string, int>> busy;  // device -> (job, rank)
 
-  bool Ready() const { return !lost && link != nullptr && !drain_asked && !draining_itself; }
+  // False for one that this process has only heard of: from the store, not from the node itself.
+  bool known() const { return !hello.node().empty(); }
+  bool Ready() const { return !lost && link != nullptr && !drained && !draining_itself; }
   v1::NodeState State() const;
 };
 
@@ -34,7 +36,7 @@ class NodeRegistry {
  public:
   // Registers a node that attaches, or attaches again. What it is and runs now replaces what was known.
   NodeEntry& Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream, int64_t wall_us);
-  // Null where no node of this name ever attached.
+  // Null where nothing was ever heard of a node of this name.
   NodeEntry* Find(const std::string& name);
   const std::map<std::string, NodeEntry>& nodes() const { return nodes_; }
   std::map<std::string, NodeEntry>& nodes() { return nodes_; }
@@ -42,6 +44,8 @@ class NodeRegistry {
   // The node's link; null where it has none.
   NodeLink* LinkOf(const std::string& name);
 
+  // A drain holds whether or not the node is here.
+  void SetDrained(const std::string& name, bool drained) { nodes_[name].drained = drained; }
   void Occupy(const std::string& node, int device, const std::string& job, int rank);
   void Release(const std::string& job);
 

@@ -1,6 +1,7 @@
 // Store over SQLite: write-ahead log with synchronous=FULL, so that a commit is an fsync, and an exclusive
 // lock, so that a second coordinator on the same file is refused.
 #include <filesystem>
+#include <iterator>
 #include <mutex>
 #include <system_error>
 #include <utility>
@@ -13,9 +14,9 @@
 namespace seqpar {
 namespace {
 
-constexpr int kSchemaVersion = 1;
-
-constexpr char kSchema[] = R"sql(
+// Each brings a store from the version of its index to the next one; none is ever changed once released. A
+// new store takes them all.
+constexpr const char* kMigrations[] = {R"sql(
 CREATE TABLE jobs (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL UNIQUE,
@@ -36,7 +37,11 @@ CREATE TABLE blobs (job TEXT NOT NULL, attempt INTEGER NOT NULL, grp TEXT NOT NU
 CREATE TABLE results (job TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, event BLOB NOT NULL,
   PRIMARY KEY (job, attempt, rank)) WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-)sql";
+)sql",
+                                       R"sql(
+CREATE TABLE drains (node TEXT PRIMARY KEY) WITHOUT ROWID;
+)sql"};
+constexpr int kSchemaVersion = std::size(kMigrations);
 
 constexpr char kColumns[] =
     "sequence, id, request_id, request, state, live, priority, create_us, revision, body";
@@ -74,6 +79,7 @@ class SqliteStore : public Store {
                                            const std::vector<int>& states) override;
   absl::StatusOr<std::vector<JobRow>> LoadLive() override;
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override;
+  absl::StatusOr<std::vector<std::string>> LoadDrains() override;
   absl::StatusOr<std::string> Setting(const std::string& name) override;
 
  private:
@@ -111,10 +117,8 @@ absl::Status SqliteStore::Prepare() {
                        absl::StrCat("job store: written by a newer version (schema ", version,
                                     ", this one knows ", kSchemaVersion, ")"));
     }
-    if (version == 0) {
-      SEQPAR_RETURN_IF_ERROR(Execute(db_, kSchema));
-      SEQPAR_RETURN_IF_ERROR(Execute(db_, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str()));
-    }
+    for (; version < kSchemaVersion; ++version) SEQPAR_RETURN_IF_ERROR(Execute(db_, kMigrations[version]));
+    SEQPAR_RETURN_IF_ERROR(Execute(db_, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str()));
     Statement read(db_, "SELECT value FROM settings WHERE name = 'term'");
     SEQPAR_ASSIGN_OR_RETURN(const bool row, read.Next());
     term_ = (row ? read.Int(0) : 0) + 1;
@@ -180,6 +184,11 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
   Statement setting(db_, "INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)");
   for (const auto& [name, value] : batch.settings) {
     SEQPAR_RETURN_IF_ERROR(setting.BindText(name).BindBlob(value).Run());
+  }
+  for (const auto& [node, drained] : batch.drains) {
+    Statement drain(db_, drained ? "INSERT OR REPLACE INTO drains (node) VALUES (?)"
+                                 : "DELETE FROM drains WHERE node = ?");
+    SEQPAR_RETURN_IF_ERROR(drain.BindText(node).Run());
   }
   // A job that has ended is not taken up again.
   for (const char* table : {"attempts", "blobs", "results"}) {
@@ -252,6 +261,17 @@ absl::StatusOr<StoredAttempt> SqliteStore::LoadAttempt(const std::string& job, i
     stored.results[static_cast<int>(results.Int(0))] = results.Bytes(1);
   }
   return stored;
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteStore::LoadDrains() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Statement select(db_, "SELECT node FROM drains ORDER BY node");
+  std::vector<std::string> nodes;
+  while (true) {
+    SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
+    if (!row) return nodes;
+    nodes.push_back(select.Bytes(0));
+  }
 }
 
 absl::StatusOr<std::string> SqliteStore::Setting(const std::string& name) {

@@ -56,8 +56,10 @@ struct WriteBatch {
   std::vector<BlobRow> blobs;
   std::vector<ResultRow> results;
   std::map<std::string, std::string> settings;
+  std::map<std::string, bool> drains;  // by node: drained, or no longer
   bool empty() const {
-    return jobs.empty() && attempts.empty() && blobs.empty() && results.empty() && settings.empty();
+    return jobs.empty() && attempts.empty() && blobs.empty() && results.empty() && settings.empty() &&
+           drains.empty();
   }
 };
 
@@ -72,7 +74,8 @@ struct StoredAttempt {
 class Store {
  public:
   // Opens or creates the store in `folder`, which is created where it does not exist, and begins a new term.
-  // FAILED_PRECONDITION where another process has it open, or a newer version wrote it.
+  // FAILED_PRECONDITION where another process has it open, or a newer version wrote it; what an older version
+  // wrote is brought up to date.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder);
   virtual ~Store() = default;
 
@@ -91,6 +94,8 @@ class Store {
                                                    const std::vector<int>& states) = 0;
   virtual absl::StatusOr<std::vector<JobRow>> LoadLive() = 0;
   virtual absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) = 0;
+  // The nodes that are drained, by name.
+  virtual absl::StatusOr<std::vector<std::string>> LoadDrains() = 0;
   // "" where it was never written.
   virtual absl::StatusOr<std::string> Setting(const std::string& name) = 0;
 };

@@ -36,7 +36,7 @@ VENDORS = [
     (r"^(cuda|cublas|cudnn|nvml|cupti)", ["worker/device/cuda", "worker/comm/nccl"]),
     (r"^(cblas|openblas|f77blas)", ["worker/device/cpu"]),
     (r"^hwy/", ["worker/device/cpu"]),
-    (r"^sqlite3", ["coordinator/store"]),
+    (r"^sqlite3", ["coordinator/store", "tests/coordinator/store"]),
     (r"^prometheus/", ["coordinator/metrics", "worker/metrics", "common/metrics"]),
     (r"^(grpcpp/|grpc/|grpc\+\+)|\.grpc\.pb\.h$", [
         "coordinator/api", "coordinator/fleet", "coordinator/main", "coordinator/server", "worker/daemon",

@@ -29,7 +29,7 @@ void NodeAgent::OnConnected() {
   v1::Hello* hello = message.mutable_hello();
   *hello = identity_.hello;
   hello->set_highest_term(fence_.highest_term());
-  hello->set_draining(draining_);
+  hello->set_draining(shutdown_);
   // A rank whose last event may not have arrived counts as running: the event follows the Welcome.
   std::set<RankKey> running;
   for (const auto& [key, gang] : gangs_) {
@@ -83,12 +83,6 @@ void NodeAgent::OnMessage(const v1::CoordinatorMessage& message) {
       return OnBlobs(message.blobs());
     case v1::CoordinatorMessage::kStop:
       return OnStop(message.stop());
-    case v1::CoordinatorMessage::kDrain:
-      if (const absl::Status admitted = fence_.AdmitTerm(message.drain().term()); !admitted.ok()) {
-        return LogWarning("drain refused", {{"error", admitted.message()}});
-      }
-      draining_ = shutdown_ || !message.drain().undo();
-      return LogInfo(draining_ ? "draining" : "taking ranks again");
     case v1::CoordinatorMessage::kLogs:
       return OnLogsQuery(message.logs());
     case v1::CoordinatorMessage::MESSAGE_NOT_SET:
@@ -242,7 +236,7 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
   v1::WorkerMessage message;
   v1::Heartbeat* heartbeat = message.mutable_heartbeat();
   heartbeat->set_sequence(++sequence_);
-  heartbeat->set_draining(draining_);
+  heartbeat->set_draining(shutdown_);
   for (const auto& [key, gang] : gangs_) {
     for (const auto& [index, rank] : gang.ranks) {
       if (!rank.running) continue;
@@ -303,7 +297,7 @@ int64_t NodeAgent::Tick() {
 }
 
 void NodeAgent::BeginShutdown() {
-  draining_ = shutdown_ = true;
+  shutdown_ = true;
   for (auto& [key, gang] : gangs_) {
     StopByOwnDecision(key, &gang,
                       MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,

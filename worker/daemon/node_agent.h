@@ -134,7 +134,7 @@ class NodeAgent {
   std::map<GangKey, Gang> gangs_;
   std::deque<GangKey> gang_order_;  // oldest first
   std::deque<Unconfirmed> unconfirmed_;
-  bool connected_ = false, welcomed_ = false, draining_ = false, shutdown_ = false;
+  bool connected_ = false, welcomed_ = false, shutdown_ = false;
   int64_t hello_sent_us_ = 0, last_answer_us_ = 0, next_heartbeat_us_ = 0;
   int64_t heartbeat_us_ = 1'000'000, lease_us_ = 6'000'000, sequence_ = 0;
 };

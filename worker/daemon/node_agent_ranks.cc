@@ -73,7 +73,7 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
                    absl::StrCat("it cannot start: ", why)),
          true);
   };
-  if (draining_) return refuse("the node is draining");
+  if (shutdown_) return refuse("its worker was told to stop");
   if (rank.device < 0 || rank.device >= identity_.hello.devices_size()) {
     return refuse(absl::StrCat("it has no device ", rank.device));
   }

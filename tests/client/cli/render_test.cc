@@ -143,11 +143,15 @@ TEST(RenderNodes, Golden) {
       devices { spec { kind: "cpu" threads: 1 memory_bytes: 1073741824 } job: "j-1" }
       devices { spec { kind: "cpu" threads: 1 memory_bytes: 1073741824 } job: "j-1" rank: 1 }
       devices { spec { kind: "cpu" threads: 1 memory_bytes: 1073741824 } } }
-    nodes { name: "b" state: NODE_STATE_LOST })");
+    nodes { name: "b" state: NODE_STATE_LOST drained: true }
+    nodes { name: "c" state: NODE_STATE_DRAINING drained: true }
+    nodes { name: "d" state: NODE_STATE_LOST })");
   EXPECT_EQ(RenderNodes(nodes),
-            "NODE  STATE  DEVICES                      BUSY  LEASE LEFT  VERSION  JOBS\n"
-            "a     READY  3 x cpu, 1 thread, 1.00 GiB     2      5.50 s  0.1.0    j-1\n"
-            "b     LOST   none                            0         0 s\n");
+            "NODE  STATE          DEVICES                      BUSY  LEASE LEFT  VERSION  JOBS\n"
+            "a     READY          3 x cpu, 1 thread, 1.00 GiB     2      5.50 s  0.1.0    j-1\n"
+            "b     LOST, DRAINED  none                            0         0 s\n"
+            "c     DRAINING       none                            0         0 s\n"
+            "d     LOST           none                            0         0 s\n");
 }
 
 TEST(RenderLogs, EachRankUnderItsName) {

@@ -70,6 +70,22 @@ class CoordinatorTest : public ::testing::Test {
   }
   v1::Job Create(const v1::Job& job, const std::string& request_id = "") {
     v1::Job created;
+  v1::Node Drain(const std::string& name, bool undo = false) {
+    Call call;
+    v1::DrainNodeRequest request;
+    request.set_name(name);
+    request.set_undo(undo);
+    v1::Node node;
+    const grpc::Status status = cluster_->DrainNode(&call.context, request, &node);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return node;
+  }
+  std::vector<v1::Node> Nodes() {
+    Call call;
+    v1::ListNodesResponse response;
+    EXPECT_TRUE(cluster_->ListNodes(&call.context, {}, &response).ok());
+    return {response.nodes().begin(), response.nodes().end()};
+  }
     const grpc::Status status = TryCreate(job, request_id, &created);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return created;

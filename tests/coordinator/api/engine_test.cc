@@ -47,6 +47,7 @@ class WatchedStore : public Store {
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {
     return store_->LoadAttempt(job, attempt);
   }
+  absl::StatusOr<std::vector<std::string>> LoadDrains() override { return store_->LoadDrains(); }
   absl::StatusOr<std::string> Setting(const std::string& name) override { return store_->Setting(name); }
 
   bool HasAttempt(int attempt) {

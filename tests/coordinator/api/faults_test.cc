@@ -130,22 +130,64 @@ TEST_F(FaultsTest, ADrainedNodeTakesNoNewRanks) {
   auto worker = Worker({.hold = true});
   const v1::Job running = Create(Job());
   ASSERT_TRUE(worker->WaitTables(1));
-  Call call, undo;
-  v1::DrainNodeRequest request;
-  request.set_name("a");
-  v1::Node node;
-  ASSERT_TRUE(cluster_->DrainNode(&call.context, request, &node).ok());
+  const v1::Node node = Drain("a");
   EXPECT_EQ(node.state(), v1::NODE_STATE_DRAINING);
+  EXPECT_TRUE(node.drained());
   EXPECT_EQ(node.devices(0).job(), running.id());
   const v1::Job waiting = Create(Job());
   WaitReason(waiting.id(), "waits for a node");
   worker->FinishAll(worker->gang(), {0, 1});
   EXPECT_EQ(WaitEnded(running.id()).state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(Get(waiting.id()).state(), v1::JOB_STATE_PENDING);
-  request.set_undo(true);
-  ASSERT_TRUE(cluster_->DrainNode(&undo.context, request, &node).ok());
-  EXPECT_EQ(node.state(), v1::NODE_STATE_READY);
+  EXPECT_EQ(Drain("a", /*undo=*/true).state(), v1::NODE_STATE_READY);
   ASSERT_TRUE(worker->WaitTables(2));
+}
+
+TEST_F(FaultsTest, ADrainOutlivesCoordinatorAndWorker) {
+  auto worker = Worker();
+  Drain("a");
+  worker.reset();
+  worker = Worker({.incarnation = 2});
+  EXPECT_EQ(Nodes().at(0).state(), v1::NODE_STATE_DRAINING);
+  server_.reset();
+  worker.reset();
+  StartServer();
+  // Known before it is back, and shown.
+  ASSERT_EQ(Nodes().size(), 1u);
+  EXPECT_EQ(Nodes()[0].state(), v1::NODE_STATE_LOST);
+  EXPECT_TRUE(Nodes()[0].drained());
+  worker = Worker({.incarnation = 3, .highest_term = 1});
+  EXPECT_EQ(Nodes()[0].state(), v1::NODE_STATE_DRAINING);
+  const v1::Job waiting = Create(Job());
+  WaitReason(waiting.id(), "waits for a node");
+  EXPECT_FALSE(Drain("a", /*undo=*/true).drained());
+  EXPECT_EQ(WaitEnded(waiting.id()).state(), v1::JOB_STATE_SUCCEEDED);
+  // So does its end, also where the node was away.
+  Drain("a");
+  worker.reset();
+  server_.reset();
+  StartServer();
+  Drain("a", /*undo=*/true);
+  EXPECT_TRUE(Nodes().empty());
+  server_.reset();
+  StartServer();
+  worker = Worker({.incarnation = 4, .highest_term = 3});
+  EXPECT_EQ(Nodes().at(0).state(), v1::NODE_STATE_READY);
+}
+
+TEST_F(FaultsTest, ADrainedNodeThatComesBackKeepsItsGang) {
+  auto worker = Worker({.hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  const v1::GangId gang = worker->gang();
+  const std::vector<v1::RunningRank> running = worker->Running();
+  Drain("a");
+  worker.reset();
+  worker = Worker({.hold = true, .running = running});
+  worker->FinishAll(gang, {0, 1});
+  const v1::Job done = WaitEnded(job.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(done.attempts_size(), 1);
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ TEST(NodeRegistry, StatesAndReadiness) {
   NodeRegistry registry;
   NodeEntry& node = registry.Attach(Hello("a", 1, 1), std::make_shared<NullLink>(), 1, 7);
   EXPECT_EQ(node.State(), v1::NODE_STATE_READY);
-  node.drain_asked = true;
+  registry.SetDrained("a", true);
   EXPECT_EQ(node.State(), v1::NODE_STATE_DRAINING);
   EXPECT_FALSE(registry.Snapshot().nodes[0].ready);
   node.lost = true;
@@ -57,6 +57,27 @@ TEST(NodeRegistry, StatesAndReadiness) {
   // A user's drain outlives the worker's restart.
   registry.Attach(Hello("a", 2, 1), std::make_shared<NullLink>(), 2, 9);
   EXPECT_EQ(node.State(), v1::NODE_STATE_DRAINING);
+  EXPECT_TRUE(NodeRegistry::ToProto("a", node, 0).drained());
+  registry.SetDrained("a", false);
+  EXPECT_EQ(node.State(), v1::NODE_STATE_READY);
+}
+
+TEST(NodeRegistry, ADrainIsKnownBeforeItsNode) {
+  NodeRegistry registry;
+  registry.SetDrained("a", true);
+  EXPECT_FALSE(registry.Find("a")->known());
+  EXPECT_TRUE(registry.Snapshot().nodes.empty());
+  const NodeEntry& node = registry.Attach(Hello("a", 1, 1), std::make_shared<NullLink>(), 1, 7);
+  EXPECT_EQ(node.State(), v1::NODE_STATE_DRAINING);
+}
+
+TEST(NodeRegistry, AWorkerThatWasToldToStopTakesNothing) {
+  NodeRegistry registry;
+  v1::Hello hello = Hello("a", 1, 1);
+  hello.set_draining(true);
+  const NodeEntry& node = registry.Attach(hello, std::make_shared<NullLink>(), 1, 7);
+  EXPECT_EQ(node.State(), v1::NODE_STATE_DRAINING);
+  EXPECT_FALSE(NodeRegistry::ToProto("a", node, 0).drained());
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,6 +128,60 @@ TEST(Store, ForgetsTheAttemptsOfAJobThatEnded) {
   const auto attempt = *store->LoadAttempt("j-1", 1);
   EXPECT_EQ(attempt.plan, "");
   EXPECT_TRUE(attempt.blobs.empty());
+}
+
+TEST(Store, KeepsDrainsUntilTheyAreTakenBack) {
+  TempFolder folder;
+  {
+    auto store = Open(folder.path());
+    WriteBatch batch;
+    batch.drains = {{"a", true}, {"b", true}, {"c", false}};
+    EXPECT_FALSE(batch.empty());
+    ASSERT_TRUE(store->Write(batch).ok());
+    ASSERT_TRUE(store->Write(batch).ok()) << "again";
+  }
+  auto store = Open(folder.path());
+  EXPECT_THAT(*store->LoadDrains(), ElementsAre("a", "b"));
+  WriteBatch batch;
+  batch.drains = {{"a", false}};
+  ASSERT_TRUE(store->Write(batch).ok());
+  EXPECT_THAT(*store->LoadDrains(), ElementsAre("b"));
+}
+
+// Runs SQL on the file of a store that is closed.
+void Edit(const std::string& folder, const std::string& sql) {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((folder + "/jobs.sqlite").c_str(), &db), SQLITE_OK);
+  char* error = nullptr;
+  EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, &error), SQLITE_OK) << error;
+  sqlite3_close(db);
+}
+
+TEST(Store, BringsAnOlderSchemaUpToDate) {
+  TempFolder folder;
+  {
+    auto store = Open(folder.path());
+    JobRow row = Row("j-1");
+    ASSERT_TRUE(store->Insert(&row).ok());
+  }
+  Edit(folder.path(), "DROP TABLE drains; PRAGMA user_version = 1");  // as schema 1 left it
+  auto store = Open(folder.path());
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->term(), 2);
+  EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1"));
+  EXPECT_TRUE(store->LoadDrains()->empty());
+  WriteBatch batch;
+  batch.drains = {{"a", true}};
+  EXPECT_TRUE(store->Write(batch).ok());
+}
+
+TEST(Store, RefusesWhatANewerVersionWrote) {
+  TempFolder folder;
+  { auto store = Open(folder.path()); }
+  Edit(folder.path(), "PRAGMA user_version = 1000");
+  const absl::Status newer = Store::Open(folder.path()).status();
+  EXPECT_EQ(newer.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(newer.message()), HasSubstr("newer version (schema 1000"));
 }
 
 TEST(Store, RefusesASecondProcess) {

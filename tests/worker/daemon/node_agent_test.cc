@@ -321,17 +321,19 @@ TEST_F(NodeAgentTest, GangsThatTheCoordinatorDoesNotKeepAreStopped) {
   EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0"));
 }
 
-TEST_F(NodeAgentTest, ADrainingNodeTakesNoRanksUntilItIsUndone) {
+TEST_F(NodeAgentTest, AWorkerThatWasToldToStopTakesNoRanksAndSaysSo) {
   Attach();
-  v1::CoordinatorMessage drain;
-  drain.mutable_drain()->set_term(1);
-  agent_.OnMessage(drain);
+  agent_.BeginShutdown();
   Start(Gang(1), 1);
-  EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: it cannot start: the node is draining"));
-  drain.mutable_drain()->set_undo(true);
-  agent_.OnMessage(drain);
-  Start(Gang(2), 1);
-  EXPECT_THAT(TakeAsked(), ElementsAre("start j#2/0"));
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+  EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: it cannot start: its worker was told to stop"));
+  fleet_.sent.clear();
+  Advance(kSecond);
+  ASSERT_FALSE(fleet_.sent.empty());
+  EXPECT_TRUE(fleet_.sent.back().heartbeat().draining());
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  EXPECT_TRUE(fleet_.sent.back().hello().draining());
 }
 
 TEST_F(NodeAgentTest, ShutdownStopsRanksAndNamesItselfAsTheCause) {
