@@ -128,6 +128,7 @@ absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, c
   record.spec = std::move(valid->spec);
   record.inputs = std::move(valid->inputs);
   record.create_us = clock_->WallMicros();
+  record.ignored_tensors = valid->ignored_tensors;
   return engine_->Submit(std::move(record), bytes);
 }
 

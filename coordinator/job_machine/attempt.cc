@@ -175,6 +175,7 @@ absl::Status Stepper::RebuildReport() {
   std::vector<RankOutcome> outcomes;
   for (const RankRecord& rank : r_.ranks) outcomes.push_back({&rank.result, rank.threads});
   SEQPAR_ASSIGN_OR_RETURN(r_.report, BuildReport(r_.spec, r_.plan, r_.attempt, outcomes));
+  r_.report->set_ignored_tensors(r_.ignored_tensors);
   return absl::OkStatus();
 }
 

@@ -72,7 +72,8 @@ struct JobRecord {
   int64_t sequence = 0;  // order of submission
   JobSpec spec;
   std::map<std::string, FileFingerprint> inputs;
-  int64_t create_us = 0;  // wall
+  int64_t ignored_tensors = 0;  // of the weights' file
+  int64_t create_us = 0;        // wall
 
   JobState state = JobState::kPending;
   JobPhase phase = JobPhase::kSubmit;

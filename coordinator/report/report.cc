@@ -98,7 +98,6 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
                                        const std::vector<RankOutcome>& ranks) {
   v1::Report report;
   double flops = 0, flops_at_peak = 0;
-  int64_t ignored = 0;
   for (size_t i = 0; i < ranks.size(); ++i) {
     v1::RankReport* rank = report.add_ranks();
     *rank = ranks[i].result->report();
@@ -109,7 +108,6 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
     flops += rank->flops();
     flops_at_peak += rank->peak_flops() * DeviceSeconds(*rank, ranks[i].threads);
     report.set_step_seconds(std::max(report.step_seconds(), rank->execute_seconds()));
-    ignored = std::max<int64_t>(ignored, ranks[i].result->ignored_tensors());
   }
   if (job.verify_rows > 0) {
     *report.mutable_verification() = MergeVerification(job, ranks);
@@ -132,7 +130,6 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
   if (flops_at_peak > 0) report.set_fraction_of_peak(flops / flops_at_peak);
   AddPhases(ranks, &report);
   report.set_output(job.output_file);
-  report.set_ignored_tensors(ignored);
   return report;
 }
 

@@ -121,7 +121,6 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
     *event.mutable_verification() = verifier->result();
     event.mutable_report()->set_verify_error(event.verification().worst_error());
   }
-  event.set_ignored_tensors(model.ignored_tensors);
   return event;
 }
 

@@ -84,8 +84,6 @@ absl::StatusOr<ShardedModel> LoadShard(const JobSpec& job, const Plan& plan, int
     model.weights.push_back(std::move(set));
     sets.push_back(&model.weights.back());
   }
-  const int64_t used = job.config.layers * static_cast<int64_t>(model.layer->table().slices().size());
-  model.ignored_tensors = std::max<int64_t>(0, reader->tensor_count() - used);
 
   SEQPAR_ASSIGN_OR_RETURN(model.stack,
                           LayerStack::Create(model.layer.get(), streams, groups, std::move(sets)));

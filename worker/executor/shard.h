@@ -23,7 +23,6 @@ struct ShardedModel {
   std::unique_ptr<TransformerLayer> layer;
   std::deque<WeightSet> weights;  // one a layer, of the job's dtype; a deque keeps them where they are
   std::unique_ptr<LayerStack> stack;
-  int64_t ignored_tensors = 0;  // in the weights file, outside the layers used
 };
 
 // The layer stack of `rank` with its weights, input and (with backward) output gradient loaded. Paths are

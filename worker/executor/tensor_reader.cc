@@ -64,8 +64,6 @@ class FileReader : public TensorReader {
     });
   }
 
-  int64_t tensor_count() const override { return static_cast<int64_t>(checkpoint_.tensors().size()); }
-
  private:
   absl::StatusOr<int> Descriptor(const std::string& file) {
     UniqueFd& fd = files_[file];
@@ -115,8 +113,6 @@ class SeededReader : public TensorReader {
       return absl::OkStatus();
     });
   }
-
-  int64_t tensor_count() const override { return 0; }
 
  private:
   const uint64_t seed_;

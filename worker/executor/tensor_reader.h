@@ -43,8 +43,6 @@ class TensorReader {
   // Fills out (host memory: block.row_count() rows, rows of the block's columns one after the other) with
   // elements of `dtype`, each rounded once. `tensor` says name and shape, and what its seeded values are.
   virtual absl::Status Read(const WeightInfo& tensor, const TensorBlock& block, DType dtype, void* out) = 0;
-  // Tensors that the file or folder holds; 0 for a seed.
-  virtual int64_t tensor_count() const = 0;
 };
 
 // From the file or folder at `path`; only the block's bytes are read. Errors: as Checkpoint::Open; NOT_FOUND

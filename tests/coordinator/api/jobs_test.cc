@@ -228,6 +228,19 @@ TEST_F(JobsTest, RequestAndJobAreJudgedInOneAnswer) {
   EXPECT_THAT(fields, ::testing::IsSupersetOf({"request_id", "config.hidden_size"}));
 }
 
+TEST_F(JobsTest, TheReportCountsTheTensorsThatValidationIgnored) {
+  v1::Job job = GoodJob();
+  folder_.WriteTensors("weights.safetensors", WeightsOf(job));
+  job.mutable_weights()->set_file("weights.safetensors");
+  job.mutable_workers()->set_min(2);
+  job.mutable_workers()->set_max(2);
+  const v1::Job created = Create(job);
+  server_.reset();
+  StartServer();  // the count is stored
+  auto worker = Worker();
+  EXPECT_EQ(WaitEnded(created.id()).report().ignored_tensors(), 2) << "the embedding and the last norm";
+}
+
 TEST_F(JobsTest, ASlowTwinOfARequestGetsTheJobOfTheFirst) {
   // Both pass the first look for the request_id; the second is validated when the first job's output stands.
   const v1::Job job = Job("out.safetensors");
