@@ -86,11 +86,12 @@ absl::StatusOr<std::optional<v1::Job>> JobApi::FindRepeated(const std::string& r
   return std::optional<v1::Job>(std::move(view));
 }
 
-absl::Status JobApi::CheckFits(const JobSpec& spec) {
+absl::StatusOr<bool> JobApi::CheckFits(const JobSpec& spec) {
   auto [cluster, calibration] = engine_->Cluster();
-  if (CountDevices(cluster, false) == 0) return absl::OkStatus();  // not known before a node attaches
+  if (CountDevices(cluster, false) == 0) return false;  // not known before a node attaches
   const absl::Status planned = seqpar::PlanJob(spec, cluster, calibration, {}).status();
-  return absl::IsUnavailable(planned) ? absl::OkStatus() : planned;
+  if (!planned.ok() && !absl::IsUnavailable(planned)) return planned;
+  return true;
 }
 
 absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) {
@@ -119,7 +120,7 @@ absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, c
     return InvalidInput(valid.ok() ? reason::kInvalidArgument : reason::kInvalidJob, violations);
   }
   SEQPAR_RETURN_IF_ERROR(valid.status());
-  SEQPAR_RETURN_IF_ERROR(CheckFits(valid->spec));
+  SEQPAR_ASSIGN_OR_RETURN(const bool fits, CheckFits(valid->spec));
   if (request.validate_only()) return JobToProto(valid->spec);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kSubmit, request.job().name()));
   JobRecord record;
@@ -127,8 +128,9 @@ absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, c
   record.request_id = request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id();
   record.spec = std::move(valid->spec);
   record.inputs = std::move(valid->inputs);
-  record.create_us = clock_->WallMicros();
   record.ignored_tensors = valid->ignored_tensors;
+  record.fits = fits;
+  record.create_us = clock_->WallMicros();
   return engine_->Submit(std::move(record), bytes);
 }
 
@@ -238,10 +240,10 @@ absl::StatusOr<v1::Node> JobApi::GetNode(const v1::GetNodeRequest& request) {
   return NotFound("node", request.name());
 }
 
-}  // namespace seqpar
 absl::StatusOr<v1::Node> JobApi::DrainNode(const v1::DrainNodeRequest& request) {
   absl::StatusOr<v1::Node> node = engine_->Drain(request.name(), request.undo());
   SEQPAR_RETURN_IF_ERROR(engine_->Health());
   return node;
 }
 
+}  // namespace seqpar

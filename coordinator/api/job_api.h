@@ -42,7 +42,9 @@ class JobApi {
                                                       const std::string& request);
   // Validates, and submits what is valid. `bytes`: the job as it came.
   absl::StatusOr<v1::Job> CreateNew(const v1::CreateJobRequest& request, const std::string& bytes);
-  absl::Status CheckFits(const JobSpec& spec);
+  // True where the nodes that are here, or more of their kind, can run it; false where none is here. An error
+  // where it is refused.
+  absl::StatusOr<bool> CheckFits(const JobSpec& spec);
 
   Engine* const engine_;
   Store* const store_;

@@ -74,6 +74,7 @@ absl::Status Engine::Start() {
   }
   schedule_ = true;
   last_tick_us_ = now_us;
+  settled_us_ = now_us + config_.lease_us;
   Post([this, restored] {
     for (const std::string& id : restored) Apply(id, event::Restored{});
   });
@@ -155,6 +156,7 @@ void Engine::Tick() {
     ApplyToAll(event::NodeLost{name});
     schedule_ = true;
   }
+  if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) schedule_ = true;
   for (const auto& [id, record] : live_) {
     // Its pause between two attempts is over.
     const int64_t due_us = record.not_before_us;

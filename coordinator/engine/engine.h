@@ -169,6 +169,7 @@ class Engine {
   bool schedule_ = false;    // something changed since the last pass
   bool scheduling_ = false;  // a pass is under way
   int64_t last_tick_us_ = 0;
+  int64_t settled_us_ = 0;  // a lease after the last node attached: only from then on is a queued job refused
   // The batch.
   std::map<std::string, Dirty> dirty_;
   WriteBatch batch_;

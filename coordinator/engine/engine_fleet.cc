@@ -60,6 +60,7 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
   leases_.Grant(hello.node(), stream, received_us);
   registry_.Attach(hello, link, stream, clock_->WallMicros());
   schedule_ = true;
+  settled_us_ = received_us + config_.lease_us;
   LogInfo("node attached", {{"node", hello.node()},
                             {"devices", hello.devices_size()},
                             {"running", hello.running_size()},

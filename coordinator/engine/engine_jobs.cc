@@ -178,7 +178,7 @@ void Engine::Schedule() {
   std::vector<QueuedJob> queue;
   for (const auto& [id, record] : live_) {
     if (record.stage != Stage::kQueued || record.not_before_us > now_us) continue;
-    queue.push_back({id, record.sequence, record.attempt > 0, record.spec});
+    queue.push_back({id, record.sequence, record.fits || record.attempt > 0, record.spec});
   }
   if (queue.empty()) return;
   scheduling_ = true;
@@ -205,7 +205,13 @@ void Engine::ApplyDecisions(const std::vector<Decision>& decisions) {
     if (const auto* wait = std::get_if<Decision::Wait>(&decision.what)) {
       Apply(decision.id, event::Waits{wait->reason});
     } else if (const auto* refuse = std::get_if<Decision::Refuse>(&decision.what)) {
-      Apply(decision.id, event::Refused{refuse->status});
+      // Not on the word of the first nodes of a cluster that is still coming up.
+      if (clock_->BootMicros() < settled_us_) {
+        Apply(decision.id,
+              event::Waits{absl::StrCat("waits to see which nodes come: ", refuse->status.message())});
+      } else {
+        Apply(decision.id, event::Refused{refuse->status});
+      }
     } else {
       Place(decision.id, std::get<Decision::Place>(decision.what).plan);
     }

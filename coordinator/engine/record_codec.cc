@@ -140,6 +140,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
     file.set_mtime_ns(print.mtime_ns);
   }
   body.set_ignored_tensors(record.ignored_tensors);
+  body.set_fits(record.fits);
   body.set_stage(static_cast<int>(record.stage));
   body.set_failures(record.failures);
   body.set_cancel_requested(record.cancel_requested);
@@ -185,6 +186,7 @@ absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attem
     record.inputs[path] = {file.inode(), file.bytes(), file.mtime_ns()};
   }
   record.ignored_tensors = body.ignored_tensors();
+  record.fits = body.fits();
   record.stage = static_cast<Stage>(body.stage());
   record.failures = body.failures();
   record.cancel_requested = body.cancel_requested();

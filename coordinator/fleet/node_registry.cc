@@ -62,7 +62,7 @@ ClusterSnapshot NodeRegistry::Snapshot() const {
   ClusterSnapshot cluster;
   cluster.network = {kNetworkLatencySeconds, kNetworkBandwidth};
   for (const auto& [name, node] : nodes_) {
-    if (node.lost || !node.known()) continue;
+    if (!node.known()) continue;
     NodeSnapshot snapshot;
     snapshot.name = name;
     snapshot.devices = node.devices;

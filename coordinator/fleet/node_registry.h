@@ -49,8 +49,8 @@ class NodeRegistry {
   void Occupy(const std::string& node, int device, const std::string& job, int rank);
   void Release(const std::string& job);
 
-  // Every node that holds a lease, those that take no new ranks marked as such. The network between nodes is
-  // taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
+  // Every node that attached, those that take no new ranks (lost, draining) marked as such. The network
+  // between nodes is taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
   ClusterSnapshot Snapshot() const;
 
   static v1::Node ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds);

@@ -73,6 +73,7 @@ struct JobRecord {
   JobSpec spec;
   std::map<std::string, FileFingerprint> inputs;
   int64_t ignored_tensors = 0;  // of the weights' file
+  bool fits = false;            // the nodes of that time, or more of their kind, could run it
   int64_t create_us = 0;        // wall
 
   JobState state = JobState::kPending;

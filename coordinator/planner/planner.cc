@@ -167,19 +167,37 @@ absl::StatusOr<PlannedJob> PlanOn(const JobSpec& job, const ClusterSnapshot& clu
   return planned;
 }
 
+// INFEASIBLE on the nodes that take ranks, but not on all that are known: those may come back.
+absl::Status WaitsForOtherNodes(const JobSpec& job, const ClusterSnapshot& cluster,
+                                const Calibration& calibration, const absl::Status& infeasible) {
+  ClusterSnapshot all = cluster;
+  std::string others;
+  for (NodeSnapshot& node : all.nodes) {
+    if (!node.ready) absl::StrAppend(&others, others.empty() ? "" : ", ", node.name);
+    node.ready = true;
+  }
+  if (others.empty()) return infeasible;
+  const absl::Status later = PlanOn(job, all, calibration, {}).status();
+  if (!later.ok() && !absl::IsUnavailable(later)) return infeasible;
+  return Waits(absl::StrCat("waits for nodes that take no ranks now (", others, "): ", infeasible.message()));
+}
+
 }  // namespace
 
 absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster,
                                    const Calibration& calibration, const PlanOptions& options) {
   SEQPAR_RETURN_IF_ERROR(CheckMeaning(job));
   absl::StatusOr<PlannedJob> planned = PlanOn(job, cluster, calibration, options);
-  if (planned.ok() || !options.only_free || !absl::IsFailedPrecondition(planned.status())) return planned;
-  // Devices that are busy now may be larger than those that are free.
-  PlanOptions all = options;
-  all.only_free = false;
-  const absl::StatusOr<PlannedJob> later = PlanOn(job, cluster, calibration, all);
-  if (!later.ok()) return later.status();
-  return Waits(absl::StrCat("waits for devices that are busy: ", planned.status().message()));
+  if (planned.ok() || !absl::IsFailedPrecondition(planned.status())) return planned;
+  if (options.only_free) {
+    // Devices that are busy now may be larger than those that are free.
+    const absl::Status later = PlanOn(job, cluster, calibration, {}).status();
+    if (later.ok())
+      return Waits(absl::StrCat("waits for devices that are busy: ", planned.status().message()));
+    if (!absl::IsFailedPrecondition(later)) return later;
+    planned = later;
+  }
+  return WaitsForOtherNodes(job, cluster, calibration, planned.status());
 }
 
 }  // namespace seqpar

@@ -33,8 +33,9 @@ struct PlannedJob {
 // FAILED_PRECONDITION (INFEASIBLE) where no mesh within the job's own limits fits on devices of this kind,
 // however many there were; the message names the nearest, what it needs, and what would fit without the
 // limits. UNAVAILABLE (TOO_FEW_DEVICES) where the job waits: for more devices than there are, or than are
-// free; the message says how many. INVALID_ARGUMENT where the asked mesh cannot mean anything (tensor *
-// ulysses > heads), with the nearest meshes that can. REQUIRES: a validated job.
+// free (the message says how many), or for known nodes that take no ranks now (it names them).
+// INVALID_ARGUMENT where the asked mesh cannot mean anything (tensor * ulysses > heads), with the nearest
+// meshes that can. REQUIRES: a validated job.
 absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster,
                                    const Calibration& calibration, const PlanOptions& options);
 

@@ -71,9 +71,11 @@ std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot clu
                              " to become free: ", free, " of ", attached, " are"));
       continue;
     }
-    const bool may_come = whole.status().code() == absl::StatusCode::kUnavailable || job.ran_before;
-    if (may_come) {
-      wait(job, std::string(whole.status().message()));
+    const std::string why(whole.status().message());
+    if (absl::IsUnavailable(whole.status())) {
+      wait(job, why);
+    } else if (job.fitted) {
+      wait(job, absl::StrCat("waits for other nodes: ", why));
     } else {
       decisions.push_back({job.id, Decision::Refuse{whole.status()}});
     }

@@ -18,7 +18,7 @@ namespace seqpar {
 struct QueuedJob {
   std::string id;
   int64_t sequence = 0;  // order of submission
-  bool ran_before = false;
+  bool fitted = false;   // it ran before, or the nodes that were here when it was submitted could run it
   JobSpec spec;
 };
 
@@ -43,7 +43,7 @@ using PlanFunction =
 // taken for those behind it. A job that would fit the ready cluster but not what is free of it keeps those
 // behind it waiting: a smaller job never delays it. One that cannot run on the present cluster at all (it
 // waits for nodes) lets others pass. A job that no cluster of these devices can ever serve (INFEASIBLE,
-// invalid) is refused; one that ran before waits instead, since what it ran on may come back.
+// invalid) is refused; one that fitted once waits instead, since what it fits on may come back.
 std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot cluster,
                                const PlanFunction& plan);
 

@@ -27,7 +27,8 @@ class FakeWorker {
     int64_t incarnation = 1;
     int devices = 4;
     int64_t highest_term = 0;
-    bool hold = false;  // ranks meet and then wait for FinishAll or FailRank
+    int64_t memory_bytes = int64_t{1} << 30;  // of each device
+    bool hold = false;                        // ranks meet and then wait for FinishAll or FailRank
     std::vector<v1::RunningRank> running;
   };
 
@@ -41,7 +42,10 @@ class FakeWorker {
     hello->set_incarnation(options_.incarnation);
     hello->set_highest_term(options_.highest_term);
     hello->set_version("fake");
-    for (int i = 0; i < options_.devices; ++i) *hello->add_devices() = Device();
+    for (int i = 0; i < options_.devices; ++i) {
+      *hello->add_devices() = Device();
+      hello->mutable_devices(i)->set_memory_bytes(options_.memory_bytes);
+    }
     hello->mutable_local()->set_latency(1e-6);
     hello->mutable_local()->set_bandwidth(1e10);
     for (const v1::RunningRank& rank : options_.running) *hello->add_running() = rank;

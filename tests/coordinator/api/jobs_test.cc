@@ -228,6 +228,54 @@ TEST_F(JobsTest, RequestAndJobAreJudgedInOneAnswer) {
   EXPECT_THAT(fields, ::testing::IsSupersetOf({"request_id", "config.hidden_size"}));
 }
 
+// Its devices are too small for any mesh of a job.
+constexpr int64_t kTooSmall = 1000;
+
+TEST_F(JobsTest, WhatNoMeshFitsIsRefusedAtOnce) {
+  auto small = Worker({.memory_bytes = kTooSmall});
+  v1::Job created;
+  const grpc::Status status = TryCreate(Job(), "", &created);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(ReasonOf(Details(status)), reason::kInfeasible);
+  EXPECT_THAT(status.error_message(), HasSubstr("comes nearest and needs"));
+}
+
+TEST_F(JobsTest, WhatOtherNodesFitWaitsForThem) {
+  auto small = Worker({.node = "small", .memory_bytes = kTooSmall});
+  auto large = Worker({.node = "large"});
+  Drain("large");
+  const v1::Job created = Create(Job());
+  WaitReason(created.id(), "waits for nodes that take no ranks now (large)");
+  // It goes away altogether, and the coordinator with what it knew of it: what fitted once is never refused.
+  large.reset();
+  small.reset();
+  server_.reset();
+  StartServer();
+  small = Worker({.node = "small", .memory_bytes = kTooSmall});
+  clock_.AdvanceMicros(5'000'000);
+  small->Heartbeat(1);
+  ASSERT_TRUE(small->WaitHeartbeatAnswer(1));
+  clock_.AdvanceMicros(1'000'000);
+  WaitReason(created.id(), "waits for other nodes");
+  large = Worker({.node = "large"});
+  Drain("large", /*undo=*/true);
+  EXPECT_EQ(WaitEnded(created.id()).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
+TEST_F(JobsTest, AQueuedJobIsRefusedOnlyOnceItIsKnownWhichNodesCome) {
+  const v1::Job created = Create(Job());  // with no node here nothing is known
+  auto small = Worker({.node = "small", .memory_bytes = kTooSmall});
+  WaitReason(created.id(), "waits to see which nodes come");
+  clock_.AdvanceMicros(5'000'000);
+  small->Heartbeat(1);
+  ASSERT_TRUE(small->WaitHeartbeatAnswer(1));
+  EXPECT_EQ(Get(created.id()).state(), v1::JOB_STATE_PENDING);
+  clock_.AdvanceMicros(1'000'000);
+  const v1::Job refused = WaitEnded(created.id());
+  EXPECT_EQ(refused.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(ReasonOf(StatusFromProto(refused.error())), reason::kInfeasible);
+}
+
 TEST_F(JobsTest, TheReportCountsTheTensorsThatValidationIgnored) {
   v1::Job job = GoodJob();
   folder_.WriteTensors("weights.safetensors", WeightsOf(job));

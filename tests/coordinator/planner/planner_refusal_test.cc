@@ -128,6 +128,22 @@ TEST(PlanJob, WaitsForLargerDevicesThatAreBusy) {
   EXPECT_THAT(std::string(waits.status().message()), HasSubstr("waits for devices that are busy"));
 }
 
+TEST(PlanJob, WaitsForLargerNodesThatTakeNoRanksNow) {
+  ClusterSnapshot cluster = MakeCluster(2, 2, CpuSlot(), {20e-6, 5e9}, {100e-6, 1e9});
+  for (DeviceSpec& device : cluster.nodes[0].devices) device.memory_bytes = 100 << 20;
+  cluster.nodes[1].ready = false;
+  const JobSpec job = WithWorkers(TextJob(), 1, 2);
+  for (const bool only_free : {false, true}) {
+    const auto waits = PlanOn(job, cluster, {.only_free = only_free});
+    ASSERT_TRUE(absl::IsUnavailable(waits.status())) << waits.status();
+    EXPECT_THAT(std::string(waits.status().message()),
+                HasSubstr("waits for nodes that take no ranks now (node-1)"));
+  }
+  // Of no help where it is as small.
+  for (DeviceSpec& device : cluster.nodes[1].devices) device.memory_bytes = 100 << 20;
+  EXPECT_TRUE(absl::IsFailedPrecondition(PlanOn(job, cluster).status()));
+}
+
 TEST(PlanJob, TakesTheNodesWithEnoughMemory) {
   ClusterSnapshot cluster = MakeCluster(2, 2, CpuSlot(), {20e-6, 5e9}, {100e-6, 1e9});
   for (DeviceSpec& device : cluster.nodes[0].devices) device.memory_bytes = 100 << 20;

@@ -72,7 +72,7 @@ struct Case {
 
 TEST(Scheduler, Table) {
   QueuedJob again = Job("a", 101);
-  again.ran_before = true;
+  again.fitted = true;
   const std::vector<Case> cases = {
       {"first come, first served, side by side",
        {Job("b", 1), Job("a", 2)},
@@ -95,10 +95,10 @@ TEST(Scheduler, Table) {
        {Job("a", 101), Job("b", 1)},
        Cluster({true}),
        "a: refused, too many\nb: a/0"},
-      {"what ran before waits for what it ran on",
+      {"what fitted once waits for what it fits on",
        {again, Job("b", 1)},
        Cluster({true}),
-       "a: too many\nb: a/0"},
+       "a: waits for other nodes: too many\nb: a/0"},
       {"no nodes", {Job("a", 1)}, {}, "a: waits for a node: none is ready"},
       {"only a draining node", {Job("a", 1)}, Cluster({true}, false), "a: waits for a node: none is ready"},
   };
