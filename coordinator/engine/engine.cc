@@ -61,6 +61,10 @@ absl::Status Engine::Start() {
     SEQPAR_ASSIGN_OR_RETURN(const v1::Job view, ViewOfRow(row));
     SEQPAR_ASSIGN_OR_RETURN(const StoredAttempt attempt, store_->LoadAttempt(row.id, view.attempt()));
     SEQPAR_ASSIGN_OR_RETURN(JobRecord record, RecordOf(row, attempt));
+    if (record.ended()) {
+      Post([this, record] { CleanLater(record.id, record.spec, record.attempt + 1, true); });
+      continue;
+    }
     for (size_t i = 0; i < record.ranks.size(); ++i) {
       const RankRecord& rank = record.ranks[i];
       registry_.Occupy(rank.node, rank.device, record.id, static_cast<int>(i));

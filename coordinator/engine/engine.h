@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -133,6 +134,8 @@ class Engine {
   void Do(JobRecord* record, const action::Commit& a);
   void Do(JobRecord* record, const action::Report& a);
   void Schedule();
+  // Unlinks the staging files of attempts 1 to `attempt`. `ended`: and that was the last of the job.
+  void CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended);
   void ApplyDecisions(const std::vector<Decision>& decisions);
   void Place(const std::string& job, const Plan& plan);
 
@@ -160,6 +163,7 @@ class Engine {
 
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;
+  std::set<std::string> placing_;  // a staging file is being made
   NodeRegistry registry_;
   Watchers watchers_;
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking

@@ -62,20 +62,34 @@ void Engine::Do(JobRecord* record, const action::Publish&) { dirty_[record->id].
 
 void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
   const auto spec = std::make_shared<JobSpec>(record->spec);
+  placing_.insert(record->id);
   WorkLater(record->id,
             [this, id = record->id, spec, inputs = record->inputs,
              attempt = a.attempt]() -> std::optional<JobEvent> {
               if (!hold_->Wait(JobPhase::kPlace, id).ok()) return std::nullopt;
               absl::Status status = CheckInputs(inputs);
               if (status.ok()) status = PrepareStaging(*spec, id, attempt);
+              Post([this, id, spec, attempt] {
+                placing_.erase(id);
+                // Ended meanwhile: the file was made for nothing.
+                if (live_.count(id) == 0) CleanLater(id, *spec, attempt, true);
+              });
               return event::StagingReady{status};
             });
 }
 
 void Engine::Do(JobRecord* record, const action::UnlinkStaging&) {
+  if (placing_.count(record->id) != 0) return;  // its file is being made: cleaned once that is done
   // One attempt more than began: a placement may have made its file already.
-  Later([this, id = record->id, spec = record->spec, attempt = record->attempt + 1] {
-    work_->Run([id, spec, attempt] { UnlinkStaging(spec, id, attempt); });
+  CleanLater(record->id, record->spec, record->attempt + 1, record->ended());
+}
+
+void Engine::CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended) {
+  Later([this, job, spec, attempt, ended] {
+    work_->Run([this, job, spec, attempt, ended] {
+      UnlinkStaging(spec, job, attempt);
+      if (ended) Post([this, job] { batch_.cleaned.push_back(job); });
+    });
   });
 }
 

@@ -158,7 +158,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   row.id = record.id;
   row.request_id = record.request_id;
   row.state = static_cast<int>(record.state);
-  row.live = !record.ended();
+  row.live = !record.ended() || record.LeavesStaging();
   row.priority = record.spec.priority;
   row.create_us = record.create_us;
   row.revision = record.revision;

@@ -103,8 +103,7 @@ void Stepper::End(JobState state, const absl::Status& error) {
     attempt->error = error;
   }
   PersistAndPublish();
-  if (state != JobState::kSucceeded && !r_.spec.output_file.empty())
-    actions_.push_back(action::UnlinkStaging{});
+  if (r_.LeavesStaging()) actions_.push_back(action::UnlinkStaging{});
 }
 
 void Stepper::Lose(int rank, const std::string& why) {

@@ -102,6 +102,8 @@ struct JobRecord {
   std::vector<std::string> consequences;
 
   bool ended() const { return stage == Stage::kEnded; }
+  // Whether it ended without giving its staging file the name of the output.
+  bool LeavesStaging() const { return ended() && state != JobState::kSucceeded && !spec.output_file.empty(); }
   // Whether devices of `plan` are taken.
   bool HoldsDevices() const { return stage != Stage::kQueued && stage != Stage::kEnded; }
   double Percent() const;  // of the attempt: that of its slowest rank

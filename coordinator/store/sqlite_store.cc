@@ -190,12 +190,16 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
                                  : "DELETE FROM drains WHERE node = ?");
     SEQPAR_RETURN_IF_ERROR(drain.BindText(node).Run());
   }
+  Statement clean(db_, "UPDATE jobs SET live = 0 WHERE id = ?");
+  for (const std::string& id : batch.cleaned) SEQPAR_RETURN_IF_ERROR(clean.BindText(id).Run());
   // A job that has ended is not taken up again.
+  std::vector<std::string> over = batch.cleaned;
+  for (const JobRow& row : batch.jobs) {
+    if (!row.live) over.push_back(row.id);
+  }
   for (const char* table : {"attempts", "blobs", "results"}) {
     Statement forget(db_, absl::StrCat("DELETE FROM ", table, " WHERE job = ?"));
-    for (const JobRow& row : batch.jobs) {
-      if (!row.live) SEQPAR_RETURN_IF_ERROR(forget.BindText(row.id).Run());
-    }
+    for (const std::string& id : over) SEQPAR_RETURN_IF_ERROR(forget.BindText(id).Run());
   }
   return absl::OkStatus();
 }

@@ -21,7 +21,7 @@ struct JobRow {
   std::string request_id;  // unique
   std::string request;     // the submitted job, byte for byte: what a repeated request_id is held against
   int state = 0;           // JobState
-  bool live = true;        // not ended
+  bool live = true;        // not ended, or its staging files may still be there
   int priority = 0;
   int64_t create_us = 0;
   int64_t revision = 0;
@@ -56,10 +56,11 @@ struct WriteBatch {
   std::vector<BlobRow> blobs;
   std::vector<ResultRow> results;
   std::map<std::string, std::string> settings;
+  std::vector<std::string> cleaned;    // jobs that have ended, and nothing is left of their staging files
   std::map<std::string, bool> drains;  // by node: drained, or no longer
   bool empty() const {
     return jobs.empty() && attempts.empty() && blobs.empty() && results.empty() && settings.empty() &&
-           drains.empty();
+           cleaned.empty() && drains.empty();
   }
 };
 

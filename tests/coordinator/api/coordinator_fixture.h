@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,6 +34,7 @@ class CoordinatorTest : public ::testing::Test {
     config.listen = "127.0.0.1:0";
     config.state_dir = folder_ / "state";
     config.data_roots = {{"data", folder_.path()}};
+    config.test_holds = holds_;
     auto server = CoordinatorServer::Create(config, &clock_, [](const absl::Status&) {});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -68,8 +70,6 @@ class CoordinatorTest : public ::testing::Test {
     request.set_request_id(request_id);
     return jobs_->CreateJob(&call.context, request, created);
   }
-  v1::Job Create(const v1::Job& job, const std::string& request_id = "") {
-    v1::Job created;
   v1::Node Drain(const std::string& name, bool undo = false) {
     Call call;
     v1::DrainNodeRequest request;
@@ -86,6 +86,8 @@ class CoordinatorTest : public ::testing::Test {
     EXPECT_TRUE(cluster_->ListNodes(&call.context, {}, &response).ok());
     return {response.nodes().begin(), response.nodes().end()};
   }
+  v1::Job Create(const v1::Job& job, const std::string& request_id = "") {
+    v1::Job created;
     const grpc::Status status = TryCreate(job, request_id, &created);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return created;

@@ -1,5 +1,7 @@
 // Ranks, nodes and the coordinator itself fail; jobs go on.
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "tests/coordinator/api/coordinator_fixture.h"
 
@@ -124,6 +126,58 @@ TEST_F(FaultsTest, ARankThatStandsStillIsNamed) {
   const v1::Job done = WaitEnded(created.id());
   EXPECT_EQ(done.state(), v1::JOB_STATE_FAILED);
   EXPECT_THAT(done.error().message(), HasSubstr("no progress for 60 s: rank 0 on a/0"));
+}
+
+class StagingTest : public FaultsTest {
+ protected:
+  void SetUp() override {
+    holds_[JobPhase::kPlace] = hold_;
+    folder_.Write("hold", "");
+    StartServer();
+  }
+  // A cancelled job whose staging file was still to be made.
+  v1::Job CancelWhilePlacing() {
+    worker_ = Worker();
+    const v1::Job job = Create(Job("out.safetensors"));
+    Watch(job.id(), [](const v1::Job& j) { return j.phase() == v1::JOB_PHASE_PLACE; });
+    EXPECT_EQ(Cancel(job.id()).state(), v1::JOB_STATE_CANCELLED);
+    return job;
+  }
+  bool Staged() const {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+      if (entry.path().extension() == ".partial") return true;
+    }
+    return false;
+  }
+  static bool Becomes(const std::function<bool()>& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+  const std::string hold_ = folder_ / "hold";
+  std::unique_ptr<FakeWorker> worker_;
+};
+
+TEST_F(StagingTest, AFileThatIsMadeForAJobThatEndedMeanwhileGoesAgain) {
+  CancelWhilePlacing();
+  std::filesystem::remove(hold_);
+  const auto before = std::filesystem::last_write_time(folder_.path());
+  // The file comes and goes: both change the folder.
+  EXPECT_TRUE(
+      Becomes([&] { return std::filesystem::last_write_time(folder_.path()) != before && !Staged(); }));
+}
+
+TEST_F(StagingTest, WhatAnEndedJobLeftIsUnlinkedByTheNextProcess) {
+  const v1::Job job = CancelWhilePlacing();
+  server_.reset();  // before it had the time
+  folder_.Write(".out.safetensors.seqpar-" + job.id() + "-1.partial", "left behind");
+  ASSERT_TRUE(Staged());
+  StartServer();
+  EXPECT_EQ(Get(job.id()).state(), v1::JOB_STATE_CANCELLED);
+  EXPECT_TRUE(Becomes([&] { return !Staged(); }));
 }
 
 TEST_F(FaultsTest, ADrainedNodeTakesNoNewRanks) {

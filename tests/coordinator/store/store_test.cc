@@ -184,6 +184,25 @@ TEST(Store, RefusesWhatANewerVersionWrote) {
   EXPECT_THAT(std::string(newer.message()), HasSubstr("newer version (schema 1000"));
 }
 
+TEST(Store, AnEndedJobStaysLiveUntilItIsCleaned) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  JobRow row = Row("j-1");
+  ASSERT_TRUE(store->Insert(&row).ok());
+  WriteBatch batch;
+  batch.jobs.push_back(row);
+  batch.attempts.push_back({"j-1", 1, "plan"});
+  ASSERT_TRUE(store->Write(batch).ok());
+  EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1"));
+  batch = WriteBatch();
+  batch.cleaned = {"j-1"};
+  EXPECT_FALSE(batch.empty());
+  ASSERT_TRUE(store->Write(batch).ok());
+  EXPECT_TRUE(store->LoadLive()->empty());
+  EXPECT_EQ(store->LoadAttempt("j-1", 1)->plan, "");
+  EXPECT_TRUE(store->Get("j-1")->has_value());
+}
+
 TEST(Store, RefusesASecondProcess) {
   TempFolder folder;
   auto store = Open(folder.path());
