@@ -139,6 +139,7 @@ class Daemon {
         sender_.SetStream(event.stream);
         return agent_.OnConnected();
       case FleetEvent::Kind::kMessage:
+        last_broken_ = absl::StatusCode::kOk;
         return agent_.OnMessage(event.message);
       case FleetEvent::Kind::kBroken:
         LogBroken(event.error);
@@ -148,13 +149,14 @@ class Daemon {
 
   // An absent coordinator is worth a line when it goes, not at every attempt.
   void LogBroken(const absl::Status& error) {
-    const std::string text(error.message());
-    if (text != last_broken_) LogWarning("not attached to the coordinator", {{"error", text}});
-    last_broken_ = text;
+    if (error.code() != last_broken_) {
+      LogWarning("not attached to the coordinator", {{"error", error.message()}});
+    }
+    last_broken_ = error.code();
   }
 
   const UniqueFd signals_;
-  std::string last_broken_;
+  absl::StatusCode last_broken_ = absl::StatusCode::kOk;  // why it is not attached; OK: it is
   FleetInbox inbox_;
   ExecutorProcesses processes_;
   FleetClient client_;

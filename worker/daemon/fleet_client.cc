@@ -15,8 +15,11 @@
 namespace seqpar {
 namespace {
 
+// A coordinator that comes back must be found while the lease lasts, of which its absence has used up a part:
+// within a second, whatever the two pauses below (ours, and gRPC's between two dials) add up to.
 constexpr auto kPauseMin = std::chrono::milliseconds(100);
-constexpr auto kPauseMax = std::chrono::milliseconds(2000);
+constexpr auto kPauseMax = std::chrono::milliseconds(500);
+constexpr int kDialPauseMaxMs = 250;
 constexpr auto kCloseTimeout = std::chrono::milliseconds(500);
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& coordinator) {
@@ -24,7 +27,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& coordinator) {
   // This client paces its attempts itself.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kDialPauseMaxMs);
   // A plan for many ranks is larger than gRPC's default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(256 << 20);
   arguments.SetMaxSendMessageSize(256 << 20);
