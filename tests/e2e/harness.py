@@ -1,7 +1,8 @@
 """Real processes for the end-to-end tests: a coordinator and workers on free ports, the command line, and their deaths.
 
-Everything lives in one temporary folder and ends with the test, also when it fails. Waits are bounded and poll a
-condition; nothing sleeps for a fixed time.
+Everything lives in one temporary folder and ends with the test, also when it fails. A test that ends leaves no job, no
+executor and no staging file behind: that is asserted. Waits are bounded and poll a condition; nothing sleeps for a
+fixed time.
 """
 import array
 import json
@@ -12,6 +13,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -79,39 +81,64 @@ class ClusterTest(unittest.TestCase):
     autostart = True
 
     def setUp(self):
-        if getattr(self, "processes", None) == []:
-            return  # a test that starts several clusters in turn: the first one is still unused
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-e2e-"))
         self.data = self.dir / "data"
         self.data.mkdir()
         self.processes = []
         self.port = None
         self.coordinator = None
-        self.bad_before = self._bad()
+        self.server = None
+        self.bad_before = len(self._outcome.result.failures) + len(self._outcome.result.errors)
         self.addCleanup(self._clean)
         if self.autostart:
             self.start_coordinator()
             self.worker = self.start_worker("node-a")
             self.wait_ready("node-a")
 
+    def settle(self):
+        """Ends what runs, in order, and asserts that nothing of it is left: no job, no executor, no staging file."""
+        for hold in self.dir.glob("hold*"):
+            hold.unlink()
+        if self.server is None or self.coordinator.popen.poll() is not None:
+            return
+
+        def ended():
+            live = [j["id"] for j in self.cli("list", "--limit", 1000).get("jobs", []) if j["state"] not in ENDED]
+            for job in live:
+                self.cli("cancel", job)
+            return not live
+        wait_for(ended, "every job to end")
+        wait_for(lambda: not any(self.executors(p) for p in self.processes), "executors to be gone")
+        wait_for(lambda: not self.staged(), "staging files to be gone")
+
+    def staged(self):
+        return [p.name for p in self.data.rglob("*") if p.name.endswith(".partial")]
+
     def _clean(self):
+        try:
+            self.settle()
+        finally:
+            self._end_processes()
+
+    def _end_processes(self):
         executors = [c for p in self.processes for c in children_of(p.pid)]
         for process in self.processes:
             process.kill()
         try:
             wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
         finally:
-            if self._bad() > self.bad_before:
+            if self._failed():
                 for log in sorted(self.dir.glob("*.log")):
                     print(f"---- {log.name} (last 60 lines)")
                     print("\n".join(log.read_text(errors="replace").splitlines()[-60:]))
-            self.processes = None
             shutil.rmtree(self.dir, ignore_errors=True)
 
-    def _bad(self):
-        """Failures and errors of the whole run so far: more than at the start, and this test's logs are shown."""
+    def _failed(self):
+        """Whether this test failed up to here, so that its logs are worth showing."""
+        if sys.exc_info()[0] is not None:
+            return True
         result = self._outcome.result
-        return len(result.failures) + len(result.errors)
+        return len(result.failures) + len(result.errors) > self.bad_before or not self._outcome.success
 
     # --- processes ---
 
@@ -142,12 +169,17 @@ class ClusterTest(unittest.TestCase):
         self.processes.append(process)
         return process
 
-    def wait_ready(self, *names, seconds=30):
-        def ready():
-            nodes = self.cli("nodes", check=False)
-            return nodes is not None and {n["name"] for n in nodes.get("nodes", [])
-                                          if n["state"] == "NODE_STATE_READY"} >= set(names)
-        wait_for(ready, f"nodes {names}", seconds)
+    def node_states(self):
+        """{name: "READY"}; empty where the coordinator does not answer."""
+        nodes = self.cli("nodes", check=False) or {}
+        return {n["name"]: n["state"].replace("NODE_STATE_", "") for n in nodes.get("nodes", [])}
+
+    def wait_node(self, name, state, seconds=60):
+        wait_for(lambda: self.node_states().get(name) == state, f"node {name} to be {state}", seconds)
+
+    def wait_ready(self, *names, seconds=60):
+        for name in names:
+            self.wait_node(name, "READY", seconds)
 
     def executors(self, worker):
         """Executor processes of a daemon, by pid."""
@@ -162,6 +194,19 @@ class ClusterTest(unittest.TestCase):
         return found
 
     # --- the command line ---
+
+    def start_cli(self, *args):
+        """A command that goes on by itself; ended with the test."""
+        process = subprocess.Popen([str(BIN / "seqpar"), "--server", self.server, *map(str, args)], text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=self.data)
+
+        def end():
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
+        self.addCleanup(end)
+        return process
 
     def run_cli(self, *args, timeout=120):
         """(exit code, stdout, stderr)"""
@@ -178,8 +223,8 @@ class ClusterTest(unittest.TestCase):
             return None
         return json.loads(out) if out.strip() else {}
 
-    def write_job(self, name="job.yaml", **changes):
-        """A small job; keyword arguments replace top-level fields."""
+    def write_job(self, file="job.yaml", **changes):
+        """A small job in a file of that name; keyword arguments replace top-level fields."""
         job = {
             "name": "test",
             "config": {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
@@ -189,7 +234,7 @@ class ClusterTest(unittest.TestCase):
             "workers": {"min": 4, "max": 4},
         }
         job.update(changes)
-        path = self.data / name
+        path = self.data / file
         path.write_text(json.dumps({k: v for k, v in job.items() if v is not None}))
         return path
 

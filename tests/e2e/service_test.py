@@ -1,5 +1,6 @@
 """What a client sees of the service: idempotent submits, refusals, waiting, two jobs at once, the exit codes."""
 import json
+import re
 import signal
 import subprocess
 import unittest
@@ -61,6 +62,67 @@ class Service(ClusterTest):
         self.start_worker("node-b", slots=2)
         done = self.wait_succeeded(job)
         self.assertEqual({d.split("/")[0] for d in done["attempts"][-1]["devices"]}, {"node-a", "node-b"})
+
+    def test_a_job_that_no_mesh_within_its_limits_fits_is_refused(self):
+        path = self.write_job(input={"seed": 2, "tokens": 50_000_000}, workers={"min": 1, "max": 2})
+        code, _, err = self.run_cli("submit", "-f", path)
+        self.assertEqual(code, 3, err)
+        for words in ("INFEASIBLE", "comes nearest and needs", "without the limits", "would fit"):
+            self.assertIn(words, err)
+        # The same without the limit waits, and says for how many.
+        job = self.submit(self.write_job("more.yaml", input={"seed": 2, "tokens": 50_000_000}, workers={"min": 1}))
+        reason = wait_for(lambda: self.get(job).get("reason"), "a reason")
+        self.assertRegex(reason, r"waits for \d+ devices, where .* would fit")
+        self.assertEqual(self.get(job)["state"], "JOB_STATE_PENDING")
+
+    def test_a_drain_outlives_coordinator_and_worker(self):
+        self.cli("drain", "node-a")
+        job = self.submit(self.write_job())
+        self.coordinator.kill()
+        self.start_coordinator()
+        self.wait_node("node-a", "DRAINING")
+        self.worker.kill()
+        self.wait_node("node-a", "LOST")
+        self.assertTrue(self.cli("nodes")["nodes"][0]["drained"])
+        self.start_worker("node-a")
+        self.wait_node("node-a", "DRAINING")
+        self.assertEqual(self.get(job)["state"], "JOB_STATE_PENDING")
+        self.cli("drain", "node-a", "--undo")
+        self.assertEqual(len(self.wait_succeeded(job)["attempts"]), 1)
+
+    def test_help_has_every_flag_with_its_variable_and_default(self):
+        def options(binary):
+            text = subprocess.run([str(BIN / binary), "--help"], capture_output=True, text=True, check=True,
+                                  env=environment()).stdout
+            lines = re.split(r"\n(?=  -)", text.split("Options:")[1].split("Examples:")[0])
+            return {re.search(r"--[a-z-]+", line).group(): line for line in lines if "--" in line}
+        for binary, prefix in (("seqpar-coordinator", "SEQPAR_COORDINATOR_"), ("seqpar-worker", "SEQPAR_WORKER_")):
+            for flag, text in options(binary).items():
+                if flag not in ("--help", "--version", "--test-hold"):
+                    self.assertIn(f"Env:{prefix}{flag[2:].upper().replace('-', '_')}", text, (binary, flag))
+        coordinator = options("seqpar-coordinator")
+        for flag, default in (("--listen", "127.0.0.1:7700"), ("--heartbeat", "default 1s"), ("--lease", "6s"),
+                              ("--bootstrap-timeout", "30s"), ("--no-progress-timeout", "60s"),
+                              ("--max-attempts", "3")):
+            self.assertIn(default, coordinator[flag])
+        worker = options("seqpar-worker")
+        for flag, default in (("--coordinator", "127.0.0.1:7700"), ("--threads-per-slot", "cores / slots"),
+                              ("--memory-per-slot", "0.8 of the memory / slots")):
+            self.assertIn(default, worker[flag])
+        client = options("seqpar")
+        self.assertIn("Env:SEQPAR_SERVER", client["--server"])
+        self.assertIn("127.0.0.1:7700", client["--server"])
+
+    def test_only_loopback_unless_told_otherwise(self):
+        listening = set()
+        for table in ("tcp", "tcp6"):
+            with open(f"/proc/{self.coordinator.pid}/net/{table}") as f:
+                listening |= {line.split()[1] for line in f.readlines()[1:] if line.split()[3] == "0A"}
+        # 127.0.0.1, as such or mapped into IPv6.
+        ours = [address.split(":")[0] for address in listening if address.endswith(f":{self.port:04X}")]
+        self.assertTrue(ours)
+        for host in ours:
+            self.assertIn(host, ("0100007F", "0000000000000000FFFF00000100007F"))
 
     def test_two_jobs_run_at_once_on_disjoint_slots(self):
         hold = self.dir / "hold"
