@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -76,8 +75,8 @@ class StreamSender : public FleetSender {
 
 class Daemon {
  public:
-  Daemon(const WorkerConfig& config, NodeIdentity identity, UniqueFd signals)
-      : signals_(std::move(signals)),
+  Daemon(const WorkerConfig& config, NodeIdentity identity, int signals)
+      : signals_(signals),
         processes_(Arguments(config), Environment(config)),
         client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
@@ -102,8 +101,7 @@ class Daemon {
         wake_us = std::min(wake_us, stop_at_us);
       }
       // One signal is enough: once stopping, the descriptor (-1) is not looked at.
-      std::vector<pollfd> fds = {{stop_at_us == 0 ? signals_.get() : -1, POLLIN, 0},
-                                 {inbox_.fd(), POLLIN, 0}};
+      std::vector<pollfd> fds = {{stop_at_us == 0 ? signals_ : -1, POLLIN, 0}, {inbox_.fd(), POLLIN, 0}};
       processes_.AddPolls(&fds);
       const int64_t wait_us = std::max<int64_t>(0, wake_us - Clock::System().BootMicros());
       if (poll(fds.data(), fds.size(), static_cast<int>((wait_us + 999) / 1000)) < 0) continue;  // EINTR
@@ -155,7 +153,7 @@ class Daemon {
     last_broken_ = error.code();
   }
 
-  const UniqueFd signals_;
+  const int signals_;                                     // readable: stop
   absl::StatusCode last_broken_ = absl::StatusCode::kOk;  // why it is not attached; OK: it is
   FleetInbox inbox_;
   ExecutorProcesses processes_;
@@ -164,16 +162,29 @@ class Daemon {
   NodeAgent agent_;
 };
 
-absl::StatusOr<UniqueFd> BlockSignals() {
-  sigset_t stop;
-  sigemptyset(&stop);
-  sigaddset(&stop, SIGTERM);
-  sigaddset(&stop, SIGINT);
-  if (pthread_sigmask(SIG_BLOCK, &stop, nullptr) != 0) return absl::InternalError("cannot block signals");
+int stop_fd = -1;  // of the signal handler
+
+void OnStopSignal(int) {
+  const int before = errno;
+  const uint64_t one = 1;
+  (void)!write(stop_fd, &one, sizeof(one));  // only a full counter fails: it is readable anyway
+  errno = before;
+}
+
+// A descriptor that is readable from the first SIGTERM or SIGINT on. By a handler, not by blocking the
+// signals: a library may have started threads before main, and the signal would go to them.
+absl::StatusOr<int> CatchStopSignals() {
+  stop_fd =
+      eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);  // to the end of the process: a signal may come until then
+  if (stop_fd < 0) return absl::InternalError(absl::StrCat("eventfd: ", std::strerror(errno)));
+  struct sigaction action = {};
+  action.sa_handler = OnStopSignal;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGTERM, SIGINT}) {
+    if (sigaction(signal, &action, nullptr) != 0) return absl::InternalError("cannot catch signals");
+  }
   signal(SIGPIPE, SIG_IGN);
-  UniqueFd fd(signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd.valid()) return absl::InternalError(absl::StrCat("signalfd: ", std::strerror(errno)));
-  return fd;
+  return stop_fd;
 }
 
 NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const Calibration& calibration) {
@@ -208,11 +219,11 @@ absl::Status WritePidFile(const std::string& path) {
 }
 
 absl::Status Run(const WorkerConfig& config) {
-  SEQPAR_ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
+  SEQPAR_ASSIGN_OR_RETURN(const int signals, CatchStopSignals());
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
   if (!config.pid_file.empty()) SEQPAR_RETURN_IF_ERROR(WritePidFile(config.pid_file));
-  absl::StatusOr<Calibration> calibration = Calibrate(config, signals.get());
+  absl::StatusOr<Calibration> calibration = Calibrate(config, signals);
   if (absl::IsCancelled(calibration.status())) return absl::OkStatus();
   SEQPAR_RETURN_IF_ERROR(calibration.status());
   LogInfo("worker starts", {{"node", config.node_name},
@@ -222,7 +233,7 @@ absl::Status Run(const WorkerConfig& config) {
                             {"memory_per_slot", config.memory_per_slot},
                             {"data_interface", config.data_interface},
                             {"data_roots", roots.ToString()}});
-  Daemon(config, Identify(config, roots, *calibration), std::move(signals)).Run();
+  Daemon(config, Identify(config, roots, *calibration), signals).Run();
   return absl::OkStatus();
 }
 

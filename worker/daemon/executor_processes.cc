@@ -113,7 +113,7 @@ absl::Status ExecutorProcesses::Spawn(Child* child) {
   posix_spawn_file_actions_adddup2(&settings.actions, its_output.get(), STDERR_FILENO);
   posix_spawn_file_actions_adddup2(&settings.actions, its_channel.get(), kExecutorChannelFd);
   posix_spawn_file_actions_addclosefrom_np(&settings.actions, kExecutorChannelFd + 1);
-  // The daemon blocks signals that it reads from a descriptor; an executor must not inherit that. A group of
+  // Whatever the daemon ignores, or was itself started with, an executor must not inherit. A group of
   // its own keeps a terminal's Ctrl-C with the daemon, which then stops its executors in order.
   sigset_t none, defaults;
   sigemptyset(&none);
