@@ -16,6 +16,10 @@ namespace {
 // A plan of every candidate for a large cluster is larger than gRPC's default of 4 MiB.
 constexpr int kMessageBytesMax = 256 << 20;
 
+// gRPC calls it the minimum of a backoff; it is how long one connection may take to be made. A busy machine
+// takes its time; one that refuses does so at once.
+constexpr int kConnectMs = 5000;
+
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   google::rpc::Status details;
@@ -41,7 +45,7 @@ class GrpcService : public SeqparService {
     arguments.SetUserAgentPrefix(std::string("seqpar/") + kVersion);
     // A coordinator that restarts is found again within a second or two, not within gRPC's two minutes.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
     channel_ = grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
     jobs_ = v1::JobService::NewStub(channel_);

@@ -20,13 +20,16 @@ namespace {
 constexpr auto kPauseMin = std::chrono::milliseconds(100);
 constexpr auto kPauseMax = std::chrono::milliseconds(500);
 constexpr int kDialPauseMaxMs = 250;
+// gRPC calls it the minimum of a backoff; it is how long one connection may take to be made. A busy machine
+// takes its time; one that refuses does so at once.
+constexpr int kConnectMs = 2000;
 constexpr auto kCloseTimeout = std::chrono::milliseconds(500);
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& coordinator) {
   grpc::ChannelArguments arguments;
   // This client paces its attempts itself.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kDialPauseMaxMs);
   // A plan for many ranks is larger than gRPC's default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(256 << 20);
