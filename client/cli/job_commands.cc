@@ -11,15 +11,12 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/call.h"
 #include "client/cli/commands.h"
 #include "client/cli/enum_names.h"
-#include "client/cli/exit_codes.h"
 #include "client/cli/interrupt.h"
-#include "client/cli/job_file.h"
-#include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "client/cli/render.h"
-#include "client/lib/client.h"
 #include "client/lib/wait.h"
 #include "common/base/clock.h"
 #include "common/base/random_id.h"
@@ -29,34 +26,6 @@ namespace seqpar {
 namespace {
 
 constexpr int kPageSizeMax = 500;
-
-std::unique_ptr<SeqparService> Connect(const CliConfig& config) {
-  ClientOptions options;
-  options.server = config.server;
-  options.timeout_seconds = config.timeout_seconds;
-  return ConnectService(options);
-}
-
-int Fail(const absl::Status& status, const CliConfig& config) {
-  PrintError(status, config);
-  return ExitCodeOf(status);
-}
-
-// Prints the answer as JSON, or rendered for people.
-template <typename Message, typename Render>
-int Answer(const absl::StatusOr<Message>& answer, const CliConfig& config, Render render) {
-  if (!answer.ok()) return Fail(answer.status(), config);
-  PrintOut(config.output == OutputFormat::kJson ? ToJson(*answer) : render(*answer));
-  return kExitOk;
-}
-
-// A file that cannot be read is a mistake on the command line, not an answer of the service.
-absl::StatusOr<v1::Job> LoadJob(const CliConfig& config, bool* usage_error) {
-  absl::StatusOr<std::string> text = ReadText(config.file);
-  *usage_error = !text.ok();
-  if (!text.ok()) return text.status();
-  return ParseJob(*text, config.assignments);
-}
 
 int TerminalColumns(int fd) {
   struct winsize size;
@@ -160,29 +129,6 @@ int RunSubmit(const CliConfig& config) {
   }
   PrintOut(config.output == OutputFormat::kJson ? ToJson(*created) : created->id() + "\n");
   return kExitOk;
-}
-
-int RunPlan(const CliConfig& config) {
-  bool usage_error = false;
-  absl::StatusOr<v1::Job> job = LoadJob(config, &usage_error);
-  if (!job.ok()) {
-    PrintError(job.status(), config);
-    return usage_error ? kExitUsage : ExitCodeOf(job.status());
-  }
-  v1::PlanJobRequest request;
-  *request.mutable_job() = *std::move(job);
-  request.set_all_candidates(config.output == OutputFormat::kJson);
-  if (!config.cluster_file.empty()) {
-    const absl::StatusOr<std::string> text = ReadText(config.cluster_file);
-    if (!text.ok()) {
-      PrintError(text.status(), config);
-      return kExitUsage;
-    }
-    absl::StatusOr<v1::Cluster> cluster = ParseCluster(*text);
-    if (!cluster.ok()) return Fail(Annotate(cluster.status(), config.cluster_file), config);
-    *request.mutable_cluster() = *std::move(cluster);
-  }
-  return Answer(Connect(config)->PlanJob(request), config, RenderPlan);
 }
 
 int RunGet(const CliConfig& config) {

@@ -7,16 +7,11 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <chrono>
-#include <deque>
 #include <filesystem>
-#include <fstream>
-#include <thread>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "client/cli/coordinator_process.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -25,9 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kGraceSeconds = 15;
-constexpr size_t kLogTailLines = 20;
-constexpr double kAddressSeconds = 20;
-constexpr double kPollSeconds = 0.02;
 
 // gRPC lets several servers share a port, so a second coordinator would start and steal half of the calls.
 absl::Status CheckPortIsFree(int port) {
@@ -70,23 +62,7 @@ LocalCluster::Member LocalCluster::Find(const std::string& name) const {
   return member;
 }
 
-std::string LocalCluster::address() const {
-  std::ifstream file(Path("address"));
-  std::string text;
-  file >> text;
-  if (text.empty() || absl::StrContains(text, ":")) return text;
-  return absl::StrCat("127.0.0.1:", text);
-}
-
-std::string LocalCluster::LogTail(const Member& member) {
-  std::ifstream file(member.log);
-  std::deque<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    lines.push_back("  " + line);
-    if (lines.size() > kLogTailLines) lines.pop_front();
-  }
-  return absl::StrJoin(lines, "\n");
-}
+std::string LocalCluster::address() const { return ReadAddress(Path("address")); }
 
 absl::Status LocalCluster::StartMember(const std::string& name, std::vector<std::string> args) {
   SEQPAR_ASSIGN_OR_RETURN(std::string binary, FindBinary("seqpar-" + name));
@@ -121,17 +97,13 @@ absl::Status LocalCluster::Start(const CliConfig& config) {
       StartMember("coordinator", {"--listen", absl::StrCat("127.0.0.1:", config.port), "--port-file",
                                   Path("address"), "--state-dir", Path("coordinator"), "--data-root", root}));
   // The worker needs to know the port.
-  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(kAddressSeconds);
-  while (address().empty()) {
-    const bool died = !coordinator().process.has_value();
-    if (died || std::chrono::steady_clock::now() > end) {
-      const std::string tail = LogTail(coordinator());
-      Stop().IgnoreError();
-      return absl::UnavailableError(
-          absl::StrCat(died ? "the coordinator ended" : "the coordinator does not listen",
-                       "; the end of its log:\n", tail));
-    }
-    std::this_thread::sleep_for(std::chrono::duration<double>(kPollSeconds));
+  const Member started_first = coordinator();
+  const absl::Status listens =
+      WaitForAddress(started_first.process.value_or(ProcessId()), Path("address"), started_first.log, nullptr)
+          .status();
+  if (!listens.ok()) {
+    Stop().IgnoreError();
+    return listens;
   }
   std::vector<std::string> args = {
       "--coordinator", address(), "--node-name", "local",       "--cpu-slots", absl::StrCat(config.slots),

@@ -35,8 +35,6 @@ class LocalCluster {
   absl::Status Start(const CliConfig& config);
   // Stops the worker, then the coordinator, and forgets their pids. OK where nothing ran.
   absl::Status Stop();
-  // The last lines of a member's log.
-  static std::string LogTail(const Member& member);
 
  private:
   LocalCluster(std::string folder, UniqueFd lock);

@@ -5,13 +5,12 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/call.h"
 #include "client/cli/commands.h"
-#include "client/cli/exit_codes.h"
+#include "client/cli/coordinator_process.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/local.h"
-#include "client/cli/output.h"
 #include "client/cli/render.h"
-#include "client/lib/client.h"
 #include "common/base/table.h"
 
 namespace seqpar {
@@ -19,11 +18,6 @@ namespace {
 
 constexpr double kPollSeconds = 0.1;
 constexpr double kCallSeconds = 2;
-
-int Fail(const absl::Status& status, const CliConfig& config) {
-  PrintError(status, config);
-  return ExitCodeOf(status);
-}
 
 // What is wrong with this machine is not what exit codes 3 and 4 tell about jobs.
 int FailUp(const absl::Status& status, bool interrupted, const CliConfig& config) {
@@ -63,11 +57,11 @@ absl::Status WaitUntilReady(const LocalCluster& cluster, double seconds, const I
     for (const LocalCluster::Member& member : {cluster.coordinator(), cluster.worker()}) {
       if (member.process.has_value()) continue;
       return absl::UnavailableError(
-          absl::StrCat("the ", member.name, " ended; the end of its log:\n", LocalCluster::LogTail(member)));
+          absl::StrCat("the ", member.name, " ended; the end of its log:\n", LogTail(member.log)));
     }
     if (std::chrono::steady_clock::now() > end) {
       return absl::DeadlineExceededError(absl::StrCat("the node is not ready; the end of the worker's log:\n",
-                                                      LocalCluster::LogTail(cluster.worker())));
+                                                      LogTail(cluster.worker().log)));
     }
     std::this_thread::sleep_for(std::chrono::duration<double>(kPollSeconds));
   }
@@ -143,11 +137,8 @@ int RunLocalStatus(const CliConfig& config) {
   PrintState(*cluster, config);
   if (!IsUp(*cluster)) return kExitUnavailable;
   if (config.output == OutputFormat::kTable) {
-    ClientOptions options;
-    options.server = cluster->address();
-    options.timeout_seconds = config.timeout_seconds;
     const absl::StatusOr<v1::ListNodesResponse> nodes =
-        ConnectService(options)->ListNodes(v1::ListNodesRequest());
+        Connect(config, cluster->address())->ListNodes(v1::ListNodesRequest());
     if (!nodes.ok()) return Fail(nodes.status(), config);
     PrintOut(absl::StrCat("\n", RenderNodes(*nodes)));
   }

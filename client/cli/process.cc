@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,8 +45,13 @@ bool WaitUntilGone(const ProcessId& process, double seconds) {
 }
 
 // In the child after fork: only async-signal-safe calls. Reports errno through `errors` and does not return.
-[[noreturn]] void ExecChild(const std::vector<char*>& argv, int null_fd, int log_fd, int errors) {
+[[noreturn]] void ExecChild(const std::vector<char*>& argv, int null_fd, int log_fd, int errors,
+                            Lifetime lifetime, pid_t parent) {
   setsid();
+  if (lifetime == Lifetime::kOfParent) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(127);  // it ended before the line above
+  }
   // The parent's handlers are gone with exec, an ignored signal would stay ignored.
   signal(SIGINT, SIG_DFL);
   signal(SIGTERM, SIG_DFL);
@@ -74,7 +80,8 @@ std::optional<ProcessId> FindProcess(pid_t pid) {
 
 bool IsRunning(const ProcessId& process) { return FindProcess(process.pid) == process; }
 
-absl::StatusOr<ProcessId> SpawnDaemon(const std::vector<std::string>& args, const std::string& log) {
+absl::StatusOr<ProcessId> SpawnDaemon(const std::vector<std::string>& args, const std::string& log,
+                                      Lifetime lifetime) {
   const UniqueFd log_fd(open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
   if (!log_fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", log));
   const UniqueFd null_fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -87,9 +94,10 @@ absl::StatusOr<ProcessId> SpawnDaemon(const std::vector<std::string>& args, cons
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
 
+  const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) return absl::ErrnoToStatus(errno, "cannot fork");
-  if (pid == 0) ExecChild(argv, null_fd.get(), log_fd.get(), write_end.get());
+  if (pid == 0) ExecChild(argv, null_fd.get(), log_fd.get(), write_end.get(), lifetime, parent);
   write_end.Reset();
   // The pipe closes when exec succeeds.
   int error = 0;

@@ -1,4 +1,4 @@
-// Processes that outlive the command that started them, known again later by pid and start time.
+// Processes that a command starts: most outlive it and are known again later by pid and start time.
 #ifndef SEQPAR_CLIENT_CLI_PROCESS_H_
 #define SEQPAR_CLIENT_CLI_PROCESS_H_
 
@@ -25,9 +25,14 @@ struct ProcessId {
 std::optional<ProcessId> FindProcess(pid_t pid);
 bool IsRunning(const ProcessId& process);
 
+// kOwn: the process outlives the command. kOfParent: the kernel kills it when the thread that started it
+// ends.
+enum class Lifetime { kOwn, kOfParent };
+
 // Starts args[0] (a path) in a session of its own, without a terminal, standard output and error appended to
 // `log`. Errors of exec itself are returned, naming the path.
-absl::StatusOr<ProcessId> SpawnDaemon(const std::vector<std::string>& args, const std::string& log);
+absl::StatusOr<ProcessId> SpawnDaemon(const std::vector<std::string>& args, const std::string& log,
+                                      Lifetime lifetime = Lifetime::kOwn);
 
 // SIGTERM, and after `grace_seconds` SIGKILL to its whole process group. OK when it is gone, also when it was
 // before; never signals a process that only has the pid. INTERNAL where it cannot be killed.

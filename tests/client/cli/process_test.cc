@@ -69,6 +69,31 @@ TEST_F(ProcessTest, NeverTouchesAProcessThatOnlyHasThePid) {
   EXPECT_TRUE(StopProcess(*process, 30).ok());
 }
 
+TEST_F(ProcessTest, OneOfTheParentEndsWithIt) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t parent = fork();
+  if (parent == 0) {
+    const auto process =
+        SpawnDaemon({"/bin/sh", "-c", "exec sleep 600"}, folder_ + "/log", Lifetime::kOfParent);
+    const pid_t pid = process.ok() ? process->pid : 0;
+    const ssize_t written = write(ends[1], &pid, sizeof(pid));
+    static_cast<void>(written);
+    pause();
+    _exit(0);
+  }
+  pid_t pid = 0;
+  ASSERT_EQ(read(ends[0], &pid, sizeof(pid)), static_cast<ssize_t>(sizeof(pid)));
+  const std::optional<ProcessId> child = FindProcess(pid);
+  EXPECT_TRUE(child.has_value());
+  kill(parent, SIGKILL);
+  waitpid(parent, nullptr, 0);
+  for (int i = 0; i < 30000 && IsRunning(child.value_or(ProcessId())); ++i) usleep(1000);
+  EXPECT_FALSE(IsRunning(child.value_or(ProcessId())));
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST_F(ProcessTest, AZombieIsGone) {
   const pid_t pid = fork();
   if (pid == 0) _exit(0);
