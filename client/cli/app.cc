@@ -1,21 +1,27 @@
 #include "client/cli/app.h"
 
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/call.h"
 #include "client/cli/commands.h"
+#include "client/cli/complete.h"
 #include "client/cli/completion.h"
 #include "client/cli/exit_codes.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/output.h"
+#include "client/cli/usage.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 
 namespace seqpar {
 namespace {
+
+constexpr double kCompletionSeconds = 1;
 
 constexpr char kExitCodes[] =
     R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable, 6 deadline,
@@ -32,7 +38,8 @@ CLI::App* AddCommand(CLI::App* parent, const std::string& name, const std::strin
                      const std::string& examples) {
   CLI::App* command = parent->add_subcommand(name, what);
   command->fallthrough();
-  command->footer(absl::StrCat("Examples:\n", examples));
+  command->footer(absl::StrCat("Examples:\n", examples,
+                               "\n--server, -o and --timeout stand here too: see seqpar --help.\n"));
   return command;
 }
 
@@ -165,28 +172,59 @@ void AddExamples(CLI::App* app, CliConfig* config) {
       ->check(CLI::Range(64, 65536))
       ->capture_default_str();
 
-  CLI::App* completion =
-      AddCommand(app, "completion", "Print a completion script",
-                 "  source <(seqpar completion bash)\n  source <(seqpar completion zsh)\n");
-  completion->add_option("shell", config->shell, "bash or zsh")
+  CLI::App* completion = AddCommand(app, "completion", "Print a completion script",
+                                    "  source <(seqpar completion bash)\n  source <(seqpar completion zsh)\n"
+                                    "  seqpar completion fish | source\n");
+  completion->add_option("shell", config->shell, "bash, zsh or fish")
       ->required()
-      ->check(CLI::IsMember({"bash", "zsh"}));
+      ->check(CLI::IsMember(CompletionShells()));
   AddCommand(app, "version", "Print the version", "  seqpar version\n");
 }
 
-// A word that is no subcommand: CLI11 only says that one is required.
-void SuggestCommand(const CLI::App& app) {
-  const std::vector<std::string> rest = app.remaining();
-  if (rest.empty()) return;
-  std::vector<std::string> names;
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
-    names.push_back(sub->get_name());
-  PrintNote(
-      absl::StrCat("seqpar: no command '", rest.front(), "'; nearest: ", NearestName(rest.front(), names)));
+void ReadOutput(const std::string& text, CliConfig* config) {
+  if (text != "table" && text != "json") {
+    throw CLI::ValidationError("--output", absl::StrCat("must be table or json, is '", text, "'; nearest: ",
+                                                        NearestName(text, {"table", "json"})));
+  }
+  config->output = text == "json" ? OutputFormat::kJson : OutputFormat::kTable;
 }
 
-int RunCompletion(const CliConfig& config, const CLI::App& app) {
-  PrintOut(config.shell == "zsh" ? ZshCompletion(app) : BashCompletion(app));
+LiveNames NamesOf(const CliConfig& config) {
+  LiveNames names;
+  names.jobs = [&config] {
+    std::vector<std::string> ids;
+    const absl::StatusOr<v1::ListJobsResponse> jobs = Connect(config)->ListJobs(v1::ListJobsRequest());
+    if (!jobs.ok()) return ids;
+    for (const v1::Job& job : jobs->jobs()) ids.push_back(job.id());
+    return ids;
+  };
+  names.nodes = [&config] {
+    std::vector<std::string> ids;
+    const absl::StatusOr<v1::ListNodesResponse> nodes = Connect(config)->ListNodes(v1::ListNodesRequest());
+    if (!nodes.ok()) return ids;
+    for (const v1::Node& node : nodes->nodes()) ids.push_back(node.name());
+    return ids;
+  };
+  return names;
+}
+
+// Between two keystrokes: no error is told, and a service that is slow is not waited for.
+int RunComplete(const std::vector<std::string>& words) {
+  CliConfig config;
+  const std::unique_ptr<CLI::App> app = MakeApp(&config);
+  if (const char* server = std::getenv("SEQPAR_SERVER")) config.server = server;
+  for (size_t i = 0; i + 2 < words.size(); ++i) {
+    if (words[i] == "--server") config.server = words[i + 1];
+  }
+  config.timeout_seconds = kCompletionSeconds;
+  const Completions found = Complete(*app, words, NamesOf(config));
+  for (const std::string& word : found.words) PrintOut(word + "\n");
+  if (found.files) PrintOut(absl::StrCat(kCompleteFiles, "\n"));
+  return kExitOk;
+}
+
+int RunCompletion(const CliConfig& config) {
+  PrintOut(CompletionScript(config.shell));
   return kExitOk;
 }
 
@@ -217,10 +255,10 @@ std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
   app->add_option("--server", config->server, "Coordinator, host:port")
       ->envname("SEQPAR_SERVER")
       ->capture_default_str();
-  const std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable},
-                                                       {"json", OutputFormat::kJson}};
-  app->add_option("-o,--output", config->output, "table, or json with the field names of the .proto")
-      ->transform(CLI::CheckedTransformer(formats).description("table|json"));
+  app->add_option_function<std::string>(
+         "-o,--output", [config](const std::string& text) { ReadOutput(text, config); },
+         "table, or json with the field names of the .proto")
+      ->type_name("table|json");
   app->add_option("--timeout", config->timeout_seconds, "Seconds for each call")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -232,13 +270,18 @@ std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
 }
 
 int RunApp(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == kCompleteCommand)
+    return RunComplete(std::vector<std::string>(argv + 2, argv + argc));
   CliConfig config;
   const std::unique_ptr<CLI::App> app = MakeApp(&config);
   try {
     app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (app->get_subcommands().empty()) SuggestCommand(*app);
-    return app->exit(error) == 0 ? kExitOk : kExitUsage;
+    const bool asked = error.get_exit_code() == 0;  // for help or the version
+    const std::string unknown = asked ? "" : ExplainUnknownWords(*app);
+    if (unknown.empty()) return app->exit(error) == 0 ? kExitOk : kExitUsage;
+    PrintNote(absl::StrCat(unknown, "Run with --help for more information."));
+    return kExitUsage;
   }
   ExitOnInterrupt("");
   const std::map<std::string, std::function<int(const CliConfig&)>> commands = {
@@ -257,7 +300,7 @@ int RunApp(int argc, char** argv) {
       {"local address", RunLocalAddress},
       {"example", RunExample},
       {"example text", RunExampleText},
-      {"completion", [&app](const CliConfig& c) { return RunCompletion(c, *app); }},
+      {"completion", RunCompletion},
       {"version", RunVersion},
   };
   return commands.at(CommandPath(*app))(config);

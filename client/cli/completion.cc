@@ -1,89 +1,69 @@
 #include "client/cli/completion.h"
 
-#include <vector>
-
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-
 namespace seqpar {
 namespace {
 
-std::vector<std::string> Words(const CLI::App& app) {
-  std::vector<std::string> words;
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
-    words.push_back(sub->get_name());
-  for (const CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
-    for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
-    for (const std::string& name : option->get_snames()) words.push_back("-" + name);
-  }
-  return words;
+// COMP_WORDS are cut at '=' and ':' too: the words are taken from the line instead, and what stands before
+// the last of these characters is cut from the answers, as readline replaces only what comes after it.
+constexpr char kBash[] = R"(# source <(seqpar completion bash)
+_seqpar() {
+  local line=${COMP_LINE:0:COMP_POINT} words found last cut
+  read -r -a words <<<"$line"
+  [[ $line == *[[:space:]] ]] && words+=("")
+  mapfile -t found < <("${words[0]}" __complete "${words[@]:1}" 2>/dev/null)
+  last=${words[${#words[@]} - 1]}
+  if [[ ${found[0]} == :files ]]; then
+    compopt -o filenames
+    mapfile -t COMPREPLY < <(compgen -f -- "$last")
+    return
+  fi
+  cut=${last%"${last##*[=:]}"}
+  COMPREPLY=("${found[@]#"$cut"}")
+  [[ ${#found[@]} -eq 1 && ${found[0]} == *[=.] ]] && compopt -o nospace
 }
+complete -F _seqpar seqpar
+)";
 
-// One case a command: "local up" -> its words, and the global flags, which every subcommand takes too.
-void AddCases(const CLI::App& app, const std::string& path, const std::string& global, std::string* cases) {
-  absl::StrAppend(cases, "    \"", path, "\") words=\"", absl::StrJoin(Words(app), " "),
-                  path.empty() ? "" : " ", path.empty() ? "" : global, "\" ;;\n");
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
-    AddCases(*sub, path.empty() ? sub->get_name() : absl::StrCat(path, " ", sub->get_name()), global, cases);
-  }
+constexpr char kZsh[] = R"(#compdef seqpar
+# source <(seqpar completion zsh)
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+_seqpar() {
+  local -a found open
+  found=("${(@f)$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  if [[ ${found[1]} == :files ]]; then
+    _files
+    return
+  fi
+  open=(${(M)found:#*[=.]})
+  found=(${found:#*[=.]})
+  compadd -- $found
+  compadd -S '' -- $open
 }
+compdef _seqpar seqpar
+)";
 
-// Names that may stand where `path` is so far: what the script compares words with.
-void AddPaths(const CLI::App& app, const std::string& path, std::vector<std::string>* paths) {
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
-    const std::string here = path.empty() ? sub->get_name() : absl::StrCat(path, " ", sub->get_name());
-    paths->push_back(absl::StrCat("\"", here, "\""));
-    AddPaths(*sub, here, paths);
-  }
-}
+constexpr char kFish[] = R"(# seqpar completion fish | source
+function __seqpar_complete
+  set -l words (commandline -opc) (commandline -ct)
+  set -l found ($words[1] __complete $words[2..-1] 2>/dev/null)
+  if test "$found[1]" = :files
+    __fish_complete_path (commandline -ct)
+  else
+    printf '%s\n' $found
+  end
+end
+complete -c seqpar -f -a '(__seqpar_complete)'
+)";
 
 }  // namespace
 
-std::string BashCompletion(const CLI::App& app) {
-  std::string global;
-  for (const CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
-    for (const std::string& name : option->get_lnames()) {
-      if (name != "version" && name != "help")
-        absl::StrAppend(&global, global.empty() ? "" : " ", "--", name);
-    }
-  }
-  std::string cases;
-  AddCases(app, "", global, &cases);
-  std::vector<std::string> paths;
-  AddPaths(app, "", &paths);
-  return absl::StrCat(R"(# source <(seqpar completion bash)
-_seqpar() {
-  local current=${COMP_WORDS[COMP_CWORD]} command="" next word words i
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    word=${COMP_WORDS[i]}
-    next=${command:+$command }$word
-    case "$next" in
-      )",
-                      absl::StrJoin(paths, " | "), R"() command=$next ;;
-    esac
-  done
-  case "$command" in
-)",
-                      cases, R"(  esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
-  [ ${#COMPREPLY[@]} -gt 0 ] || mapfile -t COMPREPLY < <(compgen -f -- "$current")
-}
-complete -o filenames -F _seqpar seqpar
-)");
+const std::vector<std::string>& CompletionShells() {
+  static const auto& shells = *new std::vector<std::string>{"bash", "zsh", "fish"};
+  return shells;
 }
 
-std::string ZshCompletion(const CLI::App& app) {
-  std::string script = BashCompletion(app);
-  // zsh has no mapfile; its bashcompinit knows compgen and complete.
-  const std::string from_words = "mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\")";
-  const std::string from_files = "mapfile -t COMPREPLY < <(compgen -f -- \"$current\")";
-  script.replace(script.find(from_words), from_words.size(),
-                 "COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))");
-  script.replace(script.find(from_files), from_files.size(), "COMPREPLY=($(compgen -f -- \"$current\"))");
-  script.replace(0, script.find('\n') + 1,
-                 "# source <(seqpar completion zsh)\nautoload -U +X compinit bashcompinit && compinit && "
-                 "bashcompinit\n");
-  return script;
+std::string CompletionScript(const std::string& shell) {
+  return shell == "zsh" ? kZsh : shell == "fish" ? kFish : kBash;
 }
 
 }  // namespace seqpar

@@ -14,9 +14,6 @@
 namespace seqpar {
 namespace {
 
-// v1.Job: "Output only" begins here.
-constexpr int kFirstOutputOnlyField = 100;
-
 YamlOptions JobOptions() {
   YamlOptions options;
   options.first_output_only_field = kFirstOutputOnlyField;

@@ -11,6 +11,9 @@
 
 namespace seqpar {
 
+// v1.Job: "Output only" begins here.
+inline constexpr int kFirstOutputOnlyField = 100;
+
 // The job in YAML `text` with `assignments` ("key=value", see yaml_proto.h) applied. INVALID_ARGUMENT
 // (INVALID_JOB) with every violation. Only the form is checked here; what the values mean is the service's to
 // judge.

@@ -6,8 +6,6 @@
 #include <functional>
 #include <string>
 
-#include "client/cli/completion.h"
-
 namespace seqpar {
 namespace {
 
@@ -60,7 +58,7 @@ TEST(App, ReadsLocalAndExampleAtAnyDepth) {
 
 TEST(App, RefusesWhatItDoesNotKnow) {
   for (const char* line : {"", "nothing", "list --stat x", "submit", "get", "local", "-o xml list",
-                           "local up --slots 0", "completion fish", "list --limit 0"}) {
+                           "local up --slots 0", "completion tcsh", "list --limit 0"}) {
     EXPECT_THROW(Parse(line), CLI::ParseError) << line;
   }
 }
@@ -77,23 +75,16 @@ TEST(App, EveryCommandHasExamples) {
   EXPECT_GE(commands, 17);
 }
 
-TEST(Completion, ListsEveryCommandAndFlag) {
+TEST(App, TheOutputIsTableOrJson) {
+  EXPECT_EQ(Parse("list -o table").output, OutputFormat::kTable);
   CliConfig config;
-  const auto app = MakeApp(&config);
-  for (const std::string& script : {BashCompletion(*app), ZshCompletion(*app)}) {
-    ForEachCommand(*app, "", [&](const std::string& path, const CLI::App& command) {
-      const size_t begin = script.find("\"" + path + "\") words=\"");
-      ASSERT_NE(begin, std::string::npos) << path;
-      const std::string line = script.substr(begin, script.find('\n', begin) - begin);
-      for (const CLI::Option* option : command.get_options([](const CLI::Option*) { return true; })) {
-        for (const std::string& name : option->get_lnames())
-          EXPECT_THAT(line, HasSubstr("--" + name)) << path;
-      }
-      EXPECT_THAT(line, HasSubstr("--server")) << path;
-    });
+  try {
+    MakeApp(&config)->parse("list -o jsn");
+    FAIL();
+  } catch (const CLI::ParseError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("must be table or json, is 'jsn'; nearest: json"));
   }
-  EXPECT_THAT(ZshCompletion(*app), HasSubstr("bashcompinit"));
-  EXPECT_THAT(ZshCompletion(*app), ::testing::Not(HasSubstr("mapfile")));
+  EXPECT_THROW(Parse("list -o 1"), CLI::ParseError);
 }
 
 }  // namespace
