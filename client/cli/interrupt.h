@@ -1,4 +1,4 @@
-// Ctrl-C and SIGTERM.
+// Ctrl-C and SIGTERM. A signal that was ignored when the command started stays ignored.
 #ifndef SEQPAR_CLIENT_CLI_INTERRUPT_H_
 #define SEQPAR_CLIENT_CLI_INTERRUPT_H_
 

@@ -122,6 +122,7 @@ int RunLocalUp(const CliConfig& config) {
 
 int RunLocalDown(const CliConfig& config) {
   if (!StateExists(config)) return kExitOk;
+  const InterruptLatch interrupt;  // half of it would leave the other half running
   absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
   if (!cluster.ok()) return Fail(cluster.status(), config);
   const absl::Status status = cluster->Stop();

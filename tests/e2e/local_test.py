@@ -88,6 +88,23 @@ class Local(unittest.TestCase):
             self.assert_gone(pids)
             self.assertEqual(self.pids(), [])
 
+    def test_an_ignored_interrupt_stays_ignored(self):
+        """As in a script whose clean-up calls `local down` with interrupts turned off."""
+        server = self.up()["address"]
+        job = json.loads(subprocess.run(
+            self.command("--server", server, "-o", "json", "submit", "-f", "-", "--set", "workers={min: 9}"),
+            input=self.seqpar("example").stdout, capture_output=True, text=True, env=environment(), cwd=self.dir,
+            timeout=60, check=True).stdout)["id"]
+        watch = subprocess.Popen(["bash", "-c", "trap '' INT; exec \"$@\"", "bash",
+                                  *self.command("--server", server, "watch", job)], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, env=environment(), cwd=self.dir)
+        self.addCleanup(watch.communicate)
+        self.addCleanup(watch.kill)
+        self.assertIn("PENDING", watch.stdout.readline())
+        watch.send_signal(signal.SIGINT)
+        self.assertEqual(self.seqpar("--server", server, "cancel", job).returncode, 0)
+        self.assertEqual(watch.wait(60), 7, "it was not interrupted, and saw the end of the job")
+
     def test_a_missing_data_folder_is_a_usage_error(self):
         done = self.seqpar("local", "up", "--port", 0, "--data", self.dir / "none")
         self.assertEqual(done.returncode, 2)
