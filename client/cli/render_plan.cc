@@ -51,6 +51,16 @@ std::string RenderRanks(const v1::Plan& plan) {
   return text;
 }
 
+// "forward 2.1 s and backward 5.3 s; " of a job that has both.
+std::string Passes(const v1::Prediction& prediction) {
+  const auto seconds = [](const v1::PassPrediction& pass) {
+    return pass.compute_seconds() + pass.communication_seconds();
+  };
+  if (seconds(prediction.backward()) <= 0) return "";
+  return absl::StrCat("forward ", FormatSeconds(seconds(prediction.forward())), " and backward ",
+                      FormatSeconds(seconds(prediction.backward())), "; ");
+}
+
 std::vector<TextTable::Column> CandidateColumns() {
   return {{"mesh"},
           {"strategy"},
@@ -84,17 +94,16 @@ std::string RenderExplanation(const v1::Explanation& explanation) {
     best.AddRow(CandidateCells(explanation.best(i), i == 0 ? "chosen" : explanation.best(i).reason()));
   }
   if (!best.empty()) absl::StrAppend(&text, best.ToString(2));
-  if (explanation.rejected().empty()) return text;
-  absl::StrAppend(&text, "\nrejected\n");
-  TextTable rejected({{"count", kRight}, {"reason"}, {"nearest miss"}, {"of it"}});
-  for (const auto& group : explanation.rejected()) {
+  TextTable rest({{"count", kRight}, {"reason"}, {"nearest miss"}, {"of it"}});
+  const auto add = [&rest](const v1::Explanation::Rejected& group) {
     const v1::Candidate& nearest = group.nearest();
-    rejected.AddRow(
-        {absl::StrCat(group.count()), group.reason(),
-         absl::StrCat(MeshFromProto(nearest.mesh()).ToString(), " ", ShortName(nearest.strategy())),
-         nearest.reason()});
-  }
-  return absl::StrCat(text, rejected.ToString(2));
+    rest.AddRow({absl::StrCat(group.count()), group.reason(),
+                 absl::StrCat(MeshFromProto(nearest.mesh()).ToString(), " ", ShortName(nearest.strategy())),
+                 nearest.reason()});
+  };
+  if (explanation.has_slower()) add(explanation.slower());
+  for (const auto& group : explanation.rejected()) add(group);
+  return rest.empty() ? text : absl::StrCat(text, "\nthe rest\n", rest.ToString(2));
 }
 
 }  // namespace
@@ -107,9 +116,9 @@ std::string RenderPlan(const v1::PlanJobResponse& answer) {
                    " (", plan.ranks_size(), plan.ranks_size() == 1 ? " rank" : " ranks", "), layout ",
                    ShortName(plan.layout()), ", core ", ShortName(plan.core()), ", recompute ",
                    ShortName(plan.recompute()), "\n", "why       ", plan.reason(), "\n");
-  absl::StrAppend(&text, "step      ", FormatSeconds(prediction.step_seconds()), " predicted: compute ",
-                  FormatSeconds(prediction.compute_seconds()), ", exposed communication ",
-                  FormatSeconds(prediction.communication_seconds()), "\n");
+  absl::StrAppend(&text, "step      ", FormatSeconds(prediction.step_seconds()),
+                  " predicted: ", Passes(prediction), "compute ", FormatSeconds(prediction.compute_seconds()),
+                  ", exposed communication ", FormatSeconds(prediction.communication_seconds()), "\n");
   absl::StrAppend(&text, "a rank    ", FormatBytes(static_cast<double>(prediction.peak_bytes())),
                   " of memory, ", FormatBytes(static_cast<double>(prediction.bytes_sent())),
                   " sent, at most\n");

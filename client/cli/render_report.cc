@@ -48,7 +48,7 @@ std::string RenderRanks(const v1::Report& report) {
                   FormatBytes(static_cast<double>(rank.predicted_peak_bytes())),
                   FormatBytes(static_cast<double>(sent))});
   }
-  return absl::StrCat("\nranks (exposed and hidden: communication)\n", table.ToString(2));
+  return absl::StrCat("\nranks, all passes\n", table.ToString(2));
 }
 
 std::string RenderTraffic(const v1::Report& report) {
@@ -81,6 +81,29 @@ std::string RenderTraffic(const v1::Report& report) {
                   absl::StrCat(sum.messages), FormatBytes(static_cast<double>(sum.bytes_max))});
   }
   return absl::StrCat("\ntraffic, sent by all ranks\n", table.ToString(2));
+}
+
+// Each pass and the step: what the slowest rank took beside what the plan predicted.
+std::string RenderPasses(const v1::Report& report) {
+  if (report.passes().empty() || report.passes_size() != report.predicted_passes_size()) return "";
+  TextTable table({{"pass"},
+                   {"seconds", kRight},
+                   {"predicted", kRight},
+                   {"compute", kRight},
+                   {"predicted", kRight},
+                   {"exposed", kRight},
+                   {"predicted", kRight},
+                   {"hidden", kRight}});
+  for (int i = 0; i < report.passes_size(); ++i) {
+    const v1::PassFigures &measured = report.passes(i), &predicted = report.predicted_passes(i);
+    table.AddRow({measured.pass(), FormatSeconds(measured.seconds()), FormatSeconds(predicted.seconds()),
+                  FormatSeconds(measured.compute_seconds()), FormatSeconds(predicted.compute_seconds()),
+                  FormatSeconds(measured.communication_exposed_seconds()),
+                  FormatSeconds(predicted.communication_exposed_seconds()),
+                  FormatSeconds(measured.communication_hidden_seconds())});
+  }
+  return absl::StrCat("\npasses, of the slowest rank (exposed and hidden: communication)\n",
+                      table.ToString(2));
 }
 
 std::string RenderPhases(const v1::Report& report) {
@@ -128,7 +151,7 @@ std::string RenderReport(const v1::Report& report) {
   if (report.ignored_tensors() > 0) {
     absl::StrAppend(&text, "ignored       ", report.ignored_tensors(), " tensors outside the layers used\n");
   }
-  return absl::StrCat(text, RenderRanks(report), RenderTraffic(report));
+  return absl::StrCat(text, RenderPasses(report), RenderRanks(report), RenderTraffic(report));
 }
 
 }  // namespace seqpar

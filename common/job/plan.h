@@ -26,6 +26,11 @@ struct RankPlan {
   int device = 0;
 };
 
+struct PassPrediction {
+  double compute_seconds = 0;
+  double communication_seconds = 0;  // exposed
+};
+
 struct Prediction {
   double step_seconds = 0;
   double compute_seconds = 0;
@@ -33,6 +38,8 @@ struct Prediction {
   int64_t peak_bytes = 0;
   int64_t bytes_sent = 0;
   double model_flops = 0;
+  // They add up to the seconds above. Backward includes what the plan computes again; 0 where there is none.
+  PassPrediction forward, backward;
 };
 
 struct Plan {
@@ -72,6 +79,7 @@ struct Explanation {
   int64_t considered = 0;
   std::vector<Rejection> rejected;
   std::vector<Candidate> all;  // up to 5,000
+  Rejection slower;            // feasible, beyond `best`: how many, and the fastest of them
 };
 
 }  // namespace seqpar

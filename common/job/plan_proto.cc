@@ -135,6 +135,11 @@ absl::Status CheckShares(const Plan& plan) {
   return absl::OkStatus();
 }
 
+void PassToProto(const PassPrediction& pass, v1::PassPrediction* proto) {
+  proto->set_compute_seconds(pass.compute_seconds);
+  proto->set_communication_seconds(pass.communication_seconds);
+}
+
 void PredictionToProto(const Prediction& prediction, v1::Prediction* proto) {
   proto->set_step_seconds(prediction.step_seconds);
   proto->set_compute_seconds(prediction.compute_seconds);
@@ -142,6 +147,8 @@ void PredictionToProto(const Prediction& prediction, v1::Prediction* proto) {
   proto->set_peak_bytes(prediction.peak_bytes);
   proto->set_bytes_sent(prediction.bytes_sent);
   proto->set_model_flops(prediction.model_flops);
+  PassToProto(prediction.forward, proto->mutable_forward());
+  PassToProto(prediction.backward, proto->mutable_backward());
 }
 
 Prediction PredictionFromProto(const v1::Prediction& proto) {
@@ -152,6 +159,8 @@ Prediction PredictionFromProto(const v1::Prediction& proto) {
   prediction.peak_bytes = proto.peak_bytes();
   prediction.bytes_sent = proto.bytes_sent();
   prediction.model_flops = proto.model_flops();
+  prediction.forward = {proto.forward().compute_seconds(), proto.forward().communication_seconds()};
+  prediction.backward = {proto.backward().compute_seconds(), proto.backward().communication_seconds()};
   return prediction;
 }
 
@@ -164,6 +173,12 @@ void CandidateToProto(const Candidate& candidate, v1::Candidate* proto) {
   proto->set_feasible(candidate.feasible);
   PredictionToProto(candidate.prediction, proto->mutable_prediction());
   proto->set_reason(candidate.reason);
+}
+
+void RejectionToProto(const Rejection& rejection, v1::Explanation::Rejected* proto) {
+  proto->set_reason(rejection.reason);
+  proto->set_count(rejection.count);
+  CandidateToProto(rejection.nearest, proto->mutable_nearest());
 }
 
 }  // namespace
@@ -313,11 +328,9 @@ v1::Explanation ExplanationToProto(const Explanation& explanation) {
   proto.set_feasible(explanation.feasible);
   proto.set_considered(explanation.considered);
   for (const Rejection& rejection : explanation.rejected) {
-    v1::Explanation::Rejected* out = proto.add_rejected();
-    out->set_reason(rejection.reason);
-    out->set_count(rejection.count);
-    CandidateToProto(rejection.nearest, out->mutable_nearest());
+    RejectionToProto(rejection, proto.add_rejected());
   }
+  if (explanation.slower.count > 0) RejectionToProto(explanation.slower, proto.mutable_slower());
   for (const Candidate& candidate : explanation.all) CandidateToProto(candidate, proto.add_all());
   return proto;
 }

@@ -232,19 +232,20 @@ Prediction CostModel::Predict(const Shape& shape, Recompute recompute, int64_t p
   const RingCost& ring = Ring(shape, &gang);
   const HeadLayout heads(shape.mesh, job_.config.heads, job_.config.kv_heads);
   const Work work = ForwardWork(shape, heads, ring, gang);
-  Cost layer = Forward(shape, heads, ring, work, gang);
-  if (job_.backward()) {
-    const Cost backward = Backward(shape, heads, ring, work, recompute, gang);
-    layer.compute += backward.compute;
-    layer.exposed += backward.exposed;
-    layer.bytes += backward.bytes;
-  }
   Prediction p;
-  p.compute_seconds = job_.config.layers * layer.compute * calibration_.compute;
-  p.communication_seconds = job_.config.layers * layer.exposed * calibration_.communication;
+  double bytes = 0;
+  const auto add = [&](const Cost& layer, PassPrediction* pass) {
+    pass->compute_seconds = job_.config.layers * layer.compute * calibration_.compute;
+    pass->communication_seconds = job_.config.layers * layer.exposed * calibration_.communication;
+    p.compute_seconds += pass->compute_seconds;
+    p.communication_seconds += pass->communication_seconds;
+    bytes += layer.bytes;
+  };
+  add(Forward(shape, heads, ring, work, gang), &p.forward);
+  if (job_.backward()) add(Backward(shape, heads, ring, work, recompute, gang), &p.backward);
   p.step_seconds = p.compute_seconds + p.communication_seconds;
-  layer.bytes += AttentionBytes(shape.mesh, heads, ring, recompute);
-  p.bytes_sent = static_cast<int64_t>(job_.config.layers * layer.bytes);
+  bytes += AttentionBytes(shape.mesh, heads, ring, recompute);
+  p.bytes_sent = static_cast<int64_t>(job_.config.layers * bytes);
   p.model_flops = flops_.total;
   p.peak_bytes = peak_bytes;
   return p;

@@ -120,6 +120,12 @@ Explanation MakeExplanation(const JobSpec& job, const SearchResult& result, bool
     if (shown) x.best.push_back(c);
     if (all && x.all.size() < kAllShown) x.all.push_back(std::move(c));
   }
+  if (result.feasible.size() > x.best.size()) {
+    x.slower.reason = "fits, not among the ten next best";
+    x.slower.count = static_cast<int64_t>(result.feasible.size() - x.best.size());
+    x.slower.nearest = result.feasible[x.best.size()].candidate;
+    x.slower.nearest.reason = WhyNot(job, x.slower.nearest, result.feasible.front().candidate);
+  }
   for (const Scored& scored : result.rejected) {
     if (!all || x.all.size() >= kAllShown) break;
     x.all.push_back(scored.candidate);

@@ -86,6 +86,32 @@ void AddPhases(const std::vector<RankOutcome>& ranks, v1::Report* report) {
   }
 }
 
+// Figure by figure the slowest rank's.
+void AddPasses(const Plan& plan, v1::Report* report) {
+  for (const v1::RankReport& rank : report->ranks()) {
+    for (int i = 0; i < rank.passes_size(); ++i) {
+      const v1::PassFigures& one = rank.passes(i);
+      if (i == report->passes_size()) report->add_passes()->set_pass(one.pass());
+      v1::PassFigures* all = report->mutable_passes(i);
+      all->set_seconds(std::max(all->seconds(), one.seconds()));
+      all->set_compute_seconds(std::max(all->compute_seconds(), one.compute_seconds()));
+      all->set_communication_exposed_seconds(
+          std::max(all->communication_exposed_seconds(), one.communication_exposed_seconds()));
+      all->set_communication_hidden_seconds(
+          std::max(all->communication_hidden_seconds(), one.communication_hidden_seconds()));
+    }
+  }
+  for (const v1::PassFigures& measured : report->passes()) {
+    const PassPrediction& one =
+        measured.pass() == "backward" ? plan.prediction.backward : plan.prediction.forward;
+    v1::PassFigures* predicted = report->add_predicted_passes();
+    predicted->set_pass(measured.pass());
+    predicted->set_seconds(one.compute_seconds + one.communication_seconds);
+    predicted->set_compute_seconds(one.compute_seconds);
+    predicted->set_communication_exposed_seconds(one.communication_seconds);
+  }
+}
+
 double LearnFactor(double now, double measured, double predicted) {
   if (measured <= 0 || predicted <= 0) return now;
   const double next = now * std::pow(measured / predicted, kLearnWeight);
@@ -129,6 +155,7 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
   }
   if (flops_at_peak > 0) report.set_fraction_of_peak(flops / flops_at_peak);
   AddPhases(ranks, &report);
+  AddPasses(plan, &report);
   report.set_output(job.output_file);
   return report;
 }

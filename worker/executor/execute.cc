@@ -46,13 +46,13 @@ class Stopwatch {
     figures_.cpu_seconds += now.cpu - begin_.cpu;
   }
 
-  const ExecuteFigures& figures() const { return figures_; }
+  const PassFigures& figures() const { return figures_; }
 
  private:
   const RankRuntime& runtime_;
   Clocks begin_;
   SteadyClock::time_point start_;
-  ExecuteFigures figures_;
+  PassFigures figures_;
 };
 
 }  // namespace
@@ -62,10 +62,11 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
   const ModelFlops flops = CountModelFlops(job);
   const double layers = job.config.layers;
   const double forward = (flops.attention_forward + flops.linear_forward) / std::max(1.0, flops.total);
-  Stopwatch watch(runtime);
+  ExecuteFigures figures;
   int done = 0;
+  Stopwatch* watch = nullptr;  // of the pass that runs
   const auto after_layer = [&](const LayerStep& step) -> absl::Status {
-    watch.Pause();
+    watch->Pause();
     ++done;
     if (step.pass == Pass::kForward) {
       progress->Advance("forward", done, forward * done / layers);
@@ -74,14 +75,28 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
       SEQPAR_RETURN_IF_ERROR(writer->WriteWeightGradients(step.layer, *step.gradients));
     }
     if (verifier != nullptr) SEQPAR_RETURN_IF_ERROR(verifier->Check(step));
-    watch.Resume();
+    watch->Resume();
     return absl::OkStatus();
   };
+  Stopwatch forward_watch(runtime);
+  watch = &forward_watch;
   SEQPAR_RETURN_IF_ERROR(model->stack->Forward(after_layer));
+  forward_watch.Pause();
+  figures.forward = forward_watch.figures();
+  if (!job.backward()) return figures;
   done = 0;
-  if (job.backward()) SEQPAR_RETURN_IF_ERROR(model->stack->Backward(after_layer));
-  watch.Pause();
-  return watch.figures();
+  Stopwatch backward_watch(runtime);
+  watch = &backward_watch;
+  SEQPAR_RETURN_IF_ERROR(model->stack->Backward(after_layer));
+  backward_watch.Pause();
+  figures.backward = backward_watch.figures();
+  return figures;
+}
+
+PassFigures ExecuteFigures::total() const {
+  return {forward.wall_seconds + backward.wall_seconds, forward.compute_seconds + backward.compute_seconds,
+          forward.exposed_seconds + backward.exposed_seconds,
+          forward.hidden_seconds + backward.hidden_seconds, forward.cpu_seconds + backward.cpu_seconds};
 }
 
 double RankFlops(const JobSpec& job, const Plan& plan, int rank) {

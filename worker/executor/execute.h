@@ -13,14 +13,20 @@
 
 namespace seqpar {
 
-// What the execute phase took on this rank. Seconds exclude the writing of gradients and verification, which
-// run between the layers.
-struct ExecuteFigures {
+// What one pass took on this rank, or the whole execute phase. Seconds exclude the writing of gradients and
+// verification, which run between the layers.
+struct PassFigures {
   double wall_seconds = 0;
   double compute_seconds = 0;  // kernels on the compute stream
   double exposed_seconds = 0;  // compute waited for communication
   double hidden_seconds = 0;   // communication that compute did not wait for
   double cpu_seconds = 0;      // of the compute threads
+};
+
+struct ExecuteFigures {
+  PassFigures forward, backward;  // backward is all 0 where the job has none
+
+  PassFigures total() const;
 };
 
 // Runs the stack; gradients of weights go to `writer` layer by layer, because the stack keeps one layer's at

@@ -45,6 +45,15 @@ void AddTraffic(const TrafficCounter& counter, v1::RankReport* report) {
   }
 }
 
+void AddPass(const char* name, const PassFigures& figures, v1::RankReport* report) {
+  v1::PassFigures* pass = report->add_passes();
+  pass->set_pass(name);
+  pass->set_seconds(figures.wall_seconds);
+  pass->set_compute_seconds(figures.compute_seconds);
+  pass->set_communication_exposed_seconds(figures.exposed_seconds);
+  pass->set_communication_hidden_seconds(figures.hidden_seconds);
+}
+
 v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const Plan& plan,
                           const RankRuntime& runtime, const ExecuteFigures& figures) {
   const RankPlan& mine = plan.ranks[context.rank];
@@ -53,16 +62,19 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   report.set_device(absl::StrCat(context.run->node(), "/", context.run->start().ranks(0).device()));
   report.set_kernel(runtime.device->info().kernel);
   report.set_tokens(mine.tokens.size());
-  report.set_compute_seconds(figures.compute_seconds);
-  report.set_communication_exposed_seconds(figures.exposed_seconds);
-  report.set_communication_hidden_seconds(figures.hidden_seconds);
+  const PassFigures total = figures.total();
+  report.set_compute_seconds(total.compute_seconds);
+  report.set_communication_exposed_seconds(total.exposed_seconds);
+  report.set_communication_hidden_seconds(total.hidden_seconds);
   report.set_peak_bytes(runtime.device->memory().peak_bytes);
   report.set_predicted_peak_bytes(mine.predicted_peak_bytes);
-  report.set_execute_seconds(figures.wall_seconds);
-  report.set_cpu_seconds(figures.cpu_seconds);
+  report.set_execute_seconds(total.wall_seconds);
+  report.set_cpu_seconds(total.cpu_seconds);
   report.set_flops(RankFlops(job, plan, context.rank));
   report.set_peak_flops(context.run->device().rates().peak_flops());
   AddTraffic(*runtime.traffic, &report);
+  AddPass("forward", figures.forward, &report);
+  if (job.backward()) AddPass("backward", figures.backward, &report);
   return report;
 }
 

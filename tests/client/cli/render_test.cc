@@ -33,6 +33,11 @@ TEST(RenderReport, Golden) {
       traffic { operation: "ring" pass: "forward" bytes: 3000 messages: 2 } }
     verification { ran: true rows: 8 max_error: 1e-4 worst_error: 2.5e-7 worst_layer: 1 worst_tensor: "dk"
       layers { layer: 0 tensor: "hidden_states" error: 1e-7 } layers { layer: 1 tensor: "dk" error: 2.5e-7 } }
+    passes { pass: "forward" seconds: 12 compute_seconds: 11 communication_exposed_seconds: 0.25
+      communication_hidden_seconds: 0.5 }
+    passes { pass: "backward" seconds: 30 compute_seconds: 29 communication_exposed_seconds: 0.25 }
+    predicted_passes { pass: "forward" seconds: 10 compute_seconds: 9.5 communication_exposed_seconds: 0.5 }
+    predicted_passes { pass: "backward" seconds: 30 compute_seconds: 29 communication_exposed_seconds: 1 }
   )");
   EXPECT_EQ(RenderReport(report),
             R"(plan          ring, mesh R2, layout zigzag, core ring, recompute none
@@ -46,7 +51,12 @@ verification  passed: worst error 2.50e-07 (dk, layer 1), bound 1.00e-04, 8 rows
 output        /data/out.safetensors
 ignored       3 tensors outside the layers used
 
-ranks (exposed and hidden: communication)
+passes, of the slowest rank (exposed and hidden: communication)
+  pass      seconds  predicted  compute  predicted  exposed  predicted  hidden
+  forward    12.0 s     10.0 s   11.0 s     9.50 s   250 ms     500 ms  500 ms
+  backward   30.0 s     30.0 s   29.0 s     29.0 s   250 ms     1.00 s     0 s
+
+ranks, all passes
   rank  device   kernel  tokens  compute  exposed  hidden  execute     peak  predicted      sent
      0  local/0  avx2     17575   41.0 s   500 ms  1.50 s   42.0 s  100 MiB   90.0 MiB  4.88 KiB
      1  local/1  avx2     17574   40.0 s      0 s     0 s   41.0 s  100 MiB   90.0 MiB  2.93 KiB
@@ -87,7 +97,8 @@ TEST(RenderPlan, Golden) {
     plan { mesh { tensor: 1 ulysses: 2 ring: 1 inner: 1 } strategy: STRATEGY_ULYSSES core: CORE_RING
       layout: LAYOUT_CONTIGUOUS recompute: RECOMPUTE_NONE reason: "fits and is fastest"
       prediction { step_seconds: 2 compute_seconds: 1.5 communication_seconds: 0.25 peak_bytes: 2097152 bytes_sent: 1024
-        model_flops: 1e12 }
+        model_flops: 1e12 forward { compute_seconds: 0.5 communication_seconds: 0.25 }
+        backward { compute_seconds: 1.25 } }
       ranks { rank: 0 segments { begin: 0 end: 5 stride: 1 } heads { q_begin: 0 q_end: 2 kv_begin: 0 kv_end: 1 }
         attended_pairs: 15 predicted_peak_bytes: 2097152 node: "n" device: 3 }
       ranks { rank: 1 segments { begin: 5 end: 10 stride: 2 } heads { q_begin: 2 q_end: 4 kv_begin: 1 kv_end: 2 } } }
@@ -98,13 +109,15 @@ TEST(RenderPlan, Golden) {
       best { mesh { tensor: 1 ulysses: 1 ring: 2 inner: 2 } strategy: STRATEGY_RING core: CORE_GATHER
         layout: LAYOUT_ZIGZAG recompute: RECOMPUTE_LAYER feasible: true reason: "12% slower"
         prediction { step_seconds: 2.24 peak_bytes: 1048576 bytes_sent: 2048 } }
+      slower { reason: "feasible, and slower" count: 5 nearest { mesh { tensor: 2 ulysses: 1 ring: 1 inner: 1 }
+        strategy: STRATEGY_MEGATRON_SP reason: "30.0 % slower" } }
       rejected { reason: "exceeds memory" count: 7 nearest { mesh { tensor: 1 ulysses: 1 ring: 1 inner: 1 }
         strategy: STRATEGY_RING reason: "needs 9.00 GiB, has 8.00 GiB" } } }
   )");
   EXPECT_EQ(RenderPlan(answer),
             R"(plan      ulysses, mesh U2 (2 ranks), layout contiguous, core ring, recompute none
 why       fits and is fastest
-step      2.00 s predicted: compute 1.50 s, exposed communication 250 ms
+step      2.00 s predicted: forward 750 ms and backward 1.25 s; compute 1.50 s, exposed communication 250 ms
 a rank    2.00 MiB of memory, 1.00 KiB sent, at most
 work      1.00 TFLOP
 
@@ -117,9 +130,10 @@ work      1.00 TFLOP
   U2    ulysses   contiguous  ring    none       2.00 s     2.00 MiB   1.00 KiB  chosen
   R2    ring      zigzag      gather  layer      2.24 s     1.00 MiB   2.00 KiB  12% slower
 
-rejected
-  count  reason          nearest miss  of it
-      7  exceeds memory  1 ring        needs 9.00 GiB, has 8.00 GiB
+the rest
+  count  reason                nearest miss    of it
+      5  feasible, and slower  T2 megatron_sp  30.0 % slower
+      7  exceeds memory        1 ring          needs 9.00 GiB, has 8.00 GiB
 )");
 }
 

@@ -147,7 +147,7 @@ Plan MakePlan(const Mesh& mesh, LayoutKind kind, int64_t tokens) {
   plan.core = CoreKind::kGather;
   plan.layout = kind;
   plan.recompute = Recompute::kAttention;
-  plan.prediction = {1.5, 1.25, 0.25, 1000, 2000, 3e9};
+  plan.prediction = {1.5, 1.25, 0.25, 1000, 2000, 3e9, {0.5, 0.125}, {0.75, 0.25}};
   plan.reason = "because";
   const TokenLayout layout(mesh, kind, tokens);
   const HeadLayout heads(mesh, 12, 3);

@@ -95,6 +95,26 @@ TEST(StepSeconds, IsFlopsOverRateOnOneRank) {
   EXPECT_EQ(planned->plan.prediction.communication_seconds, 0);
 }
 
+TEST(StepSeconds, AreThoseOfThePasses) {
+  JobSpec job = WithStrategy(EvenJob(), StrategyKind::kMegatronSp, 4);
+  job.tokens = 65536;
+  job.pass = JobPass::kForwardBackward;
+  const ClusterSnapshot cluster = MakeCluster(4, 1, CpuSlot(), {0, 5e9}, {0, 1e9});
+  const auto both = PlanOn(job, cluster);
+  job.pass = JobPass::kForward;
+  const auto forward = PlanOn(job, cluster);
+  ASSERT_TRUE(both.ok() && forward.ok());
+  const Prediction &p = both->plan.prediction, &f = forward->plan.prediction;
+  EXPECT_DOUBLE_EQ(p.forward.compute_seconds + p.backward.compute_seconds, p.compute_seconds);
+  EXPECT_DOUBLE_EQ(p.forward.communication_seconds + p.backward.communication_seconds,
+                   p.communication_seconds);
+  EXPECT_DOUBLE_EQ(f.compute_seconds, p.forward.compute_seconds);
+  EXPECT_DOUBLE_EQ(f.communication_seconds, p.forward.communication_seconds);
+  EXPECT_EQ(f.backward.compute_seconds, 0);
+  // At least twice the flops.
+  EXPECT_GT(p.backward.compute_seconds, 1.9 * p.forward.compute_seconds);
+}
+
 TEST(StepSeconds, ASlowLinkIsExposed) {
   const JobSpec job = WithStrategy(EvenJob(), StrategyKind::kMegatronSp, 4);
   const auto fast = PlanOn(job, MakeCluster(1, 4, CpuSlot(), {0, 5e9}, {0, 1e9}));

@@ -31,6 +31,24 @@ TEST(Explanation, CountsRejectionsAndNamesTheNearestMisses) {
   EXPECT_THAT(rejected[1].nearest.reason, HasSubstr("cuts 32 heads into 36 parts"));
 }
 
+TEST(Explanation, CountsTheFeasibleBeyondTheBestAndNamesTheFastest) {
+  const auto planned = PlanOn(LlamaJob(1 << 20), SixteenNodes(), {.all_candidates = true});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  const Explanation& x = planned->explanation;
+  ASSERT_EQ(x.best.size(), 11u);
+  EXPECT_EQ(x.slower.count, x.feasible - 11);
+  EXPECT_EQ(x.slower.nearest.mesh.ToString(), x.all[11].mesh.ToString());
+  EXPECT_EQ(x.slower.nearest.prediction.step_seconds, x.all[11].prediction.step_seconds);
+  EXPECT_FALSE(x.slower.nearest.reason.empty());
+
+  JobSpec one = TextJob();
+  one.max_workers = 1;
+  const auto alone = PlanOn(one, FourSlots());
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_LE(alone->explanation.feasible, 11);
+  EXPECT_EQ(alone->explanation.slower.count, 0);
+}
+
 TEST(Explanation, SaysWhatMakesOthersSlower) {
   const auto planned = PlanOn(WithHeads(TextJob(), 5, 5), FourSlots(), {.all_candidates = true});
   ASSERT_TRUE(planned.ok()) << planned.status();

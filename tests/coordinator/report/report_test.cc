@@ -56,6 +56,36 @@ TEST_F(ReportTest, SecondsAreThoseOfTheSlowestRank) {
   EXPECT_FALSE(report->has_verification());
 }
 
+TEST_F(ReportTest, EachPassOfTheSlowestRankBesideWhatWasPredicted) {
+  const auto add = [&](int rank, const char* pass, double compute, double exposed) {
+    v1::PassFigures* figures = results_[rank].mutable_report()->add_passes();
+    figures->set_pass(pass);
+    figures->set_seconds(compute + exposed);
+    figures->set_compute_seconds(compute);
+    figures->set_communication_exposed_seconds(exposed);
+  };
+  add(0, "forward", 1, 0.5);
+  add(0, "backward", 3, 0);
+  add(1, "forward", 1.25, 0);
+  add(1, "backward", 2, 0.25);
+  plan_.prediction.forward = {1, 0.125};
+  plan_.prediction.backward = {2, 0.25};
+  const auto report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->passes_size(), 2);
+  EXPECT_EQ(report->passes(0).pass(), "forward");
+  EXPECT_EQ(report->passes(0).seconds(), 1.5);
+  EXPECT_EQ(report->passes(0).compute_seconds(), 1.25);
+  EXPECT_EQ(report->passes(0).communication_exposed_seconds(), 0.5);
+  EXPECT_EQ(report->passes(1).seconds(), 3);
+  EXPECT_EQ(report->passes(1).communication_exposed_seconds(), 0.25);
+  ASSERT_EQ(report->predicted_passes_size(), 2);
+  EXPECT_EQ(report->predicted_passes(0).seconds(), 1.125);
+  EXPECT_EQ(report->predicted_passes(1).pass(), "backward");
+  EXPECT_EQ(report->predicted_passes(1).compute_seconds(), 2);
+  EXPECT_EQ(report->predicted_passes(1).communication_exposed_seconds(), 0.25);
+}
+
 TEST_F(ReportTest, ARateAboveThePeakIsAnError) {
   // 1.25 times the peak, to the flop, in half a second of one thread's time.
   results_[1].mutable_report()->set_flops(1.25e9 * 0.5);
