@@ -24,6 +24,7 @@ std::string RenderProgress(const v1::Job& job) {
   if (job.state() == v1::JOB_STATE_RUNNING && job.phase() == v1::JOB_PHASE_EXECUTE && job.has_progress()) {
     if (!progress.pass().empty()) absl::StrAppend(&line, "  ", progress.pass());
     if (progress.layers() > 0) absl::StrAppend(&line, "  layer ", progress.layer(), "/", progress.layers());
+    if (progress.step() > 0) absl::StrAppend(&line, "  step ", progress.step());
     absl::StrAppend(&line, absl::StrFormat("  %.1f%%", progress.percent()));
     if (progress.seconds_left() > 0)
       absl::StrAppend(&line, "  ", FormatSeconds(progress.seconds_left()), " left");

@@ -9,8 +9,8 @@
 
 namespace seqpar {
 
-// "RUNNING  execute  attempt 1  backward  layer 1/2  42.0%  12.3 s left"; what is not known is left out, and
-// what only the execute phase has is shown in it.
+// "RUNNING  execute  attempt 2  backward  layer 1/2  step 87  42.0%  12.3 s left"; what is not known is left
+// out, and what only the execute phase has is shown in it.
 std::string RenderProgress(const v1::Job& job);
 
 // Not thread-safe.

@@ -1,5 +1,6 @@
 #include "coordinator/engine/record_codec.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,20 +27,19 @@ void SetProgress(const JobRecord& record, int64_t boot_us, v1::Progress* progres
     progress->set_percent(100);
     return;
   }
-  const RankRecord* slowest = nullptr;
-  for (const RankRecord& rank : record.ranks) {
-    if (rank.state == RankState::kFinished) continue;
-    if (slowest == nullptr || rank.percent < slowest->percent) slowest = &rank;
-  }
-  if (slowest != nullptr) {
+  if (const RankRecord* slowest = record.Slowest(); slowest != nullptr) {
     progress->set_layer(slowest->layer);
     progress->set_pass(slowest->pass);
+    progress->set_step(slowest->step);
   }
   const double percent = record.Percent();
   progress->set_percent(percent);
   if (record.execute_begin_us == 0 || percent < 1 || percent >= 100) return;
-  const double elapsed = static_cast<double>(boot_us - record.execute_begin_us) / 1e6;
-  progress->set_seconds_left(elapsed * (100 - percent) / percent);
+  // What the work up to here took says what the rest takes; since then that much of it has passed.
+  const int64_t moved_us = std::max(record.percent_us, record.execute_begin_us);
+  const double took = static_cast<double>(moved_us - record.execute_begin_us) / 1e6;
+  const double since = static_cast<double>(boot_us - moved_us) / 1e6;
+  progress->set_seconds_left(std::max(0.0, took * (100 - percent) / percent - since));
 }
 
 // The view's fields from `id` on, back into a record.

@@ -135,7 +135,8 @@ void Stepper::On(const event::RankProgressed& e) {
   const JobPhase phase = p.phase() == v1::JOB_PHASE_UNSPECIFIED
                              ? rank->phase
                              : static_cast<JobPhase>(static_cast<int>(p.phase()) - v1::JOB_PHASE_SUBMIT);
-  if (p.step() != rank->step || phase != rank->phase) rank->progress_us = now_.boot_us;
+  const bool worked = p.step() != rank->step;
+  if (worked || phase != rank->phase) rank->progress_us = now_.boot_us;
   rank->phase = phase;
   rank->layer = p.layer();
   rank->pass = p.pass();
@@ -143,8 +144,10 @@ void Stepper::On(const event::RankProgressed& e) {
   rank->waiting_group = p.waiting_group();
   rank->collective = p.collective();
   rank->waiting_for_rank = p.waiting_for_rank();
-  const bool moved = p.percent() != rank->percent;
+  const bool moved = p.percent() != rank->percent || (worked && phase == JobPhase::kExecute);
+  const double percent_before = r_.Percent();
   rank->percent = p.percent();
+  if (r_.Percent() != percent_before) r_.percent_us = now_.boot_us;
   if (r_.stage != Stage::kRunning) return;
   const JobPhase gang = GangPhase();
   if (gang != r_.phase) {

@@ -30,6 +30,15 @@ const char* StageName(Stage stage) {
 
 std::string RankRecord::Where() const { return absl::StrCat(node, "/", device); }
 
+const RankRecord* JobRecord::Slowest() const {
+  const RankRecord* slowest = nullptr;
+  for (const RankRecord& rank : ranks) {
+    if (rank.state == RankState::kFinished) continue;
+    if (slowest == nullptr || rank.percent < slowest->percent) slowest = &rank;
+  }
+  return slowest;
+}
+
 double JobRecord::Percent() const {
   if (state == JobState::kSucceeded) return 100;
   if (ranks.empty()) return 0;

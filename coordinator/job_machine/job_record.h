@@ -96,6 +96,7 @@ struct JobRecord {
   std::map<std::string, std::map<int, std::string>> blobs;  // by group, then rank
   int64_t attempt_begin_us = 0;                             // boot
   int64_t execute_begin_us = 0;                             // boot; 0: not there yet
+  int64_t percent_us = 0;                                   // boot; when Percent() moved last
   bool placement_broken = false;                            // kPlacing: a node of the plan went away
   absl::Status cause;                                       // kStopping
   bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
@@ -107,6 +108,8 @@ struct JobRecord {
   // Whether devices of `plan` are taken.
   bool HoldsDevices() const { return stage != Stage::kQueued && stage != Stage::kEnded; }
   double Percent() const;  // of the attempt: that of its slowest rank
+  const RankRecord* Slowest()
+      const;  // of the ranks that have not finished; null: all have, or there are none
   std::string Target() const { return spec.output_file; }
 };
 

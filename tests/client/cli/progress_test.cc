@@ -24,8 +24,10 @@ TEST(RenderProgress, SaysWhatIsKnown) {
   v1::Job job = Running(42, 1);
   EXPECT_EQ(RenderProgress(job), "RUNNING  execute  backward  layer 1/2  42.0%");
   job.mutable_progress()->set_seconds_left(12.34);
+  job.mutable_progress()->set_step(87);
   job.set_attempt(2);
-  EXPECT_EQ(RenderProgress(job), "RUNNING  execute  attempt 2  backward  layer 1/2  42.0%  12.3 s left");
+  EXPECT_EQ(RenderProgress(job),
+            "RUNNING  execute  attempt 2  backward  layer 1/2  step 87  42.0%  12.3 s left");
 
   job.set_phase(v1::JOB_PHASE_MERGE);
   EXPECT_EQ(RenderProgress(job), "RUNNING  merge  attempt 2");
