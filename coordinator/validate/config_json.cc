@@ -18,6 +18,9 @@ const std::set<std::string>& KnownFamilies() {
   return families;
 }
 
+// What these families take where config.json has no rope_theta: the first Llama 2 checkpoints have none.
+constexpr double kRopeThetaDefault = 10000;
+
 class ConfigJson {
  public:
   ConfigJson(const JobSpec& job, const Json& json, Violations* v) : job_(job), json_(json), v_(v) {}
@@ -31,6 +34,7 @@ class ConfigJson {
     Family();
     // Keys that change the result of a layer, and the value of each that does not.
     Neutral("rope_scaling", Json());
+    Neutral("quantization_config", Json());
     Neutral("partial_rotary_factor", 1.0);
     Neutral("attn_logit_softcapping", Json());
     Neutral("clip_qkv", Json());
@@ -84,23 +88,32 @@ class ConfigJson {
   }
 
   void Rotary() {
-    Theta(json_);
-    if (!Has("rope_parameters") || !json_["rope_parameters"].is_object()) return;
-    const Json& parameters = json_["rope_parameters"];
-    if (parameters.contains("rope_type") && parameters["rope_type"] != "default") {
-      Unsupported("rope_parameters");
+    bool given = Theta(json_);
+    if (Has("rope_parameters") && json_["rope_parameters"].is_object()) {
+      const Json& parameters = json_["rope_parameters"];
+      if (parameters.contains("rope_type") && parameters["rope_type"] != "default") {
+        Unsupported("rope_parameters");
+      }
+      given = Theta(parameters) || given;
     }
-    Theta(parameters);
+    if (!given && KnownFamilies().count(FamilyName()) > 0) {
+      SameTheta(kRopeThetaDefault, "has none, which means 10000", "10000");
+    }
   }
-  void Theta(const Json& holder) {
-    if (!holder.contains("rope_theta") || !holder["rope_theta"].is_number()) return;
-    const double theirs = holder["rope_theta"].get<double>();
+  // Whether it is there, and then the same.
+  bool Theta(const Json& holder) {
+    if (!holder.contains("rope_theta") || !holder["rope_theta"].is_number()) return false;
+    const std::string text = holder["rope_theta"].dump();
+    SameTheta(holder["rope_theta"].get<double>(), absl::StrCat("has ", text), text);
+    return true;
+  }
+  void SameTheta(double theirs, const std::string& what, const std::string& nearest) {
     const std::optional<double>& ours = job_.config.rope_theta;
     if (ours && std::abs(*ours - theirs) <= 1e-6 * theirs) return;
     v_->Add("config.rope_theta",
             absl::StrCat(ours ? absl::StrCat("is ", *ours) : "is not given",
-                         "; the checkpoint's config.json has ", holder["rope_theta"].dump()),
-            holder["rope_theta"].dump());
+                         "; the checkpoint's config.json ", what),
+            nearest);
   }
 
   void Biases() {
@@ -141,7 +154,13 @@ class ConfigJson {
       if (!json_["layer_types"].empty() && json_["layer_types"][0] == "full_attention") return;
     }
     if (!Has("sliding_window") || !json_["sliding_window"].is_number_integer()) return;
-    if (json_.contains("use_sliding_window") && json_["use_sliding_window"] == false) return;
+    if (!UsesSlidingWindow()) return;
+    if (!Has("layer_types") && HasNumber("max_window_layers")) {
+      // The first so many layers see everything, the others have the window.
+      const auto whole = json_["max_window_layers"].get<double>();
+      if (whole >= job_.config.layers) return;
+      if (whole > 0) return Unsupported("max_window_layers");
+    }
     const int64_t window = json_["sliding_window"].get<int64_t>();
     const MaskSpec& mask = job_.mask;
     if (mask.kind == MaskKind::kWindow && mask.left == window - 1 && mask.right == 0) return;
@@ -150,10 +169,18 @@ class ConfigJson {
             absl::StrCat("{kind: window, left: ", window - 1, ", right: 0}"));
   }
 
+  // Qwen2 has the key beside the window and takes false where it is left out.
+  bool UsesSlidingWindow() const {
+    if (json_.contains("use_sliding_window")) return json_["use_sliding_window"] != false;
+    return FamilyName() != "qwen2";
+  }
+
+  std::string FamilyName() const {
+    return Has("model_type") && json_["model_type"].is_string() ? json_["model_type"].get<std::string>() : "";
+  }
   void Family() {
-    if (!Has("model_type") || !json_["model_type"].is_string()) return;
-    const std::string family = json_["model_type"].get<std::string>();
-    if (KnownFamilies().count(family) > 0) return;
+    const std::string family = FamilyName();
+    if (family.empty() || KnownFamilies().count(family) > 0) return;
     v_->Add("weights.file",
             absl::StrCat("config.json has model_type ", family, ", whose layers are not known to be Llama's"),
             "a checkpoint of llama, mistral or qwen2");

@@ -226,6 +226,7 @@ TEST_F(FilesTest, ComparesConfigJson) {
       {"attention_dropout", 0.1, "weights.file", "attention_dropout = 0.1", ""},
       {"query_pre_attn_scalar", 64, "weights.file", "query_pre_attn_scalar = 64", ""},
       {"layer_types", Json{"full_attention", "sliding_attention"}, "weights.file", "layer_types", ""},
+      {"quantization_config", Json{{"quant_method", "gptq"}}, "weights.file", "quantization_config", ""},
   };
   for (const BadConfig& bad : cases) {
     SCOPED_TRACE(bad.key);
@@ -257,6 +258,42 @@ TEST_F(FilesTest, SlidingWindowFitsAWindowMask) {
   job_.mutable_mask()->set_left(49);
   job_.mutable_mask()->set_right(0);
   EXPECT_THAT(Violations(), SizeIs(0));
+}
+
+TEST_F(FilesTest, OfQwen2OnlySomeLayersHaveTheWindow) {
+  struct Case {
+    Json use, whole_layers;  // null: the key is left out
+    const char* complaint;   // "": accepted
+  };
+  // The job has two layers and a causal mask.
+  const std::vector<Case> cases = {{nullptr, nullptr, ""},
+                                   {false, 0, ""},
+                                   {true, 2, ""},
+                                   {true, 28, ""},
+                                   {true, 0, "sliding_window 50"},
+                                   {true, nullptr, "sliding_window 50"},
+                                   {true, 1, "max_window_layers = 1"}};
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.use.dump() + " " + one.whole_layers.dump());
+    HuggingFaceFolder([&](Json* config) {
+      (*config)["model_type"] = "qwen2";
+      (*config)["sliding_window"] = 50;
+      if (!one.use.is_null()) (*config)["use_sliding_window"] = one.use;
+      if (!one.whole_layers.is_null()) (*config)["max_window_layers"] = one.whole_layers;
+    });
+    const auto violations = Violations();
+    ASSERT_THAT(violations, SizeIs(*one.complaint == 0 ? 0 : 1));
+    if (!violations.empty()) EXPECT_THAT(violations[0].description, HasSubstr(one.complaint));
+  }
+}
+
+TEST_F(FilesTest, AConfigJsonWithoutRopeThetaMeansTheDefault) {
+  HuggingFaceFolder([](Json* config) { config->erase("rope_theta"); });
+  EXPECT_THAT(Violations(), SizeIs(0));
+  job_.mutable_config()->set_rope_theta(500000);
+  EXPECT_THAT(Violations(), ElementsAre(Wrong("config.rope_theta", "has none, which means 10000", "10000")));
+  job_.mutable_config()->clear_rope_theta();
+  EXPECT_THAT(Violations(), ElementsAre(Wrong("config.rope_theta", "is not given", "10000")));
 }
 
 TEST_F(FilesTest, RefusesConfigJsonThatIsNone) {
