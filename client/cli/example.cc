@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kWeightsSeed = 1;
 constexpr uint64_t kInputSeed = 2;
+constexpr uint64_t kGradOutputSeed = 3;
 constexpr uint64_t kTableSeed = 4;
 constexpr int64_t kHeadDim = 64;
 constexpr int64_t kBlockRows = 4096;
@@ -61,7 +62,7 @@ pass: forward_backward           # forward | forward_backward
 # Files are safetensors under a data root of the service. A relative path is relative to the first root.
 weights: @WEIGHTS
 input: @INPUT
-grad_output: {seed: 3}           # needed by forward_backward: {file: ...} or {seed: ...}
+grad_output: @GRAD_OUTPUT           # needed by forward_backward: {file: ...} or {seed: ...}
 
 output:
   file: @OUTPUT
@@ -133,15 +134,15 @@ absl::Status WriteWeights(const std::string& path, const JobSpec& job) {
   });
 }
 
-// hidden_states [1, tokens, hidden], a block of rows at a time: fill(first_row, rows, out).
-absl::Status WriteHiddenStates(const std::string& path, int64_t tokens, int64_t hidden,
-                               const std::function<void(int64_t, int64_t, float*)>& fill) {
+// `name` [1, tokens, hidden], a block of rows at a time: fill(first_row, rows, out).
+absl::Status WriteTokens(const std::string& path, const char* name, int64_t tokens, int64_t hidden,
+                         const std::function<void(int64_t, int64_t, float*)>& fill) {
   return WriteFile(path, [&](int fd) {
     SafetensorsHeader layout;
-    const std::string head = BuildSafetensorsHeader({{kHiddenStates, DType::kF32, {1, tokens, hidden}}},
-                                                    {{"format", "pt"}}, &layout);
+    const std::string head =
+        BuildSafetensorsHeader({{name, DType::kF32, {1, tokens, hidden}}}, {{"format", "pt"}}, &layout);
     SEQPAR_RETURN_IF_ERROR(PwriteAll(fd, head.data(), static_cast<int64_t>(head.size()), 0));
-    const int64_t offset = layout.tensors.at(kHiddenStates).offset;
+    const int64_t offset = layout.tensors.at(name).offset;
     const int64_t row_bytes = hidden * static_cast<int64_t>(sizeof(float));
     std::vector<float> block(static_cast<size_t>(std::min(tokens, kBlockRows) * hidden));
     for (int64_t row = 0; row < tokens; row += kBlockRows) {
@@ -177,23 +178,30 @@ std::string ExampleJob(const ExampleOptions& options) {
        {"@WEIGHTS", SourceLine(options.weights_file, kWeightsSeed, "")},
        {"@INPUT", SourceLine(options.input_file, kInputSeed,
                              options.input_file.empty() ? absl::StrCat(", batch: 1", tokens) : "")},
+       {"@GRAD_OUTPUT", SourceLine(options.grad_output_file, kGradOutputSeed, "")},
        {"@OUTPUT", YamlQuoted(options.output_file)}});
 }
 
 absl::StatusOr<std::string> WriteExample(const std::string& folder) {
   SEQPAR_ASSIGN_OR_RETURN(const std::string path, MakeFolder(folder));
-  SEQPAR_ASSIGN_OR_RETURN(const v1::Job seeded, ParseJob(ExampleJob(ExampleOptions()), {}));
-  const JobSpec job = JobFromProto(seeded);
+  SEQPAR_ASSIGN_OR_RETURN(const v1::Job parsed, ParseJob(ExampleJob(ExampleOptions()), {}));
+  const JobSpec job = JobFromProto(parsed);
   ExampleOptions options;
   options.weights_file = path + "/weights.safetensors";
   options.input_file = path + "/input.safetensors";
   options.output_file = path + "/output.safetensors";
+  options.grad_output_file = path + "/grad_output.safetensors";
   const int64_t hidden = job.config.hidden_size;
+  const auto seeded_rows = [&](const char* name, uint64_t seed) {
+    return [=](int64_t row, int64_t rows, float* out) {
+      SeededUniform(seed, name, 1, row * hidden, rows * hidden, out);
+    };
+  };
   SEQPAR_RETURN_IF_ERROR(WriteWeights(options.weights_file, job));
-  SEQPAR_RETURN_IF_ERROR(
-      WriteHiddenStates(options.input_file, job.tokens, hidden, [&](int64_t row, int64_t rows, float* out) {
-        SeededUniform(kInputSeed, kHiddenStates, 1, row * hidden, rows * hidden, out);
-      }));
+  SEQPAR_RETURN_IF_ERROR(WriteTokens(options.input_file, kHiddenStates, job.tokens, hidden,
+                                     seeded_rows(kHiddenStates, kInputSeed)));
+  SEQPAR_RETURN_IF_ERROR(WriteTokens(options.grad_output_file, kGradOutput, job.tokens, hidden,
+                                     seeded_rows(kGradOutput, kGradOutputSeed)));
   const std::string job_file = path + "/job.yaml";
   SEQPAR_RETURN_IF_ERROR(WriteTextFile(job_file, ExampleJob(options)));
   return job_file;
@@ -218,8 +226,8 @@ absl::StatusOr<std::string> WriteTextExample(const std::string& text, const std:
   options.tokens = static_cast<int64_t>(bytes.size());
   options.input_file = path + "/input.safetensors";
   options.output_file = path + "/output.safetensors";
-  SEQPAR_RETURN_IF_ERROR(WriteHiddenStates(
-      options.input_file, options.tokens, hidden, [&](int64_t row, int64_t rows, float* out) {
+  SEQPAR_RETURN_IF_ERROR(WriteTokens(
+      options.input_file, kHiddenStates, options.tokens, hidden, [&](int64_t row, int64_t rows, float* out) {
         for (int64_t i = 0; i < rows; ++i) {
           const float* from =
               table.data() + static_cast<uint8_t>(bytes[static_cast<size_t>(row + i)]) * hidden;

@@ -10,19 +10,20 @@
 
 namespace seqpar {
 
-// A commented job file with every field. weights, input: "" for a seed, else the path of a file.
+// A commented job file with every field. weights, input, grad_output: "" for a seed, else the path of a file.
 struct ExampleOptions {
   std::string name = "example";
   int64_t hidden = 256;
   int64_t tokens = 8192;  // of the input; in the comment where the input is a file
   std::string weights_file;
   std::string input_file;
+  std::string grad_output_file;
   std::string output_file = "example-output.safetensors";
 };
 std::string ExampleJob(const ExampleOptions& options);
 
-// Writes `folder`/job.yaml, weights.safetensors and input.safetensors: the seeded values that the job would
-// have without files, in float32. Returns the path of the job file.
+// Writes `folder`/job.yaml, weights.safetensors, input.safetensors and grad_output.safetensors: the seeded
+// values that the job would have without files, in float32. Returns the path of the job file.
 absl::StatusOr<std::string> WriteExample(const std::string& folder);
 
 // Each byte of the file `text` becomes a token: a row of a seeded table of 256 rows. Writes hidden_states [1,

@@ -84,13 +84,17 @@ TEST_F(ExampleTest, WrittenTensorsAreTheSeededOnes) {
   const auto job = ValidateFile(*path);
   ASSERT_TRUE(job.ok()) << job.status();
   EXPECT_EQ(job->spec.tokens, 8192);
-  EXPECT_EQ(job->inputs.size(), 2u);
+  EXPECT_EQ(job->inputs.size(), 3u);
   std::vector<int64_t> shape;
   const std::vector<float> input = Values("input.safetensors", "hidden_states", &shape);
   EXPECT_THAT(shape, ElementsAre(1, 8192, 256));
   std::vector<float> last(256);
   SeededUniform(2, "hidden_states", 1, 8191 * 256, 256, last.data());
   EXPECT_TRUE(std::equal(last.begin(), last.end(), input.end() - 256));
+  const std::vector<float> gradient = Values("grad_output.safetensors", "grad_output", &shape);
+  EXPECT_THAT(shape, ElementsAre(1, 8192, 256));
+  SeededUniform(3, "grad_output", 1, 8191 * 256, 256, last.data());
+  EXPECT_TRUE(std::equal(last.begin(), last.end(), gradient.end() - 256));
   const std::vector<float> norm =
       Values("weights.safetensors", "model.layers.1.input_layernorm.weight", &shape);
   EXPECT_EQ(norm, std::vector<float>(256, 1.0f));
