@@ -5,13 +5,12 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <string>
 #include <thread>
 
 #include "common/base/fd.h"
 #include "common/base/log.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "coordinator/config.h"
@@ -35,14 +34,15 @@ class ShutdownWatchdog {
  public:
   explicit ShutdownWatchdog(int exit_code)
       : thread_([this, exit_code] {
-          std::unique_lock<std::mutex> lock(mutex_);
-          if (done_cv_.wait_for(lock, kShutdownTime, [this] { return done_; })) return;
+          seqpar::MutexLock lock(mutex_);
+          const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; };
+          if (done_cv_.wait_for(mutex_, kShutdownTime, done)) return;
           seqpar::LogWarning("shutdown took too long: leaving at once");
           _exit(exit_code);
         }) {}
   ~ShutdownWatchdog() {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      seqpar::MutexLock lock(mutex_);
       done_ = true;
     }
     done_cv_.notify_one();
@@ -50,9 +50,9 @@ class ShutdownWatchdog {
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable done_cv_;
-  bool done_ = false;
+  seqpar::Mutex mutex_;
+  seqpar::ConditionVariable done_cv_;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

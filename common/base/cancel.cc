@@ -6,11 +6,11 @@
 
 namespace seqpar {
 
-void CancelToken::Cancel(absl::Status why) {
+void CancelToken::Cancel(const absl::Status& why) {
   SEQPAR_CHECK(!why.ok());
   std::vector<std::function<void(const absl::Status&)>> callbacks;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (cancelled_.load(std::memory_order_relaxed)) return;
     why_ = why;
     callbacks.swap(callbacks_);
@@ -22,14 +22,14 @@ void CancelToken::Cancel(absl::Status why) {
 
 absl::Status CancelToken::status() const {
   if (!cancelled()) return absl::OkStatus();
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return why_;
 }
 
 void CancelToken::OnCancel(std::function<void(const absl::Status&)> callback) {
   absl::Status why;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (!cancelled_.load(std::memory_order_relaxed)) {
       callbacks_.push_back(std::move(callback));
       return;

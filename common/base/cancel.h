@@ -4,10 +4,10 @@
 
 #include <atomic>
 #include <functional>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/base/mutex.h"
 
 namespace seqpar {
 
@@ -15,7 +15,7 @@ namespace seqpar {
 // registered after it run at once. Callbacks must not call back into the token.
 class CancelToken {
  public:
-  void Cancel(absl::Status why);
+  void Cancel(const absl::Status& why);
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire); }
   // OK until cancelled, then the status given to the first Cancel.
   absl::Status status() const;
@@ -23,9 +23,9 @@ class CancelToken {
 
  private:
   std::atomic<bool> cancelled_{false};
-  mutable std::mutex mutex_;
-  absl::Status why_;
-  std::vector<std::function<void(const absl::Status&)>> callbacks_;
+  mutable Mutex mutex_;
+  absl::Status why_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::function<void(const absl::Status&)>> callbacks_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace seqpar

@@ -30,14 +30,14 @@ const char* OperationName(Operation op) {
 const char* PassName(Pass pass) { return pass == Pass::kForward ? "forward" : "backward"; }
 
 void TrafficCounter::Add(const TrafficKey& key, int64_t bytes, int64_t messages) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Traffic& traffic = counts_[key];
   traffic.bytes += bytes;
   traffic.messages += messages;
 }
 
 std::map<TrafficKey, Traffic> TrafficCounter::Snapshot() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return counts_;
 }
 

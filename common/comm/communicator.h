@@ -12,13 +12,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/device/device.h"
 #include "common/device/stream.h"
 
@@ -58,8 +58,8 @@ class TrafficCounter {
   std::map<TrafficKey, Traffic> Snapshot() const;
 
  private:
-  mutable std::mutex mutex_;
-  std::map<TrafficKey, Traffic> counts_;
+  mutable Mutex mutex_;
+  std::map<TrafficKey, Traffic> counts_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A piece of device memory.

@@ -15,11 +15,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/comm/spans.h"
 
@@ -38,9 +38,9 @@ struct Family {
   Device* device = nullptr;
   TrafficCounter* traffic = nullptr;
 
-  std::mutex mutex;           // guards what follows
-  absl::Status aborted;       // the first abort
-  uint32_t next_channel = 1;  // lower ones may be in use; the world has 0
+  Mutex mutex;
+  absl::Status aborted ABSL_GUARDED_BY(mutex);       // the first abort
+  uint32_t next_channel ABSL_GUARDED_BY(mutex) = 1;  // lower ones may be in use; the world has 0
 };
 
 // The state of one communicator. Enqueued operations share it, so that a communicator may go before they
@@ -83,7 +83,7 @@ absl::Status Group::Exchange(const char* verb, TrafficKey key, const std::vector
   const absl::Status status = family->endpoint->Exchange(channel, world_sends, ToWorld(recvs), &waiting_for);
   if (!status.ok()) {
     {
-      std::lock_guard<std::mutex> lock(family->mutex);
+      MutexLock lock(family->mutex);
       if (!family->aborted.ok()) return family->aborted;
     }
     return Annotate(status, absl::StrCat(verb, " in group ", name, " (rank ", rank, " of ", size(), ")"));
@@ -315,7 +315,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> ExchangeCommunicator::Split(int co
   Family& family = *group_->family;
   std::vector<Entry> entries(size());
   {
-    std::lock_guard<std::mutex> lock(family.mutex);
+    MutexLock lock(family.mutex);
     entries[rank()] = Entry{color, key, family.next_channel};
   }
   std::vector<Transfer> sends, recvs;
@@ -334,7 +334,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> ExchangeCommunicator::Split(int co
   std::sort(colors.begin(), colors.end());
   colors.erase(std::unique(colors.begin(), colors.end()), colors.end());
   {
-    std::lock_guard<std::mutex> lock(family.mutex);
+    MutexLock lock(family.mutex);
     family.next_channel = first_channel + static_cast<uint32_t>(colors.size());
   }
   if (color < 0) return std::unique_ptr<Communicator>();
@@ -357,7 +357,7 @@ void ExchangeCommunicator::Abort(const absl::Status& why) {
   Family& family = *group_->family;
   absl::Status first;
   {
-    std::lock_guard<std::mutex> lock(family.mutex);
+    MutexLock lock(family.mutex);
     if (family.aborted.ok()) family.aborted = why;
     first = family.aborted;
   }

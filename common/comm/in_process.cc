@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/comm/spans.h"
 
@@ -70,28 +69,30 @@ class Mailbox {
   void Leave(int rank, const absl::Status& why);
 
  private:
-  void Post(Call& call);
+  void Post(Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Copies one message that is ready for `call`; false where there is none. The lock is open while it copies.
-  bool ReceiveOne(Call& call, std::unique_lock<std::mutex>& lock, absl::Status* error);
+  bool ReceiveOne(Call& call, absl::Status* error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The next peer that `call` waits for; nothing when it is complete.
-  std::optional<int> Pending(const Call& call, absl::Status* error) const;
+  std::optional<int> Pending(const Call& call, absl::Status* error) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // When the next message on its way to `call` will have arrived.
-  std::optional<SteadyTime> NextArrival(const Call& call) const;
-  void Withdraw(Call& call, std::unique_lock<std::mutex>& lock);
+  std::optional<SteadyTime> NextArrival(const Call& call) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Withdraw(Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int size_;
   const double bytes_per_second_;
-  std::mutex mutex_;                                 // guards everything below
-  std::vector<std::condition_variable> wake_;        // by rank
-  std::vector<absl::Status> aborted_;                // by rank: what its own calls fail with
-  std::vector<absl::Status> gone_;                   // by rank: why peers cannot have it
-  std::map<Key, std::deque<Message*>> posted_;       // in the order of posting
-  std::map<std::pair<int, int>, SteadyTime> links_;  // (from, to): when the link is free again
+  Mutex mutex_;
+  std::vector<ConditionVariable> wake_;                        // by rank
+  std::vector<absl::Status> aborted_ ABSL_GUARDED_BY(mutex_);  // by rank: what its own calls fail with
+  std::vector<absl::Status> gone_ ABSL_GUARDED_BY(mutex_);     // by rank: why peers cannot have it
+  std::map<Key, std::deque<Message*>> posted_ ABSL_GUARDED_BY(mutex_);  // in the order of posting
+  std::map<std::pair<int, int>, SteadyTime> links_
+      ABSL_GUARDED_BY(mutex_);  // (from, to): when the link is free again
 };
 
 absl::Status Mailbox::Exchange(int rank, uint32_t channel, const std::vector<Transfer>& sends,
                                const std::vector<Transfer>& recvs, std::atomic<int>* waiting_for) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (!aborted_[rank].ok()) return aborted_[rank];
   Call call{rank, channel, recvs, std::vector<bool>(recvs.size()), sends, std::vector<Message>(sends.size())};
   Post(call);
@@ -99,27 +100,27 @@ absl::Status Mailbox::Exchange(int rank, uint32_t channel, const std::vector<Tra
   while (error.ok()) {
     if (!aborted_[rank].ok()) {
       error = aborted_[rank];
-    } else if (!ReceiveOne(call, lock, &error)) {
+    } else if (!ReceiveOne(call, &error)) {
       const std::optional<int> peer = Pending(call, &error);
       if (!error.ok() || !peer) break;
       waiting_for->store(*peer, std::memory_order_relaxed);
       if (const std::optional<SteadyTime> arrival = NextArrival(call)) {
-        wake_[rank].wait_until(lock, *arrival);
+        wake_[rank].wait_until(mutex_, *arrival);
       } else {
-        wake_[rank].wait(lock);
+        wake_[rank].wait(mutex_);
       }
     }
   }
-  if (!error.ok()) Withdraw(call, lock);
+  if (!error.ok()) Withdraw(call);
   waiting_for->store(-1, std::memory_order_relaxed);
   return error;
 }
 
 void Mailbox::Leave(int rank, const absl::Status& why) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (aborted_[rank].ok()) aborted_[rank] = why;
   if (gone_[rank].ok()) gone_[rank] = why;
-  for (std::condition_variable& wake : wake_) wake.notify_all();
+  for (ConditionVariable& wake : wake_) wake.notify_all();
 }
 
 void Mailbox::Post(Call& call) {
@@ -141,7 +142,7 @@ void Mailbox::Post(Call& call) {
   }
 }
 
-bool Mailbox::ReceiveOne(Call& call, std::unique_lock<std::mutex>& lock, absl::Status* error) {
+bool Mailbox::ReceiveOne(Call& call, absl::Status* error) {
   for (size_t i = 0; i < call.recvs.size(); ++i) {
     if (call.received[i]) continue;
     const Transfer& recv = call.recvs[i];
@@ -154,9 +155,9 @@ bool Mailbox::ReceiveOne(Call& call, std::unique_lock<std::mutex>& lock, absl::S
     call.received[i] = true;
     if (message->bytes == recv.bytes()) {
       message->state = Message::State::kCopying;
-      lock.unlock();
+      mutex_.unlock();
       CopySpans(message->transfer->spans, recv.spans);
-      lock.lock();
+      mutex_.lock();
     } else {
       *error = Mismatch(key, message->bytes, recv.bytes());
       message->error = *error;
@@ -170,7 +171,7 @@ bool Mailbox::ReceiveOne(Call& call, std::unique_lock<std::mutex>& lock, absl::S
 
 std::optional<int> Mailbox::Pending(const Call& call, absl::Status* error) const {
   std::optional<int> peer;
-  const auto wait_for = [&](int rank) {
+  const auto wait_for = [&](int rank) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!peer) peer = rank;
     if (!gone_[rank].ok()) *error = PeerLost(rank, gone_[rank]);
   };
@@ -197,7 +198,7 @@ std::optional<SteadyTime> Mailbox::NextArrival(const Call& call) const {
   return next;
 }
 
-void Mailbox::Withdraw(Call& call, std::unique_lock<std::mutex>& lock) {
+void Mailbox::Withdraw(Call& call) {
   for (size_t i = 0; i < call.sends.size(); ++i) {
     Message& message = call.messages[i];
     if (message.state == Message::State::kPosted) {
@@ -205,7 +206,7 @@ void Mailbox::Withdraw(Call& call, std::unique_lock<std::mutex>& lock) {
       queue->second.erase(std::find(queue->second.begin(), queue->second.end(), &message));
       if (queue->second.empty()) posted_.erase(queue);
     }
-    wake_[call.rank].wait(lock, [&] { return message.state != Message::State::kCopying; });
+    while (message.state == Message::State::kCopying) wake_[call.rank].wait(mutex_);
   }
 }
 
@@ -232,6 +233,7 @@ class InProcessEndpoint : public Endpoint {
 std::vector<std::shared_ptr<Endpoint>> MakeInProcessWorld(int size, double bytes_per_second) {
   const auto mailbox = std::make_shared<Mailbox>(size, bytes_per_second);
   std::vector<std::shared_ptr<Endpoint>> world;
+  world.reserve(size);
   for (int rank = 0; rank < size; ++rank) world.push_back(std::make_shared<InProcessEndpoint>(mailbox, rank));
   return world;
 }

@@ -3,14 +3,13 @@
 #include <pthread.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "common/base/check.h"
+#include "common/base/mutex.h"
 
 namespace seqpar {
 namespace {
@@ -23,8 +22,8 @@ double SecondsSince(SteadyClock::time_point start) {
 
 // What wakes a stream's thread: new work, a failure, an event that it waits for.
 struct Wakeup {
-  std::mutex mutex;
-  std::condition_variable changed;
+  Mutex mutex;
+  ConditionVariable changed;
 };
 
 // Happens once, with the status of the stream that it was recorded in. Thread-safe.
@@ -33,7 +32,7 @@ class HostEvent : public Event::State {
   void Happen(const absl::Status& status) {
     std::vector<std::shared_ptr<Wakeup>> waiters;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       happened_ = true;
       status_ = status;
       waiters.swap(waiters_);
@@ -41,40 +40,40 @@ class HostEvent : public Event::State {
     happening_.notify_all();
     for (const auto& waiter : waiters) {
       // Taking the lock orders this notice after the waiter's check of happened().
-      { std::lock_guard<std::mutex> lock(waiter->mutex); }
+      { MutexLock lock(waiter->mutex); }
       waiter->changed.notify_all();
     }
   }
 
   bool happened() const {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     return happened_;
   }
 
   // REQUIRES: happened().
   absl::Status status() const {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     return status_;
   }
 
   // `waiter` is woken when the event happens.
   void Notify(std::shared_ptr<Wakeup> waiter) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (!happened_) waiters_.push_back(std::move(waiter));
   }
 
   absl::Status Block() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    happening_.wait(lock, [this] { return happened_; });
+    MutexLock lock(mutex_);
+    while (!happened_) happening_.wait(mutex_);
     return status_;
   }
 
  private:
-  mutable std::mutex mutex_;
-  std::condition_variable happening_;
-  bool happened_ = false;
-  absl::Status status_;
-  std::vector<std::shared_ptr<Wakeup>> waiters_;
+  mutable Mutex mutex_;
+  ConditionVariable happening_;
+  bool happened_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Wakeup>> waiters_ ABSL_GUARDED_BY(mutex_);
 };
 
 class HostStream : public Stream {
@@ -85,7 +84,7 @@ class HostStream : public Stream {
 
   ~HostStream() override {
     {
-      std::lock_guard<std::mutex> lock(wakeup_->mutex);
+      MutexLock lock(wakeup_->mutex);
       closing_ = true;
     }
     wakeup_->changed.notify_all();
@@ -113,21 +112,21 @@ class HostStream : public Stream {
   }
 
   absl::Status status() const override {
-    std::lock_guard<std::mutex> lock(wakeup_->mutex);
+    MutexLock lock(wakeup_->mutex);
     return status_;
   }
 
   void Fail(const absl::Status& why) override {
     SEQPAR_CHECK(!why.ok());
     {
-      std::lock_guard<std::mutex> lock(wakeup_->mutex);
+      MutexLock lock(wakeup_->mutex);
       if (status_.ok()) status_ = why;
     }
     wakeup_->changed.notify_all();
   }
 
   StreamTimes times() const override {
-    std::lock_guard<std::mutex> lock(wakeup_->mutex);
+    MutexLock lock(wakeup_->mutex);
     return times_;
   }
 
@@ -144,7 +143,7 @@ class HostStream : public Stream {
 
   void Push(Operation operation) {
     {
-      std::lock_guard<std::mutex> lock(wakeup_->mutex);
+      MutexLock lock(wakeup_->mutex);
       queue_.push_back(std::move(operation));
     }
     wakeup_->changed.notify_all();
@@ -154,8 +153,8 @@ class HostStream : public Stream {
     for (;;) {
       Operation operation;
       {
-        std::unique_lock<std::mutex> lock(wakeup_->mutex);
-        wakeup_->changed.wait(lock, [this] { return !queue_.empty() || closing_; });
+        MutexLock lock(wakeup_->mutex);
+        while (queue_.empty() && !closing_) wakeup_->changed.wait(wakeup_->mutex);
         if (queue_.empty()) return;
         operation = std::move(queue_.front());
         queue_.pop_front();
@@ -179,7 +178,7 @@ class HostStream : public Stream {
         const absl::Status result = operation.fn();
         const double seconds = SecondsSince(start);
         if (!result.ok()) Fail(result);
-        std::lock_guard<std::mutex> lock(wakeup_->mutex);
+        MutexLock lock(wakeup_->mutex);
         times_.busy_seconds += seconds;
         break;
       }
@@ -192,8 +191,8 @@ class HostStream : public Stream {
     const auto start = SteadyClock::now();
     event->Notify(wakeup_);
     {
-      std::unique_lock<std::mutex> lock(wakeup_->mutex);
-      wakeup_->changed.wait(lock, [&] { return event->happened() || !status_.ok(); });
+      MutexLock lock(wakeup_->mutex);
+      while (!event->happened() && status_.ok()) wakeup_->changed.wait(wakeup_->mutex);
       times_.wait_seconds += SecondsSince(start);
     }
     if (event->happened() && !event->status().ok()) Fail(event->status());
@@ -201,11 +200,10 @@ class HostStream : public Stream {
 
   // Shared with the events that this stream waits for, which may outlive it.
   const std::shared_ptr<Wakeup> wakeup_ = std::make_shared<Wakeup>();
-  // Guarded by wakeup_->mutex.
-  std::deque<Operation> queue_;
-  bool closing_ = false;
-  absl::Status status_;
-  StreamTimes times_;
+  std::deque<Operation> queue_ ABSL_GUARDED_BY(wakeup_->mutex);
+  bool closing_ ABSL_GUARDED_BY(wakeup_->mutex) = false;
+  absl::Status status_ ABSL_GUARDED_BY(wakeup_->mutex);
+  StreamTimes times_ ABSL_GUARDED_BY(wakeup_->mutex);
   std::thread thread_;  // last: started when everything else exists
 };
 

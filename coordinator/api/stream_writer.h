@@ -4,11 +4,11 @@
 #define SEQPAR_COORDINATOR_API_STREAM_WRITER_H_
 
 #include <deque>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "common/base/mutex.h"
 #include "coordinator/api/grpc_status.h"
 
 namespace seqpar {
@@ -25,7 +25,7 @@ class StreamWriter {
   StreamWriter& operator=(const StreamWriter&) = delete;
 
   void Write(Message message) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (end_) return;
     queue_.push_back(std::move(message));
     Advance();
@@ -33,7 +33,7 @@ class StreamWriter {
 
   // In place of whatever still waits: for a reader that wants the latest state, not each one.
   void WriteLatest(Message message) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (end_) return;
     queue_.erase(queue_.begin() + (writing_ ? 1 : 0), queue_.end());
     queue_.push_back(std::move(message));
@@ -42,7 +42,7 @@ class StreamWriter {
 
   // Ends the stream once all that was queued is written. The first status counts.
   void Finish(const absl::Status& status) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (!end_) end_ = status;
     Advance();
   }
@@ -50,7 +50,7 @@ class StreamWriter {
   // --- for the reactor ---
 
   void OnWriteDone(bool ok) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     writing_ = false;
     queue_.pop_front();
     if (!ok) {
@@ -61,13 +61,13 @@ class StreamWriter {
   }
 
   void OnDone() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     reactor_ = nullptr;
   }
 
  private:
-  // Starts what is due: a write, or the end. REQUIRES: mutex_.
-  void Advance() {
+  // Starts what is due: a write, or the end.
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (reactor_ == nullptr || writing_ || finished_) return;
     if (!queue_.empty()) {
       writing_ = true;
@@ -78,11 +78,12 @@ class StreamWriter {
     }
   }
 
-  std::mutex mutex_;
-  Reactor* reactor_;
-  std::deque<Message> queue_;  // its front is on its way while writing_
-  std::optional<absl::Status> end_;
-  bool writing_ = false, finished_ = false;
+  Mutex mutex_;
+  Reactor* reactor_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Message> queue_ ABSL_GUARDED_BY(mutex_);  // its front is on its way while writing_
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace seqpar

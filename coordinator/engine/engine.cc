@@ -111,7 +111,7 @@ void Engine::EndStreams() {
 
 void Engine::Stop() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_one();
@@ -120,7 +120,7 @@ void Engine::Stop() {
 
 void Engine::Post(std::function<void()> task) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     queue_.push_back(std::move(task));
   }
   wake_.notify_one();
@@ -131,8 +131,10 @@ void Engine::Loop() {
     std::vector<std::function<void()>> tasks;
     bool stopping;
     {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait_for(lock, kTickPeriod, [this] { return stopping_ || !queue_.empty(); });
+      MutexLock lock(mutex_);
+      const auto due = [this]()
+                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); };
+      wake_.wait_for(mutex_, kTickPeriod, due);
       tasks.swap(queue_);
       stopping = stopping_;
     }

@@ -5,13 +5,11 @@
 #define SEQPAR_COORDINATOR_ENGINE_ENGINE_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <future>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -22,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/mutex.h"
 #include "coordinator/engine/log_collector.h"
 #include "coordinator/engine/task_pool.h"
 #include "coordinator/engine/test_hold.h"
@@ -154,10 +153,10 @@ class Engine {
   const std::function<void(const absl::Status&)> on_fatal_;
   LeaseTable leases_;
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<std::function<void()>> queue_;  // under mutex_
-  bool stopping_ = false;                     // under mutex_
+  Mutex mutex_;
+  ConditionVariable wake_;
+  std::vector<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
   std::atomic<bool> fatal_{false};
 

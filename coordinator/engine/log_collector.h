@@ -3,14 +3,13 @@
 #define SEQPAR_COORDINATOR_ENGINE_LOG_COLLECTOR_H_
 
 #include <chrono>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <set>
 #include <string>
 #include <tuple>
 #include <utility>
 
+#include "common/base/mutex.h"
 #include "seqpar/v1/fleet.pb.h"
 #include "seqpar/v1/service.pb.h"
 
@@ -19,12 +18,12 @@ namespace seqpar {
 class LogCollector {
  public:
   void Expect(const std::string& node) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     waiting_.insert(node);
   }
 
   void Add(const std::string& node, const v1::LogsAnswer& answer) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (answer.attempt() > 0) {
       v1::RankLog& log = logs_[{answer.attempt(), answer.rank(), answer.device()}];
       log.set_attempt(answer.attempt());
@@ -38,25 +37,26 @@ class LogCollector {
 
   // Nothing more comes from `node`.
   void GiveUp(const std::string& node) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     waiting_.erase(node);
     if (waiting_.empty()) done_.notify_all();
   }
 
   // What has come once every node has answered, or after `timeout`; by attempt, then rank.
   v1::GetJobLogsResponse Wait(std::chrono::milliseconds timeout) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait_for(lock, timeout, [this] { return waiting_.empty(); });
+    MutexLock lock(mutex_);
+    const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return waiting_.empty(); };
+    done_.wait_for(mutex_, timeout, done);
     v1::GetJobLogsResponse response;
     for (const auto& [key, log] : logs_) *response.add_logs() = log;
     return response;
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable done_;
-  std::set<std::string> waiting_;
-  std::map<std::tuple<int, int, std::string>, v1::RankLog> logs_;
+  Mutex mutex_;
+  ConditionVariable done_;
+  std::set<std::string> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::tuple<int, int, std::string>, v1::RankLog> logs_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace seqpar

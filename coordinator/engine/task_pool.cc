@@ -10,7 +10,7 @@ TaskPool::TaskPool(int threads) {
 
 bool TaskPool::Run(std::function<void()> task) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (draining_) return false;
     tasks_.push_back(std::move(task));
   }
@@ -20,7 +20,7 @@ bool TaskPool::Run(std::function<void()> task) {
 
 void TaskPool::Drain() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     draining_ = true;
   }
   wake_.notify_all();
@@ -32,8 +32,8 @@ void TaskPool::Loop() {
   while (true) {
     std::function<void()> task;
     {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return draining_ || !tasks_.empty(); });
+      MutexLock lock(mutex_);
+      while (!draining_ && tasks_.empty()) wake_.wait(mutex_);
       if (tasks_.empty()) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();

@@ -2,12 +2,12 @@
 #ifndef SEQPAR_COORDINATOR_ENGINE_TASK_POOL_H_
 #define SEQPAR_COORDINATOR_ENGINE_TASK_POOL_H_
 
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "common/base/mutex.h"
 
 namespace seqpar {
 
@@ -27,10 +27,10 @@ class TaskPool {
  private:
   void Loop();
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
-  bool draining_ = false;
+  Mutex mutex_;
+  ConditionVariable wake_;
+  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 

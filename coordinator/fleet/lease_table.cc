@@ -1,14 +1,15 @@
+
 #include "coordinator/fleet/lease_table.h"
 
 namespace seqpar {
 
 void LeaseTable::Grant(const std::string& node, int64_t stream, int64_t now_us) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   leases_[node] = {stream, now_us + lease_us_};
 }
 
 bool LeaseTable::Extend(const std::string& node, int64_t stream, int64_t now_us) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   const auto found = leases_.find(node);
   if (found == leases_.end() || found->second.stream != stream || now_us >= found->second.end_us)
     return false;
@@ -17,7 +18,7 @@ bool LeaseTable::Extend(const std::string& node, int64_t stream, int64_t now_us)
 }
 
 std::vector<std::string> LeaseTable::TakeExpired(int64_t now_us) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<std::string> expired;
   for (auto it = leases_.begin(); it != leases_.end();) {
     if (now_us < it->second.end_us) {
@@ -31,7 +32,7 @@ std::vector<std::string> LeaseTable::TakeExpired(int64_t now_us) {
 }
 
 std::optional<int64_t> LeaseTable::Left(const std::string& node, int64_t now_us) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   const auto found = leases_.find(node);
   if (found == leases_.end()) return std::nullopt;
   return found->second.end_us - now_us;

@@ -5,10 +5,11 @@
 
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "common/base/mutex.h"
 
 namespace seqpar {
 
@@ -33,8 +34,8 @@ class LeaseTable {
   };
 
   const int64_t lease_us_;
-  mutable std::mutex mutex_;
-  std::map<std::string, Lease> leases_;
+  mutable Mutex mutex_;
+  std::map<std::string, Lease> leases_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace seqpar

@@ -2,11 +2,11 @@
 // lock, so that a second coordinator on the same file is refused.
 #include <filesystem>
 #include <iterator>
-#include <mutex>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "coordinator/store/sqlite.h"
 #include "coordinator/store/store.h"
@@ -95,8 +95,8 @@ class SqliteStore : public Store {
     return status;
   }
 
-  std::mutex mutex_;  // over everything below
-  sqlite3* const db_;
+  Mutex mutex_;
+  sqlite3* const db_ ABSL_PT_GUARDED_BY(mutex_);
   int64_t term_ = 0;
 };
 
@@ -128,7 +128,7 @@ absl::Status SqliteStore::Prepare() {
 }
 
 absl::Status SqliteStore::Insert(JobRow* row) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return Transaction([&]() -> absl::Status {
     Statement insert(
         db_,
@@ -152,7 +152,7 @@ absl::Status SqliteStore::Insert(JobRow* row) {
 
 absl::Status SqliteStore::Write(const WriteBatch& batch) {
   if (batch.empty()) return absl::OkStatus();
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return Transaction([&] { return WriteRows(batch); });
 }
 
@@ -205,7 +205,7 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
 }
 
 absl::StatusOr<std::optional<JobRow>> SqliteStore::FindOne(const char* column, const std::string& value) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Statement select(db_, absl::StrCat("SELECT ", kColumns, ", report FROM jobs WHERE ", column, " = ?"));
   select.BindText(value);
   SEQPAR_ASSIGN_OR_RETURN(const bool found, select.Next());
@@ -220,7 +220,7 @@ absl::StatusOr<std::vector<JobRow>> SqliteStore::List(int64_t before, int limit,
   std::string filter;
   for (const int state : states) absl::StrAppend(&filter, filter.empty() ? " AND state IN (" : ", ", state);
   if (!filter.empty()) filter += ")";
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE sequence < ?", filter,
                                      " ORDER BY sequence DESC LIMIT ?"));
   select.Bind(before).Bind(limit);
@@ -233,7 +233,7 @@ absl::StatusOr<std::vector<JobRow>> SqliteStore::List(int64_t before, int limit,
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteStore::LoadLive() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE live = 1 ORDER BY sequence"));
   std::vector<JobRow> rows;
   while (true) {
@@ -244,7 +244,7 @@ absl::StatusOr<std::vector<JobRow>> SqliteStore::LoadLive() {
 }
 
 absl::StatusOr<StoredAttempt> SqliteStore::LoadAttempt(const std::string& job, int attempt) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   StoredAttempt stored;
   Statement plan(db_, "SELECT plan FROM attempts WHERE job = ? AND attempt = ?");
   plan.BindText(job).Bind(attempt);
@@ -268,7 +268,7 @@ absl::StatusOr<StoredAttempt> SqliteStore::LoadAttempt(const std::string& job, i
 }
 
 absl::StatusOr<std::vector<std::string>> SqliteStore::LoadDrains() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Statement select(db_, "SELECT node FROM drains ORDER BY node");
   std::vector<std::string> nodes;
   while (true) {
@@ -279,7 +279,7 @@ absl::StatusOr<std::vector<std::string>> SqliteStore::LoadDrains() {
 }
 
 absl::StatusOr<std::string> SqliteStore::Setting(const std::string& name) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Statement select(db_, "SELECT value FROM settings WHERE name = ?");
   select.BindText(name);
   SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());

@@ -11,12 +11,12 @@
 #include <deque>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <random>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/data_roots.h"
 #include "common/base/log.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "common/job/proto.h"
@@ -37,7 +37,7 @@ class FleetInbox {
   int fd() const { return wake_.get(); }
 
   void Put(FleetEvent event) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     events_.push_back(std::move(event));
     const uint64_t one = 1;
     if (write(wake_.get(), &one, sizeof(one)) < 0)
@@ -46,15 +46,15 @@ class FleetInbox {
 
   std::deque<FleetEvent> TakeAll() {
     uint64_t count = 0;
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (read(wake_.get(), &count, sizeof(count)) < 0) return {};  // nothing came
     return std::exchange(events_, {});
   }
 
  private:
   const UniqueFd wake_;
-  std::mutex mutex_;
-  std::deque<FleetEvent> events_;
+  Mutex mutex_;
+  std::deque<FleetEvent> events_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The agent's messages go to the stream that it knows of, never to one that was opened meanwhile.

@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <random>
 #include <thread>
 
+#include "common/base/mutex.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
 namespace seqpar {
@@ -52,24 +51,25 @@ class FleetClient::Impl {
         runner_([this] { Run(); }) {}
 
   ~Impl() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    stopping_ = true;
-    changed_.notify_all();
-    if (!changed_.wait_for(lock, kCloseTimeout, [this] { return done_; }) && context_ != nullptr)
-      context_->TryCancel();
-    lock.unlock();
+    {
+      MutexLock lock(mutex_);
+      stopping_ = true;
+      changed_.notify_all();
+      const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; };
+      if (!changed_.wait_for(mutex_, kCloseTimeout, done) && context_ != nullptr) context_->TryCancel();
+    }
     runner_.join();
   }
 
   void Send(int64_t stream, const v1::WorkerMessage& message) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (stream != stream_ || context_ == nullptr) return;
     queue_.push_back(message);
     changed_.notify_all();
   }
 
   void Break(int64_t stream, const absl::Status& why) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (stream != stream_ || context_ == nullptr) return;
     broken_ = why;
     context_->TryCancel();
@@ -86,8 +86,9 @@ class FleetClient::Impl {
       const auto jittered = std::chrono::milliseconds(
           std::uniform_int_distribution<int64_t>(pause.count() / 2, pause.count())(random));
       pause = std::min(2 * pause, kPauseMax);
-      std::unique_lock<std::mutex> lock(mutex_);
-      if (changed_.wait_for(lock, jittered, [this] { return stopping_; })) {
+      MutexLock lock(mutex_);
+      const auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_; };
+      if (changed_.wait_for(mutex_, jittered, stopping)) {
         done_ = true;
         changed_.notify_all();
         return;
@@ -100,7 +101,7 @@ class FleetClient::Impl {
     grpc::ClientContext context;
     FleetEvent event;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       if (stopping_) return false;
       event.stream = ++stream_;
       queue_.clear();
@@ -120,14 +121,14 @@ class FleetClient::Impl {
       on_event_(event);
     }
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       ended_ = true;
       changed_.notify_all();
     }
     writer.join();
     event.error = FromGrpc(stream->Finish());
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       context_ = nullptr;
       if (!broken_.ok()) event.error = broken_;
     }
@@ -139,35 +140,33 @@ class FleetClient::Impl {
 
   // Writes what is queued until the stream has ended, or all is written and the client stops.
   void Write(Stream* stream) {
-    std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] { return ended_ || stopping_ || !queue_.empty(); });
-      if (ended_) return;
-      if (queue_.empty()) {  // stopping
-        lock.unlock();
-        stream->WritesDone();
-        return;
+      v1::WorkerMessage message;
+      {
+        MutexLock lock(mutex_);
+        while (!ended_ && !stopping_ && queue_.empty()) changed_.wait(mutex_);
+        if (ended_) return;
+        if (queue_.empty()) break;  // stopping
+        message = std::move(queue_.front());
+        queue_.pop_front();
       }
-      const v1::WorkerMessage message = std::move(queue_.front());
-      queue_.pop_front();
-      lock.unlock();
-      const bool written = stream->Write(message);
-      lock.lock();
-      if (!written) return;  // Read ends too
+      if (!stream->Write(message)) return;  // Read ends too
     }
+    stream->WritesDone();
   }
 
   const std::function<void(FleetEvent)> on_event_;
   const std::unique_ptr<v1::FleetService::Stub> stub_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  // Guarded by mutex_.
-  std::deque<v1::WorkerMessage> queue_;
-  grpc::ClientContext* context_ = nullptr;  // of the open stream
-  int64_t stream_ = 0;
-  absl::Status broken_;
-  bool ended_ = false, stopping_ = false, done_ = false;
+  Mutex mutex_;
+  ConditionVariable changed_;
+  std::deque<v1::WorkerMessage> queue_ ABSL_GUARDED_BY(mutex_);
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of the open stream
+  int64_t stream_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status broken_ ABSL_GUARDED_BY(mutex_);
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread runner_;  // last: uses all of the above
 };

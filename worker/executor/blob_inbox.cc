@@ -6,15 +6,16 @@
 namespace seqpar {
 
 void BlobInbox::Put(const std::string& group, std::vector<std::string> blobs) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   tables_[group] = std::move(blobs);
   arrived_.notify_all();
 }
 
 absl::StatusOr<std::vector<std::string>> BlobInbox::Wait(const std::string& group,
                                                          std::chrono::milliseconds timeout) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (arrived_.wait_for(lock, timeout, [&] { return tables_.count(group) != 0; })) return tables_[group];
+  MutexLock lock(mutex_);
+  const auto arrived = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return tables_.count(group) != 0; };
+  if (arrived_.wait_for(mutex_, timeout, arrived)) return tables_[group];
   return MakeError(absl::StatusCode::kDeadlineExceeded, reason::kBootstrapTimeout,
                    absl::StrCat("the table of group ", group, " did not come in ", timeout.count(), " ms"));
 }

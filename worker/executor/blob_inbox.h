@@ -3,13 +3,12 @@
 #define SEQPAR_WORKER_EXECUTOR_BLOB_INBOX_H_
 
 #include <chrono>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 
 namespace seqpar {
 
@@ -21,9 +20,9 @@ class BlobInbox {
   absl::StatusOr<std::vector<std::string>> Wait(const std::string& group, std::chrono::milliseconds timeout);
 
  private:
-  std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::map<std::string, std::vector<std::string>> tables_;
+  Mutex mutex_;
+  ConditionVariable arrived_;
+  std::map<std::string, std::vector<std::string>> tables_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace seqpar

@@ -56,7 +56,7 @@ absl::StatusOr<std::optional<std::string>> FrameDecoder::Next() {
 
 absl::Status ExecutorChannel::Send(const v1::FromExecutor& message) {
   SEQPAR_ASSIGN_OR_RETURN(const std::string frame, EncodeFrame(message));
-  std::lock_guard<std::mutex> lock(send_mutex_);
+  MutexLock lock(send_mutex_);
   for (size_t sent = 0; sent < frame.size();) {
     const ssize_t n = send(fd_.get(), frame.data() + sent, frame.size() - sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;

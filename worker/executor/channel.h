@@ -4,13 +4,13 @@
 #define SEQPAR_WORKER_EXECUTOR_CHANNEL_H_
 
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/fd.h"
+#include "common/base/mutex.h"
 #include "seqpar/v1/executor.pb.h"
 
 namespace seqpar {
@@ -52,7 +52,7 @@ class ExecutorChannel {
 
  private:
   const UniqueFd fd_;
-  std::mutex send_mutex_;
+  Mutex send_mutex_;
   FrameDecoder decoder_;  // the receiving thread's
 };
 

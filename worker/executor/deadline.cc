@@ -13,7 +13,7 @@ DeadlineWatch::DeadlineWatch(const Clock* clock, int64_t deadline_us, std::funct
 
 DeadlineWatch::~DeadlineWatch() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
@@ -21,7 +21,7 @@ DeadlineWatch::~DeadlineWatch() {
 }
 
 void DeadlineWatch::Extend(int64_t deadline_us) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   deadline_us_ = std::max(deadline_us_, deadline_us);
 }
 
@@ -29,16 +29,17 @@ void DeadlineWatch::Run() {
   // A condition variable's clock stops while the machine sleeps, the lease does not: look at least this
   // often.
   constexpr int64_t kLookUs = 100'000;
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!stopping_) {
-    const int64_t left_us = deadline_us_ - clock_->BootMicros();
-    if (left_us <= 0) {
-      lock.unlock();
-      on_passed_();
-      return;
+  {
+    MutexLock lock(mutex_);
+    while (true) {
+      if (stopping_) return;
+      const int64_t left_us = deadline_us_ - clock_->BootMicros();
+      if (left_us <= 0) break;
+      changed_.wait_until(
+          mutex_, std::chrono::steady_clock::now() + std::chrono::microseconds(std::min(left_us, kLookUs)));
     }
-    changed_.wait_for(lock, std::chrono::microseconds(std::min(left_us, kLookUs)));
   }
+  on_passed_();
 }
 
 }  // namespace seqpar

@@ -2,13 +2,12 @@
 #ifndef SEQPAR_WORKER_EXECUTOR_DEADLINE_H_
 #define SEQPAR_WORKER_EXECUTOR_DEADLINE_H_
 
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <thread>
 
 #include "common/base/clock.h"
+#include "common/base/mutex.h"
 
 namespace seqpar {
 
@@ -26,10 +25,10 @@ class DeadlineWatch {
 
   const Clock* const clock_;
   const std::function<void()> on_passed_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int64_t deadline_us_;
-  bool stopping_ = false;
+  Mutex mutex_;
+  ConditionVariable changed_;
+  int64_t deadline_us_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: uses all of the above
 };
 

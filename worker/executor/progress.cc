@@ -18,7 +18,7 @@ Progress::Progress(std::vector<TestHold> holds, std::function<void(const v1::Ran
 
 Progress::~Progress() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
@@ -27,7 +27,7 @@ Progress::~Progress() {
 
 void Progress::Enter(JobPhase phase) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     phase_ = phase;
     steps_.fetch_add(1);
     entered_.emplace_back(phase, std::chrono::steady_clock::now());
@@ -41,7 +41,7 @@ void Progress::Enter(JobPhase phase) {
 }
 
 std::vector<v1::PhaseSeconds> Progress::Seconds() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<v1::PhaseSeconds> all;
   for (size_t i = 0; i < entered_.size(); ++i) {
     const Time end = i + 1 < entered_.size() ? entered_[i + 1].second : std::chrono::steady_clock::now();
@@ -54,7 +54,7 @@ std::vector<v1::PhaseSeconds> Progress::Seconds() const {
 }
 
 void Progress::Watch(ProgressSources sources) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   sources_ = std::move(sources);
 }
 
@@ -67,10 +67,10 @@ void Progress::Advance(const char* pass, int layers, double fraction) {
 
 void Progress::Run() {
   std::string last;
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   while (!stopping_) {
-    changed_.wait_for(lock, kInterval, [this] { return stopping_; });
-    if (stopping_ || entered_.empty()) continue;
+    const auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_; };
+    if (changed_.wait_for(mutex_, kInterval, stopping) || entered_.empty()) continue;
     const v1::RankProgress sample = Sample();
     const std::string bytes = sample.SerializeAsString();
     if (bytes == last) continue;

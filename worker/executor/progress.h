@@ -5,15 +5,14 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "common/comm/communicator.h"
 #include "common/device/device.h"
 #include "common/job/job.h"
@@ -55,7 +54,7 @@ class Progress {
  private:
   using Time = std::chrono::steady_clock::time_point;
   void Run();
-  v1::RankProgress Sample();  // REQUIRES: mutex_ held
+  v1::RankProgress Sample() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::vector<TestHold> holds_;
   const std::function<void(const v1::RankProgress&)> send_;
@@ -65,11 +64,11 @@ class Progress {
   std::atomic<double> fraction_{0};
   std::atomic<int64_t> steps_{0};
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  ProgressSources sources_;
-  std::vector<std::pair<JobPhase, Time>> entered_;
-  bool stopping_ = false;
+  mutable Mutex mutex_;
+  ConditionVariable changed_;
+  ProgressSources sources_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<JobPhase, Time>> entered_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: uses all of the above
 };
 

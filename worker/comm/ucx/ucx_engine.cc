@@ -14,13 +14,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "worker/comm/ucx/peer_watch.h"
 #include "worker/comm/ucx/ucx_transfers.h"
@@ -77,7 +76,7 @@ class UcxEngine : public Endpoint {
   static std::vector<ProcessIdentity> Processes(const std::vector<PeerAddress>& peers);
 
   // The leader's; they run without the lock.
-  void Lead(const Call& own);
+  void Lead(const Call& own) ABSL_LOCKS_EXCLUDED(mutex_);
   bool Progress();
   absl::Status PollActive();
   absl::Status FindDead() const;
@@ -103,12 +102,12 @@ class UcxEngine : public Endpoint {
   // they point.
   std::vector<std::unique_ptr<UcxTransfers>> abandoned_;
 
-  std::mutex mutex_;  // guards what follows
-  std::condition_variable changed_;
-  bool leading_ = false;
-  bool asleep_ = false;
-  std::vector<Call*> submitted_;
-  absl::Status failed_;
+  Mutex mutex_;
+  ConditionVariable changed_;
+  bool leading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool asleep_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<Call*> submitted_ ABSL_GUARDED_BY(mutex_);
+  absl::Status failed_ ABSL_GUARDED_BY(mutex_);
 };
 
 std::vector<ProcessIdentity> UcxEngine::Processes(const std::vector<PeerAddress>& peers) {
@@ -119,20 +118,20 @@ std::vector<ProcessIdentity> UcxEngine::Processes(const std::vector<PeerAddress>
 
 absl::Status UcxEngine::Exchange(uint32_t channel, const std::vector<Transfer>& sends,
                                  const std::vector<Transfer>& recvs, std::atomic<int>* waiting_for) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (!failed_.ok() || (sends.empty() && recvs.empty())) return failed_;
   Call call{channel, &sends, &recvs, waiting_for, nullptr, false, absl::OkStatus()};
   submitted_.push_back(&call);
   if (asleep_) eventfd_write(wake_fd_, 1);
   while (!call.done) {
     if (leading_) {
-      changed_.wait(lock);
+      changed_.wait(mutex_);
       continue;
     }
     leading_ = true;
-    lock.unlock();
+    mutex_.unlock();
     Lead(call);
-    lock.lock();
+    mutex_.lock();
     leading_ = false;
     changed_.notify_all();
   }
@@ -143,7 +142,7 @@ absl::Status UcxEngine::Exchange(uint32_t channel, const std::vector<Transfer>& 
 void UcxEngine::Abort(const absl::Status& why) { FailAll(why); }
 
 void UcxEngine::FailAll(const absl::Status& why) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (failed_.ok()) failed_ = why;
   if (asleep_) eventfd_write(wake_fd_, 1);
 }
@@ -155,7 +154,7 @@ void UcxEngine::Lead(const Call& own) {
     std::vector<Call*> added;
     absl::Status failure;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       if (own.done) return;
       added.swap(submitted_);
       failure = failed_;
@@ -241,7 +240,7 @@ void UcxEngine::FailActive(const absl::Status& why) {
 }
 
 void UcxEngine::Complete(Call* call, const absl::Status& status) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   call->status = status;
   call->done = true;
   changed_.notify_all();
@@ -249,7 +248,7 @@ void UcxEngine::Complete(Call* call, const absl::Status& status) {
 
 void UcxEngine::SleepUntilEvent(nanoseconds blind) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (!submitted_.empty() || !failed_.ok()) return;
     asleep_ = true;
   }
@@ -272,7 +271,7 @@ void UcxEngine::SleepUntilEvent(nanoseconds blind) {
     eventfd_read(wake_fd_, &count);
   }
   if ((fds[1].revents & POLLIN) != 0) watch_.Update();
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   asleep_ = false;
 }
 

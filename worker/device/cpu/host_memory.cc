@@ -28,10 +28,13 @@ void* SystemAllocate(int64_t bytes) {
 
 }  // namespace
 
-HostMemory::~HostMemory() { ReleaseCacheAbove(0); }
+HostMemory::~HostMemory() {
+  MutexLock lock(mutex_);
+  ReleaseCacheAbove(0);
+}
 
 absl::StatusOr<void*> HostMemory::Allocate(int64_t bytes, const char* what) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (limit_ > 0 && bytes > limit_ - use_.used_bytes) {
     return MakeError(
         absl::StatusCode::kResourceExhausted, reason::kOutOfMemory,
@@ -61,7 +64,7 @@ absl::StatusOr<void*> HostMemory::Allocate(int64_t bytes, const char* what) {
 }
 
 void HostMemory::Free(void* data, int64_t bytes) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   use_.used_bytes -= bytes;
   if (!IsBig(bytes)) {
     std::free(data);
@@ -74,12 +77,12 @@ void HostMemory::Free(void* data, int64_t bytes) {
 }
 
 MemoryUse HostMemory::use() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return use_;
 }
 
 void HostMemory::ResetPeak() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   use_.peak_bytes = use_.used_bytes;
 }
 

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/device/device.h"
 
 namespace seqpar {
@@ -33,15 +33,15 @@ class HostMemory {
   void ResetPeak();
 
  private:
-  void ReleaseCacheAbove(int64_t cached_bytes);  // REQUIRES: mutex_ held
+  void ReleaseCacheAbove(int64_t cached_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int64_t limit_;
-  mutable std::mutex mutex_;
-  // Guarded by mutex_.
-  MemoryUse use_;
-  int64_t largest_use_ = 0;  // since construction: what the process has shown that it needs
-  int64_t cached_bytes_ = 0;
-  std::map<int64_t, std::vector<void*>> cache_;  // by size, rounded to huge pages
+  mutable Mutex mutex_;
+  MemoryUse use_ ABSL_GUARDED_BY(mutex_);
+  int64_t largest_use_ ABSL_GUARDED_BY(mutex_) =
+      0;  // since construction: what the process has shown that it needs
+  int64_t cached_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<int64_t, std::vector<void*>> cache_ ABSL_GUARDED_BY(mutex_);  // by size, rounded to huge pages
 };
 
 }  // namespace seqpar

@@ -3,8 +3,8 @@
 #include <cblas.h>
 
 #include <algorithm>
-#include <mutex>
 
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "worker/device/cpu/spans.h"
 
@@ -36,8 +36,8 @@ void Sgemm(const Product& p, const Matrix& a, const Matrix& b, const Matrix& tar
            float beta) {
   // Debian's single-threaded OpenBLAS hands out its buffers without locks: two calls at once share one and
   // give wrong products. The library is the comparison here, not the fast path: one call at a time.
-  static std::mutex one_at_a_time;
-  std::lock_guard<std::mutex> lock(one_at_a_time);
+  static Mutex one_at_a_time;
+  MutexLock lock(one_at_a_time);
   cblas_sgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans,
               p.transpose_b ? CblasTrans : CblasNoTrans, target.rows, target.cols, depth, 1.0f,
               static_cast<const float*>(a.data), a.ld, static_cast<const float*>(b.data), b.ld, beta,

@@ -16,7 +16,7 @@ absl::StatusOr<Scratch> ScratchPool::Floats(int64_t count) {
   constexpr int64_t kGranule = 4096;  // spares a new block for every slightly larger call
   const int64_t bytes =
       (std::max<int64_t>(count, 1) * int64_t{sizeof(float)} + kGranule - 1) / kGranule * kGranule;
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   const auto largest = std::max_element(free_.begin(), free_.end(),
                                         [](const Block& a, const Block& b) { return a.bytes < b.bytes; });
   if (largest != free_.end()) {
@@ -31,7 +31,7 @@ absl::StatusOr<Scratch> ScratchPool::Floats(int64_t count) {
 }
 
 void ScratchPool::Return(Block block) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   free_.push_back(block);
 }
 

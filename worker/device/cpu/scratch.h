@@ -3,11 +3,11 @@
 #define SEQPAR_WORKER_DEVICE_CPU_SCRATCH_H_
 
 #include <cstdint>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "worker/device/cpu/host_memory.h"
 #include "worker/device/cpu/thread_pool.h"
 
@@ -52,8 +52,8 @@ class ScratchPool {
   void Return(Block block);
 
   HostMemory* const memory_;
-  std::mutex mutex_;
-  std::vector<Block> free_;  // guarded by mutex_
+  Mutex mutex_;
+  std::vector<Block> free_ ABSL_GUARDED_BY(mutex_);
 };
 
 // What every kernel runs on.

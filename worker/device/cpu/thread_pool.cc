@@ -13,7 +13,7 @@ ThreadPool::ThreadPool(int threads) {
 
 ThreadPool::~ThreadPool() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     closing_ = true;
   }
   work_.notify_all();
@@ -21,16 +21,16 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::ParallelFor(int64_t tasks, const Body& body) {
-  std::unique_lock<std::mutex> sole_caller(callers_, std::defer_lock);
-  if (tasks <= 1 || workers_.empty() || !sole_caller.try_lock()) {
+  if (tasks <= 1 || workers_.empty() || !callers_.try_lock()) {
     for (int64_t task = 0; task < tasks; ++task) {
       body(task, 0);
       tasks_done_.fetch_add(1, std::memory_order_relaxed);
     }
     return;
   }
+  MutexLock sole_caller(callers_, std::adopt_lock);
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     body_ = &body;
     tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
@@ -39,8 +39,8 @@ void ThreadPool::ParallelFor(int64_t tasks, const Body& body) {
   }
   work_.notify_all();
   TakeTasks(body, tasks, 0);
-  std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [this] { return busy_ == 0; });
+  MutexLock lock(mutex_);
+  while (busy_ > 0) done_.wait(mutex_);
 }
 
 void ThreadPool::RunWorker(int participant) {
@@ -49,15 +49,15 @@ void ThreadPool::RunWorker(int participant) {
     const Body* body;
     int64_t tasks;
     {
-      std::unique_lock<std::mutex> lock(mutex_);
-      work_.wait(lock, [&] { return closing_ || call_ != last_call; });
+      MutexLock lock(mutex_);
+      while (!closing_ && call_ == last_call) work_.wait(mutex_);
       if (closing_) return;
       last_call = call_;
       body = body_;
       tasks = tasks_;
     }
     TakeTasks(*body, tasks, participant);
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (--busy_ == 0) done_.notify_one();
   }
 }

@@ -3,12 +3,12 @@
 #define SEQPAR_WORKER_DEVICE_CPU_THREAD_POOL_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "common/base/mutex.h"
 
 namespace seqpar {
 
@@ -37,16 +37,15 @@ class ThreadPool {
   void RunWorker(int participant);
   void TakeTasks(const Body& body, int64_t tasks, int participant);
 
-  std::mutex callers_;  // held by the one caller that has the workers
-  std::mutex mutex_;
-  std::condition_variable work_;
-  std::condition_variable done_;
-  // Guarded by mutex_.
-  bool closing_ = false;
-  int64_t call_ = 0;  // counts ParallelFor calls: a worker takes part once in each
-  int busy_ = 0;      // workers that have not finished their part in this call
-  const Body* body_ = nullptr;
-  int64_t tasks_ = 0;
+  Mutex callers_;  // held by the one caller that has the workers
+  Mutex mutex_;
+  ConditionVariable work_;
+  ConditionVariable done_;
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t call_ ABSL_GUARDED_BY(mutex_) = 0;  // counts ParallelFor calls: a worker takes part once in each
+  int busy_ ABSL_GUARDED_BY(mutex_) = 0;      // workers that have not finished their part in this call
+  const Body* body_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  int64_t tasks_ ABSL_GUARDED_BY(mutex_) = 0;
 
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> tasks_done_{0};
