@@ -55,7 +55,26 @@ function(seqpar_binary name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
-# seqpar_test(NAME SRCS... DEPS... LABELS...): a gtest binary, one ctest entry. Labels: quick (default), full, e2e.
+# Sanitizers make a test several times slower: its limit grows by this factor, and so do the waits of a test that reads
+# the environment variable of this name.
+set(SEQPAR_TEST_TIME_FACTOR 1)
+if(SEQPAR_SANITIZE)
+  set(SEQPAR_TEST_TIME_FACTOR 4)
+endif()
+
+# seqpar_test_settings(NAME LABELS... TIMEOUT seconds ENV...): what every ctest entry has.
+function(seqpar_test_settings name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS;ENV" ${ARGN})
+  math(EXPR timeout "${ARG_TIMEOUT} * ${SEQPAR_TEST_TIME_FACTOR}")
+  list(APPEND ARG_ENV SEQPAR_TEST_TIME_FACTOR=${SEQPAR_TEST_TIME_FACTOR})
+  if(SEQPAR_SANITIZE MATCHES "thread")
+    list(APPEND ARG_ENV UCX_MEM_EVENTS=n) # UCX patches munmap and its kin in memory: ThreadSanitizer's do not survive it
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${timeout} ENVIRONMENT "${ARG_ENV}")
+endfunction()
+
+# seqpar_test(NAME SRCS... DEPS... LABELS...): a gtest binary, one ctest entry. Labels: quick (default), full, e2e; rpc in
+# addition where gRPC's threads run, which ThreadSanitizer cannot follow.
 function(seqpar_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   if("${ARG_LABELS}" STREQUAL "")
@@ -69,7 +88,7 @@ function(seqpar_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${ARG_ENV}")
+  seqpar_test_settings(${name} LABELS ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT} ENV ${ARG_ENV})
 endfunction()
 
 # seqpar_bench(NAME SRCS... DEPS...): a Google Benchmark or plain bench binary; built, not run by ctest.

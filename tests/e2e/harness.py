@@ -2,7 +2,8 @@
 
 Everything lives in one temporary folder and ends with the test, also when it fails. A test that ends leaves no job, no
 executor and no staging file behind: that is asserted. Waits are bounded and poll a condition; nothing sleeps for a
-fixed time.
+fixed time. Seconds are those of an ordinary build: a sanitizer's is slower, and SEQPAR_TEST_TIME_FACTOR (set by the
+build) says by how much every wait grows.
 """
 import array
 import json
@@ -19,11 +20,17 @@ import time
 import unittest
 
 BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
+TIME_FACTOR = int(os.environ.get("SEQPAR_TEST_TIME_FACTOR", 1))
 ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 
+def scaled(seconds):
+    return seconds * TIME_FACTOR
+
+
 def wait_for(condition, what, seconds=60):
-    """Returns the first true value of condition(); fails the test after `seconds`."""
+    """Returns the first true value of condition(); fails the test after `seconds`, scaled."""
+    seconds = scaled(seconds)
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -65,7 +72,7 @@ class Process:
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.send_signal(sig)
-        return self.popen.wait(30) if wait else None
+        return self.popen.wait(scaled(30)) if wait else None
 
 
 def environment():
@@ -211,7 +218,7 @@ class ClusterTest(unittest.TestCase):
     def run_cli(self, *args, timeout=120):
         """(exit code, stdout, stderr)"""
         done = subprocess.run([str(BIN / "seqpar"), "--server", self.server, "-o", "json", *map(str, args)],
-                              capture_output=True, text=True, timeout=timeout, env=environment(), cwd=self.data)
+                              capture_output=True, text=True, timeout=scaled(timeout), env=environment(), cwd=self.data)
         return done.returncode, done.stdout, done.stderr
 
     def cli(self, *args, check=True, timeout=120):

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BIN, alive, children_of, environment, wait_for
+from harness import BIN, alive, children_of, environment, scaled, wait_for
 
 
 class Local(unittest.TestCase):
@@ -21,8 +21,8 @@ class Local(unittest.TestCase):
         return [str(BIN / "seqpar"), *map(str, args)]
 
     def seqpar(self, *args, timeout=180):
-        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=timeout, env=environment(),
-                              cwd=self.dir)
+        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=scaled(timeout),
+                              env=environment(), cwd=self.dir)
 
     def state(self):
         return json.loads(self.seqpar("-o", "json", "local", "status").stdout)
@@ -82,7 +82,7 @@ class Local(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         pids = wait_for(self.pids, "the first pid file")
         up.send_signal(signal.SIGINT)
-        _, err = up.communicate(timeout=60)
+        _, err = up.communicate(timeout=scaled(60))
         self.assertIn(up.returncode, (0, 130), err)
         if up.returncode == 130:  # 0: it was up before the signal came
             self.assert_gone(pids)

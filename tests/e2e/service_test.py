@@ -5,7 +5,7 @@ import signal
 import subprocess
 import unittest
 
-from harness import BIN, ClusterTest, environment, wait_for
+from harness import BIN, ClusterTest, environment, scaled, wait_for
 
 
 class Service(ClusterTest):
@@ -51,7 +51,7 @@ class Service(ClusterTest):
         self.assertEqual(self.run_cli("no-such-command")[0], 2)
         self.assertEqual(self.run_cli("submit", "--wait", "-f", self.write_job())[0], 0)
         down = subprocess.run([str(BIN / "seqpar"), "--server", "127.0.0.1:1", "--timeout", "2", "list"],
-                              capture_output=True, env=environment(), timeout=60)
+                              capture_output=True, env=environment(), timeout=scaled(60))
         self.assertEqual(down.returncode, 5, down.stderr)
 
     def test_a_job_that_asks_for_more_waits_and_says_why(self):
@@ -171,12 +171,12 @@ class Service(ClusterTest):
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
         wait_for(lambda: self.get(job).get("phase") == "JOB_PHASE_EXECUTE", "the execute phase")
         watch.send_signal(signal.SIGINT)
-        watch.communicate(timeout=10)
+        watch.communicate(timeout=scaled(10))
         self.assertEqual(watch.returncode, 130)
         self.assertEqual(self.get(job)["state"], "JOB_STATE_RUNNING")
         hold.unlink()
         done = subprocess.run([str(BIN / "seqpar"), "--server", self.server, "watch", job], capture_output=True,
-                              text=True, timeout=60, env=environment())
+                              text=True, timeout=scaled(60), env=environment())
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_plan_answers_without_running_and_for_a_cluster_in_a_file(self):
