@@ -77,9 +77,12 @@ std::string NearestName(const std::string& wanted, const std::vector<std::string
 // SEQPAR_ASSIGN_OR_RETURN(auto x, Call()): declares or assigns x, or returns the error.
 #define SEQPAR_ASSIGN_OR_RETURN(lhs, expr) \
   SEQPAR_ASSIGN_OR_RETURN_(SEQPAR_CONCAT_(seqpar_or_, __LINE__), lhs, expr)
+// Names in declarations stand in no parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define SEQPAR_ASSIGN_OR_RETURN_(tmp, lhs, expr) \
   auto tmp = (expr);                             \
   if (!tmp.ok()) return tmp.status();            \
   lhs = std::move(tmp).value()
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // SEQPAR_COMMON_BASE_STATUS_H_

@@ -83,7 +83,7 @@ absl::StatusOr<RankPlan> RankFromProto(const v1::RankPlan& proto, int index) {
   if (!TokenShare::Ascends(segments)) {
     return BadPlan(absl::StrCat("the tokens of rank ", index, " do not ascend"));
   }
-  rank.tokens = TokenShare(std::move(segments));
+  rank.tokens = TokenShare(segments);
   rank.heads = HeadsFromProto(proto.heads());
   rank.tensor_heads = HeadsFromProto(proto.tensor_heads());
   if (!IsSane(rank.heads) || !IsSane(rank.tensor_heads) || rank.heads.q_begin < rank.tensor_heads.q_begin ||

@@ -291,7 +291,7 @@ Travel GatherTravel(const std::vector<TokenShare>& shares, const Mask& mask, int
     const TokenShare part = shares[owner].Slice(range.begin, range.end);
     segments.insert(segments.end(), part.segments().begin(), part.segments().end());
   }
-  travel.keys = TokenShare(std::move(segments));
+  travel.keys = TokenShare(segments);
   travel.stops.push_back(Stop{.rank = reader, .works = 1, .from = owner, .arrives = 0});
   return travel;
 }
@@ -306,6 +306,7 @@ std::vector<KvSchedule> RingSchedules(const std::vector<TokenShare>& shares, con
   const int ranks = static_cast<int>(shares.size());
   const std::vector<Travel> travels = RingTravels(shares, mask, inner);
   std::vector<KvSchedule> schedules;
+  schedules.reserve(ranks);
   for (int rank = 0; rank < ranks; ++rank) schedules.push_back(RingScheduleOf(travels, rank, ranks));
   return schedules;
 }

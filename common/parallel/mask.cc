@@ -94,7 +94,7 @@ void AppendMerged(std::vector<IndexRange>& ranges, int64_t begin, int64_t end) {
 
 }  // namespace
 
-Mask::Mask(MaskKind kind, int64_t tokens, int64_t left, int64_t right, std::vector<int64_t> documents)
+Mask::Mask(MaskKind kind, int64_t tokens, int64_t left, int64_t right, const std::vector<int64_t>& documents)
     : kind_(kind), tokens_(tokens) {
   if (kind == MaskKind::kCausal) right_ = 0;
   if (kind == MaskKind::kWindow) {

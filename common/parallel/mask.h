@@ -20,7 +20,7 @@ class Mask {
   // REQUIRES: documents empty or positive lengths that sum to `tokens`; left, right >= -1 (used by kWindow
   // only).
   Mask(MaskKind kind, int64_t tokens, int64_t left = -1, int64_t right = -1,
-       std::vector<int64_t> documents = {});
+       const std::vector<int64_t>& documents = {});
 
   // The first key that p sees, and one past the last; clipped to the document. lo <= p < hi for every mask
   // that can be made from kFull and kCausal; for windows with left, right >= -1 also (both ends include p).

@@ -20,7 +20,7 @@ TokenShare Join(const std::vector<TokenShare>& shares, size_t first, size_t coun
   for (size_t i = first; i < first + count; ++i) {
     segments.insert(segments.end(), shares[i].segments().begin(), shares[i].segments().end());
   }
-  return TokenShare(std::move(segments));
+  return TokenShare(segments);
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ bool TokenShare::Ascends(const std::vector<Segment>& segments) {
   return true;
 }
 
-TokenShare::TokenShare(std::vector<Segment> segments) {
+TokenShare::TokenShare(const std::vector<Segment>& segments) {
   SEQPAR_CHECK(Ascends(segments));
   for (const Segment& segment : segments) {
     const int64_t size = segment.size();
@@ -84,12 +84,13 @@ TokenShare TokenShare::Slice(int64_t begin, int64_t end) const {
     }
     start += segment.size();
   }
-  return TokenShare(std::move(parts));
+  return TokenShare(parts);
 }
 
 std::vector<TokenShare> TokenShare::Split(int n) const {
   SEQPAR_CHECK(n >= 1);
   std::vector<TokenShare> parts;
+  parts.reserve(n);
   for (int i = 0; i < n; ++i) parts.push_back(Slice(PartBegin(size_, n, i), PartBegin(size_, n, i + 1)));
   return parts;
 }

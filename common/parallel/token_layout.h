@@ -29,7 +29,7 @@ class TokenShare {
  public:
   TokenShare() = default;
   // REQUIRES: Ascends(segments).
-  explicit TokenShare(std::vector<Segment> segments);
+  explicit TokenShare(const std::vector<Segment>& segments);
   // Whether segments may form a share: strides of at least 1, positions not negative and strictly ascending.
   // For those who read segments from outside.
   static bool Ascends(const std::vector<Segment>& segments);
