@@ -242,21 +242,24 @@ class BackwardPass {
             u.at.dq + query * group_dim_};
   }
 
-  // sums[key] += weights^T rows, over the panels that see the key: neighbours, because ranges never descend.
+  // sums[key] += weights^T rows, over the panels that see the key. Ranges never descend, so these are
+  // neighbours but for panels that see no key at all, which have no weights: keys are rounded to granules,
+  // and the last granule of one panel may be the first of another behind an empty one.
   void AddKeyGradients(const PanelKeys* keys, int count, const float* weights, const float* rows,
                        float* sums) const {
     const int panel = simd_.panel;
     for (int dim = 0; dim < block_dim_; dim += simd_.dim_block) {
       const float* block = rows + int64_t{dim} * kTileQueries;
       for (int key = 0; key < kChunk; key += kGradientGroup) {
-        int first = 0, last = count;
-        while (first < last && (key < keys[first].begin || key >= keys[first].end)) ++first;
-        while (last > first && (key < keys[last - 1].begin || key >= keys[last - 1].end)) --last;
-        if (first == last) continue;
-        simd_.backward_key_gradient({last - first, weights + (int64_t{first} * kChunk + key) * panel,
-                                     int64_t{kChunk} * panel,
-                                     block + int64_t{first} * panel * simd_.dim_block,
-                                     sums + int64_t{key} * block_dim_ + dim, block_dim_});
+        const auto sees = [&](int i) { return key >= keys[i].begin && key < keys[i].end; };
+        for (int first = 0, last = 0; first < count; first = last + 1) {
+          for (last = first; last < count && sees(last);) ++last;
+          if (first == last) continue;
+          simd_.backward_key_gradient({last - first, weights + (int64_t{first} * kChunk + key) * panel,
+                                       int64_t{kChunk} * panel,
+                                       block + int64_t{first} * panel * simd_.dim_block,
+                                       sums + int64_t{key} * block_dim_ + dim, block_dim_});
+        }
       }
     }
   }
