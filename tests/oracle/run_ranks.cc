@@ -20,6 +20,7 @@ absl::Status RunRank(std::shared_ptr<Endpoint> endpoint, const std::function<abs
                      const RunRanksOptions& options, TrafficCounter* traffic) {
   CpuDeviceConfig config;
   config.kernel = options.kernel;
+  config.poison = true;
   SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, MakeCpuDevice(config));
   const std::unique_ptr<Stream> compute = device->CreateStream("compute");
   const std::unique_ptr<Stream> comm = device->CreateStream("comm");

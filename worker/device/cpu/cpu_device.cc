@@ -59,8 +59,9 @@ class CpuDevice : public Device {
  public:
   // simd: the instruction set of the kernels, one of cpu::SimdNames(), or "scalar".
   CpuDevice(const CpuDeviceConfig& config, const std::string& simd)
-      : memory_(config.memory_bytes),
-        scratch_(&memory_),
+      : poison_(config.poison),
+        memory_(config.memory_bytes),
+        scratch_(&memory_, config.poison),
         pool_(config.threads),
         attention_(simd == kScalar ? cpu::MakeReferenceAttention() : cpu::MakeTiledAttention(simd)),
         gemm_(cpu::FindGemmSimd(simd)),
@@ -78,6 +79,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(bytes >= 0);
     if (bytes == 0) return Buffer();
     SEQPAR_ASSIGN_OR_RETURN(void* data, memory_.Allocate(bytes, what));
+    if (poison_) std::memset(data, 0xff, bytes);  // a NaN in float32 and in bfloat16
     return Buffer(this, data, bytes);
   }
   MemoryUse memory() const override { return memory_.use(); }
@@ -240,6 +242,7 @@ class CpuDevice : public Device {
   CpuContext context() { return CpuContext{&pool_, &scratch_}; }
 
   DeviceInfo info_;
+  const bool poison_;
   HostMemory memory_;
   ScratchPool scratch_;
   ThreadPool pool_;

@@ -17,6 +17,9 @@ struct CpuDeviceConfig {
   // The attention kernel: "auto" (the widest vectors that this processor has), "scalar" (the plain
   // reference), or the name of a Highway target, such as "AVX2".
   std::string kernel = "auto";
+  // For tests: memory is handed out full of NaN, so that reading what nobody has written shows. New memory is
+  // zero, which hides it.
+  bool poison = false;
 };
 
 // INVALID_ARGUMENT for threads < 1, memory_bytes < 0 or a kernel that this processor or build does not have.

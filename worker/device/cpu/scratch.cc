@@ -1,6 +1,7 @@
 #include "worker/device/cpu/scratch.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace seqpar {
 
@@ -22,12 +23,20 @@ absl::StatusOr<Scratch> ScratchPool::Floats(int64_t count) {
   if (largest != free_.end()) {
     const Block block = *largest;
     free_.erase(largest);
-    if (block.bytes >= bytes) return Scratch(this, block.data, block.bytes);
+    if (block.bytes >= bytes) return Lend(block);
     memory_->Free(block.data, block.bytes);  // to be replaced by the larger one
   }
   absl::StatusOr<void*> data = memory_->Allocate(bytes, "kernel scratch");
   if (!data.ok()) return data.status();
-  return Scratch(this, *data, bytes);
+  return Lend({*data, bytes});
+}
+
+Scratch ScratchPool::Lend(Block block) {
+  if (poison_) {
+    std::fill_n(static_cast<float*>(block.data), block.bytes / int64_t{sizeof(float)},
+                std::numeric_limits<float>::quiet_NaN());
+  }
+  return Scratch(this, block.data, block.bytes);
 }
 
 void ScratchPool::Return(Block block) {

@@ -35,7 +35,8 @@ class Scratch {
 // is kept counts as used memory: a later kernel will want it again. Thread-safe.
 class ScratchPool {
  public:
-  explicit ScratchPool(HostMemory* memory) : memory_(memory) {}
+  // `poison`: blocks are lent full of NaN (CpuDeviceConfig::poison).
+  explicit ScratchPool(HostMemory* memory, bool poison = false) : memory_(memory), poison_(poison) {}
   ~ScratchPool();
   ScratchPool(const ScratchPool&) = delete;
   ScratchPool& operator=(const ScratchPool&) = delete;
@@ -49,9 +50,11 @@ class ScratchPool {
     void* data;
     int64_t bytes;
   };
+  Scratch Lend(Block block);
   void Return(Block block);
 
   HostMemory* const memory_;
+  const bool poison_;
   Mutex mutex_;
   std::vector<Block> free_ ABSL_GUARDED_BY(mutex_);
 };
