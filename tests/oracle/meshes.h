@@ -1,7 +1,9 @@
-// The values that the test matrix draws from: meshes, heads, masks.
+// The test matrix: what it is made of (meshes, heads, masks), which of its cases are run, and how many were.
 #ifndef SEQPAR_TESTS_ORACLE_MESHES_H_
 #define SEQPAR_TESTS_ORACLE_MESHES_H_
 
+#include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -10,50 +12,42 @@
 
 namespace seqpar {
 
-// Every T x U x R of at most `ranks_max` ranks, with every inner ring that divides R (1 stands for R: the
-// plain ring).
-inline std::vector<Mesh> AllMeshes(int ranks_max) {
-  std::vector<Mesh> meshes;
-  for (int t = 1; t <= ranks_max; ++t) {
-    for (int u = 1; t * u <= ranks_max; ++u) {
-      for (int r = 1; t * u * r <= ranks_max; ++r) {
-        for (int inner = 2; inner <= r; ++inner) {
-          if (r % inner == 0) meshes.push_back({t, u, r, inner});
-        }
-        if (r == 1) meshes.push_back({t, u, r, 1});
-      }
-    }
-  }
-  return meshes;
-}
+// SEQPAR_TEST_FULL: every case, at its full length (scripts/test --full).
+bool RunsInFull();
 
-inline std::vector<std::pair<int, int>> MatrixHeads() { return {{8, 8}, {8, 2}, {5, 5}, {7, 1}}; }
+// Every T x U x R of at most `ranks_max` ranks, with every inner ring of at least two ranks that divides R.
+std::vector<Mesh> AllMeshes(int ranks_max);
+// "t2u1r4i2", for the name of a test.
+std::string MeshTestName(const Mesh& mesh);
+
+std::vector<std::pair<int, int>> MatrixHeads();  // query and KV heads
 
 inline constexpr int kMatrixMasks = 9;
 // The index-th mask for a sequence of `tokens` >= 4.
-inline MaskSpec MatrixMask(int index, int64_t tokens) {
-  const std::vector<int64_t> documents = {tokens / 4, 1, tokens - tokens / 4 - 1 - tokens / 3, tokens / 3};
-  switch (index) {
-    case 0:
-      return {MaskKind::kFull};
-    case 1:
-      return {MaskKind::kCausal};
-    case 2:
-      return {MaskKind::kWindow, 7, 0};
-    case 3:
-      return {MaskKind::kWindow, 16, 16};
-    case 4:
-      return {MaskKind::kWindow, 0, 5};
-    case 5:
-      return {MaskKind::kWindow, -1, 3};
-    case 6:
-      return {MaskKind::kCausal, -1, -1, documents};
-    case 7:
-      return {MaskKind::kFull, -1, -1, documents};
-    default:
-      return {MaskKind::kWindow, 9, -1, documents};
+MaskSpec MatrixMask(int index, int64_t tokens);
+
+// Indices into AllMeshes(8), MatrixHeads() and factors of `others` values each: every combination, or such
+// that every pair of values occurs. Where the mesh has more ranks over the heads than there are, which is
+// refused, is no case. Pairs are covered twice, with and without a ring: layouts and cores of the ring axis
+// mean nothing where there is none.
+std::vector<std::vector<int>> MatrixCases(const std::vector<int>& others, bool all);
+
+// How many cases of a suite ran, by what they ran on, and how many took several runs to judge; printed by the
+// last line of the suite.
+class CaseCount {
+ public:
+  explicit CaseCount(std::string what) : what_(std::move(what)) {}
+  void Add(const std::string& on, int runs) {
+    ++cases_[on];
+    pooled_ += runs > 1;
   }
-}
+  void Print() const;
+
+ private:
+  const std::string what_;
+  std::map<std::string, int> cases_;
+  int pooled_ = 0;
+};
 
 }  // namespace seqpar
 

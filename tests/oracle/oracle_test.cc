@@ -1,6 +1,8 @@
 // The oracle itself: its gradients against differences of its forward, its error rule against known errors.
 #include <cmath>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/job/tensors.h"
@@ -8,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "tests/oracle/error_rule.h"
 #include "tests/oracle/layer_oracle.h"
+#include "tests/oracle/meshes.h"
 #include "tests/oracle/pairwise.h"
 #include "tests/oracle/run_ranks.h"
 
@@ -108,6 +111,30 @@ TEST(ErrorRuleTest, TellsRightFromWrong) {
   EXPECT_FALSE(WithinRule({1, -2}, plain, reference, DType::kF32));
 }
 
+// One wrong element of ten thousand hides in the norm.
+TEST(ErrorRuleTest, TheWorstElementCountsToo) {
+  const std::vector<double> reference(10'000, 1.0);
+  const std::vector<float> plain(10'000, 1.0001f);
+  std::vector<double> x = reference;
+  x[5'000] += 3.5e-4;
+  EXPECT_TRUE(WithinRule(x, plain, reference, DType::kF32));
+  x[5'000] += 1e-4;
+  EXPECT_FALSE(WithinRule(x, plain, reference, DType::kF32));
+}
+
+// Where several runs are pooled, one that is far off counts.
+TEST(ErrorRuleTest, RunsArePooledAsRootMeanSquares) {
+  const std::vector<double> reference = {1, 1};
+  const std::vector<float> plain = {1.001f, 1.001f};
+  TensorErrors errors;
+  errors.Add({1.005, 1.005}, plain, reference);
+  EXPECT_FALSE(errors.WithinRule(DType::kF32));
+  for (int run = 0; run < 3; ++run) errors.Add({1.001, 1.001}, plain, reference);
+  EXPECT_TRUE(errors.WithinRule(DType::kF32));
+  errors.Add({1.02, 1.02}, plain, reference);
+  EXPECT_FALSE(errors.WithinRule(DType::kF32));
+}
+
 TEST(ErrorRuleTest, MeasuresAZeroGradientByItsSibling) {
   const ErrorScale sibling = ScaleOf({1000, 1000});
   EXPECT_TRUE(WithinRule({1e-4, 0}, {0, 0}, {0, 1e-13}, DType::kF32, sibling));
@@ -130,6 +157,42 @@ TEST(PairwiseTest, CoversEveryPair) {
     }
   }
   EXPECT_EQ(AllCases(sizes).size(), 168u);
+}
+
+TEST(PairwiseTest, CoversEveryPairThatIsNotExcluded) {
+  const std::vector<int> sizes = {7, 3, 2, 4};
+  const auto excluded = [](size_t f, int a, size_t g, int b) { return f == 0 && g == 1 && a + b > 6; };
+  const std::vector<std::vector<int>> cases = PairwiseCases(sizes, excluded);
+  for (const std::vector<int>& c : cases) EXPECT_FALSE(excluded(0, c[0], 1, c[1]));
+  for (size_t f = 0; f < sizes.size(); ++f) {
+    for (size_t g = f + 1; g < sizes.size(); ++g) {
+      for (int a = 0; a < sizes[f]; ++a) {
+        for (int b = 0; b < sizes[g]; ++b) {
+          bool found = false;
+          for (const std::vector<int>& c : cases) found = found || (c[f] == a && c[g] == b);
+          EXPECT_EQ(found, !excluded(f, a, g, b)) << f << "=" << a << " " << g << "=" << b;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(AllCases(sizes, excluded).size(), 168u - 3 * 8);
+}
+
+// No case of the matrix is one that is refused, and every pair is in a case whose mesh has a ring.
+TEST(MatrixTest, PairsAreCoveredWhereTheyMeanSomething) {
+  const std::vector<int> others = {kMatrixMasks, 3};
+  const std::vector<Mesh> meshes = AllMeshes(8);
+  std::set<std::vector<int>> masks_and_layouts, meshes_and_masks, heads_and_meshes;
+  for (const std::vector<int>& c : MatrixCases(others, false)) {
+    const Mesh& mesh = meshes[c[0]];
+    EXPECT_LE(mesh.tensor * mesh.ulysses, MatrixHeads()[c[1]].first);
+    if (mesh.ring > 1) masks_and_layouts.insert({c[2], c[3]});
+    meshes_and_masks.insert({c[0], c[2]});
+    heads_and_meshes.insert({c[1], c[0]});
+  }
+  EXPECT_EQ(masks_and_layouts.size(), kMatrixMasks * 3u);
+  EXPECT_EQ(meshes_and_masks.size(), meshes.size() * kMatrixMasks);
+  EXPECT_EQ(heads_and_meshes.size(), meshes.size() * 4 - 14);  // 14 are refused
 }
 
 TEST(RunRanksTest, TheFirstErrorEndsEveryRank) {

@@ -3,8 +3,12 @@
 #include <cstring>
 #include <mutex>
 #include <sstream>
+#include <thread>
 #include <tuple>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/layers/rank_groups.h"
 #include "common/tensor/seeded.h"
@@ -191,33 +195,64 @@ struct CaseErrors {
   TensorErrors out, dq, dk, dv;
 };
 
+// What the oracle says of the part of a case that is compared, in float64 and in the plain arithmetic.
+struct Expected {
+  AttentionOutput<double> exact;
+  AttentionGrads<double> exact_grads;
+  AttentionOutput<float> plain;
+  AttentionGrads<float> plain_grads;
+};
+
+template <typename T>
+void RunOracle(const AttentionCase& c, const AttentionProblem& problem, int kv_head, int64_t row,
+               const AttentionInputs& in, AttentionOutput<T>* out, AttentionGrads<T>* grads) {
+  const auto part = [&](const std::vector<float>& x) { return Part<T>(c.problem, x, kv_head, row); };
+  const std::vector<T> q = part(in.q), k = part(in.k), v = part(in.v);
+  *out = AttentionForwardOracle<T>(problem, q, k, v, c.dtype);
+  *grads = AttentionBackwardOracle<T>(problem, q, k, v, *out, part(in.dout), c.dtype);
+}
+
+// The last answer is kept: it serves other meshes of the same problem, and takes longer than they do.
+const Expected& ExpectedOf(const AttentionCase& c, const AttentionProblem& problem, int kv_head, int64_t row,
+                           uint64_t seed, const AttentionInputs& in) {
+  static std::string last;
+  static Expected expected;
+  std::string key = absl::StrCat(
+      c.problem.batch, " ", c.problem.tokens, " ", c.problem.heads, " ", c.problem.kv_heads, " ",
+      c.problem.head_dim, " ", c.problem.mask.Make(c.problem.tokens).ToString(), " ",
+      absl::StrJoin(c.problem.mask.documents, ","), " ", JobName(c.dtype), " ", kv_head, " ", row, " ", seed);
+  for (const int end : problem.range_ends) {
+    if (end > 0 && end < problem.heads) absl::StrAppend(&key, " ", end);
+  }
+  if (key == last) return expected;
+  last.clear();
+  std::thread plain([&] { RunOracle(c, problem, kv_head, row, in, &expected.plain, &expected.plain_grads); });
+  RunOracle(c, problem, kv_head, row, in, &expected.exact, &expected.exact_grads);
+  plain.join();
+  last = std::move(key);
+  return expected;
+}
+
 // Runs once more, with the values of `seed`. `problem` is the part that is compared.
 void AddRun(const AttentionCase& c, const AttentionProblem& problem, int kv_head, int64_t row,
             const RunRanksOptions& options, uint64_t seed, CaseErrors* errors) {
   const AttentionInputs in = MakeInputs(c.problem, c.dtype, seed);
   const absl::StatusOr<AttentionResults> results = RunAttentionCase(c, in, true, options);
   ASSERT_TRUE(results.ok()) << results.status();
-  const auto narrow = [&](const std::vector<float>& x) { return Part<float>(c.problem, x, kv_head, row); };
-  const auto wide = [&](const auto& x) { return Part<double>(c.problem, x, kv_head, row); };
-  const std::vector<double> q = wide(in.q), k = wide(in.k), v = wide(in.v);
-  const auto exact = AttentionForwardOracle<double>(problem, q, k, v, c.dtype);
-  const auto exact_grads = AttentionBackwardOracle<double>(problem, q, k, v, exact, wide(in.dout), c.dtype);
-  const std::vector<float> qf = narrow(in.q), kf = narrow(in.k), vf = narrow(in.v);
-  const auto plain = AttentionForwardOracle<float>(problem, qf, kf, vf, c.dtype);
-  const auto plain_grads =
-      AttentionBackwardOracle<float>(problem, qf, kf, vf, plain, narrow(in.dout), c.dtype);
+  const auto wide = [&](const std::vector<double>& x) { return Part<double>(c.problem, x, kv_head, row); };
+  const Expected& expected = ExpectedOf(c, problem, kv_head, row, seed, in);
   // dq and dk are zero where every query sees one key: dv is their largest sibling.
-  const ErrorScale sibling = ScaleOf(exact_grads.dv);
-  errors->out.Add(wide(results->out), plain.out, exact.out);
-  errors->dq.Add(wide(results->dq), plain_grads.dq, exact_grads.dq, sibling);
-  errors->dk.Add(wide(results->dk), plain_grads.dk, exact_grads.dk, sibling);
-  errors->dv.Add(wide(results->dv), plain_grads.dv, exact_grads.dv);
+  const ErrorScale sibling = ScaleOf(expected.exact_grads.dv);
+  errors->out.Add(wide(results->out), expected.plain.out, expected.exact.out);
+  errors->dq.Add(wide(results->dq), expected.plain_grads.dq, expected.exact_grads.dq, sibling);
+  errors->dk.Add(wide(results->dk), expected.plain_grads.dk, expected.exact_grads.dk, sibling);
+  errors->dv.Add(wide(results->dv), expected.plain_grads.dv, expected.exact_grads.dv);
 }
 
 }  // namespace
 
-void ExpectRight(const AttentionCase& c, int kv_head, int64_t row, const RunRanksOptions& options) {
-  SCOPED_TRACE(c.ToString());
+int ExpectRight(const AttentionCase& c, int kv_head, int64_t row, const RunRanksOptions& options) {
+  SCOPED_TRACE(absl::StrCat(c.ToString(), " kernel ", options.kernel));
   AttentionProblem problem = c.problem;
   const int group = problem.heads / problem.kv_heads;
   const HeadLayout heads(c.mesh, problem.heads, problem.kv_heads);
@@ -235,13 +270,16 @@ void ExpectRight(const AttentionCase& c, int kv_head, int64_t row, const RunRank
   constexpr uint64_t kSeeds = 8;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     AddRun(c, problem, kv_head, row, options, seed, &errors);
-    if (testing::Test::HasFatalFailure()) return;
-    if (within(errors.out) && within(errors.dq) && within(errors.dk) && within(errors.dv)) return;
+    if (testing::Test::HasFatalFailure()) return static_cast<int>(seed);
+    if (within(errors.out) && within(errors.dq) && within(errors.dk) && within(errors.dv)) {
+      return static_cast<int>(seed);
+    }
   }
   EXPECT_TRUE(within(errors.out)) << "out";
   EXPECT_TRUE(within(errors.dq)) << "dq";
   EXPECT_TRUE(within(errors.dk)) << "dk";
   EXPECT_TRUE(within(errors.dv)) << "dv";
+  return kSeeds;
 }
 
 }  // namespace seqpar

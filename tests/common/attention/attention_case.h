@@ -39,9 +39,9 @@ absl::StatusOr<AttentionResults> RunAttentionCase(const AttentionCase& c, const 
 
 // Forward and all gradients within the error rule (a case that is not is run with other values too and judged
 // by all of them); the failure names what and the case. `kv_head` >= 0: only the query heads of that KV head,
-// in batch row `row`, are compared, each of which is a problem of its own.
-void ExpectRight(const AttentionCase& c, int kv_head = -1, int64_t row = 0,
-                 const RunRanksOptions& options = {});
+// in batch row `row`, are compared, each of which is a problem of its own. Returns how many runs it took.
+int ExpectRight(const AttentionCase& c, int kv_head = -1, int64_t row = 0,
+                const RunRanksOptions& options = {});
 
 }  // namespace seqpar
 

@@ -1,8 +1,11 @@
 #include "common/attention/scheduled_attention.h"
 
+#include <string>
+
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
 #include "tests/oracle/meshes.h"
+#include "tests/worker/device/available_kernels.h"
 
 namespace seqpar {
 namespace {
@@ -123,25 +126,24 @@ TEST(ScheduledAttentionTest, OneRankSendsNothing) {
 
 // Arrival in another order than last time must not show: here every link is slow in the last run.
 TEST(ScheduledAttentionTest, SameBitsFromRunToRun) {
-  for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
-    const AttentionCase c = Case({1, 2, 4, 2}, core, LayoutKind::kZigzag, {MaskKind::kCausal}, 131);
-    const AttentionResults first = Results(c);
-    RunRanksOptions slow;
-    slow.bytes_per_second = 20e6;
-    for (const RunRanksOptions& options : {RunRanksOptions{}, slow}) {
-      const AttentionResults again = Results(c, options);
-      EXPECT_TRUE(first.out == again.out && first.lse == again.lse) << c.ToString();
-      EXPECT_TRUE(first.dq == again.dq && first.dk == again.dk && first.dv == again.dv) << c.ToString();
+  for (const std::string& kernel : AvailableKernels()) {
+    for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        const AttentionCase c =
+            Case({1, 2, 4, 2}, core, LayoutKind::kZigzag, {MaskKind::kCausal}, 131, dtype);
+        SCOPED_TRACE(c.ToString() + " " + kernel);
+        RunRanksOptions usual, slow;
+        usual.kernel = slow.kernel = kernel;
+        slow.bytes_per_second = 20e6;
+        const AttentionResults first = Results(c, usual);
+        for (const RunRanksOptions& options : {usual, slow}) {
+          const AttentionResults again = Results(c, options);
+          EXPECT_TRUE(first.out == again.out && first.lse == again.lse);
+          EXPECT_TRUE(first.dq == again.dq && first.dk == again.dk && first.dv == again.dv);
+        }
+      }
     }
   }
-}
-
-// The vectorised kernel and the plain one see the same tiles.
-TEST(ScheduledAttentionTest, RightWithThePlainKernelToo) {
-  AttentionCase c = Case({1, 1, 3, 3}, CoreKind::kRing, LayoutKind::kZigzag, {MaskKind::kCausal}, 67);
-  RunRanksOptions options;
-  options.kernel = "scalar";
-  ExpectRight(c, -1, 0, options);
 }
 
 }  // namespace

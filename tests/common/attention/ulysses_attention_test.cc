@@ -1,7 +1,10 @@
 #include "common/attention/ulysses_attention.h"
 
+#include <string>
+
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
+#include "tests/worker/device/available_kernels.h"
 
 namespace seqpar {
 namespace {
@@ -14,25 +17,31 @@ AttentionCase Case(const Mesh& mesh, int heads, int kv_heads, DType dtype = DTyp
   return c;
 }
 
-AttentionResults Results(const AttentionCase& c) {
-  absl::StatusOr<AttentionResults> results = RunAttentionCase(c, MakeInputs(c.problem, c.dtype), true);
+AttentionResults Results(const AttentionCase& c, const std::string& kernel = "auto") {
+  RunRanksOptions options;
+  options.kernel = kernel;
+  absl::StatusOr<AttentionResults> results =
+      RunAttentionCase(c, MakeInputs(c.problem, c.dtype), true, options);
   EXPECT_TRUE(results.ok()) << c.ToString() << ": " << results.status();
   return results.ok() ? *std::move(results) : AttentionResults();
 }
 
 // Heads are attended one by one, so that where a head is computed changes no bit of it.
 TEST(UlyssesAttentionTest, SameBitsAsOneRank) {
-  for (const auto& [heads, kv_heads] : {std::pair(8, 8), {8, 2}, {5, 5}, {7, 1}, {12, 3}}) {
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
-      const AttentionResults one = Results(Case({1, 1, 1, 1}, heads, kv_heads, dtype));
-      for (const Mesh& mesh : {Mesh{1, 2, 1, 1}, {1, 4, 1, 1}, {1, 5, 1, 1}, {4, 1, 1, 1}, {2, 2, 1, 1}}) {
-        const AttentionCase c = Case(mesh, heads, kv_heads, dtype);
-        const AttentionResults many = Results(c);
-        EXPECT_TRUE(many.out == one.out) << c.ToString();
-        EXPECT_TRUE(many.lse == one.lse) << c.ToString();
-        EXPECT_TRUE(many.dq == one.dq) << c.ToString();
-        if (heads == kv_heads) {
-          EXPECT_TRUE(many.dk == one.dk && many.dv == one.dv) << c.ToString();
+  for (const std::string& kernel : AvailableKernels()) {
+    for (const auto& [heads, kv_heads] : {std::pair(8, 8), {8, 2}, {5, 5}, {7, 1}, {12, 3}}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        const AttentionResults one = Results(Case({1, 1, 1, 1}, heads, kv_heads, dtype), kernel);
+        for (const Mesh& mesh : {Mesh{1, 2, 1, 1}, {1, 4, 1, 1}, {1, 5, 1, 1}, {4, 1, 1, 1}, {2, 2, 1, 1}}) {
+          const AttentionCase c = Case(mesh, heads, kv_heads, dtype);
+          SCOPED_TRACE(c.ToString() + " " + kernel);
+          const AttentionResults many = Results(c, kernel);
+          EXPECT_TRUE(many.out == one.out);
+          EXPECT_TRUE(many.lse == one.lse);
+          EXPECT_TRUE(many.dq == one.dq);
+          if (heads == kv_heads) {
+            EXPECT_TRUE(many.dk == one.dk && many.dv == one.dv);
+          }
         }
       }
     }

@@ -34,11 +34,12 @@ struct LayerResults {
   std::vector<NamedValues<double>> gradients;          // by layer, summed over the ranks
   std::vector<std::map<TrafficKey, Traffic>> traffic;  // by rank
 };
-absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs& inputs, bool backward);
+absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs& inputs, bool backward,
+                                          const RunRanksOptions& options = {});
 
 // Output, input gradient and every weight gradient within the error rule; a case that is not is run with
-// other values too and judged by all of them.
-void ExpectLayersRight(const LayerCase& c);
+// other values too and judged by all of them. Returns how many runs it took.
+int ExpectLayersRight(const LayerCase& c, const RunRanksOptions& options = {});
 
 }  // namespace seqpar
 

@@ -63,9 +63,12 @@ TEST(LayerStackTest, RecomputingChangesNoBit) {
 }
 
 TEST(LayerStackTest, SameBitsFromRunToRun) {
-  const LayerCase c = Case({2, 2, 2, 1});
-  const LayerResults first = Results(c, true), second = Results(c, true);
-  EXPECT_TRUE(first.y == second.y && first.dx == second.dx && first.gradients == second.gradients);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const LayerCase c = Case({2, 2, 2, 1}, dtype);
+    const LayerResults first = Results(c, true), second = Results(c, true);
+    EXPECT_TRUE(first.y == second.y && first.dx == second.dx && first.gradients == second.gradients)
+        << c.ToString();
+  }
 }
 
 // docs/formulas.md: 2 (T - 1) / T b M D e forward and 3 backward, for attention and for the MLP; M divides
