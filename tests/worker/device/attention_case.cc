@@ -21,8 +21,8 @@ double Noise(uint64_t stream, int64_t row, int64_t col) {
   return static_cast<double>((x ^ (x >> 31)) >> 11) / (uint64_t{1} << 52) - 1;
 }
 
-std::function<double(int64_t, int64_t)> NoiseOf(uint64_t stream, double magnitude) {
-  return [=](int64_t row, int64_t col) { return magnitude * Noise(stream, row, col); };
+std::function<double(int64_t, int64_t)> NoiseOf(uint64_t stream, double magnitude, bool same_rows) {
+  return [=](int64_t row, int64_t col) { return magnitude * Noise(stream, same_rows ? 0 : row, col); };
 }
 
 float ScaleOf(const AttentionCase& c) {
@@ -67,8 +67,8 @@ AttentionTile TileOf(const AttentionCase& c, const AttentionInputs& in, int64_t 
   return tile;
 }
 
-std::vector<double> LessOne(std::vector<double> values) {
-  for (double& value : values) value -= 1;
+std::vector<double> Less(double from, std::vector<double> values) {
+  for (double& value : values) value -= from;
   return values;
 }
 
@@ -91,8 +91,9 @@ Size SizeOfFinite(const std::vector<double>& values) {
 std::string AttentionCase::ToString() const {
   return absl::StrCat("head_dim ", head_dim, ", ", queries, " queries, ", keys, " keys, batch ", batch,
                       ", heads [", heads.q_begin, ", ", heads.q_end, "), group ", group, ", ", JobName(dtype),
-                      ", magnitude ", magnitude, ", gap ", gap, ", first range [", lo.front(), ", ",
-                      hi.front(), "), last [", lo.back(), ", ", hi.back(), ")");
+                      ", magnitude ", magnitude, " and ", value_magnitude, same_rows ? ", same rows" : "",
+                      ", gap ", gap, ", first range [", lo.front(), ", ", hi.front(), "), last [", lo.back(),
+                      ", ", hi.back(), ")");
 }
 
 void SetFull(AttentionCase* c) {
@@ -130,12 +131,13 @@ void SetDocuments(AttentionCase* c, const std::vector<int64_t>& lengths) {
 
 AttentionInputs::AttentionInputs(const AttentionCase& c)
     : q(c.dtype, c.queries * c.batch, int64_t{c.heads.q_heads()} * c.head_dim, c.gap, c.guard,
-        NoiseOf(1, c.magnitude)),
+        NoiseOf(1, c.magnitude, c.same_rows)),
       k(c.dtype, c.keys * c.batch, int64_t{c.heads.kv_heads()} * c.head_dim, c.gap, c.guard,
-        NoiseOf(2, c.magnitude)),
-      v(c.dtype, c.keys * c.batch, int64_t{c.heads.kv_heads()} * c.head_dim, c.gap, c.guard, NoiseOf(3, 1)),
+        NoiseOf(2, c.magnitude, c.same_rows)),
+      v(c.dtype, c.keys * c.batch, int64_t{c.heads.kv_heads()} * c.head_dim, c.gap, c.guard,
+        NoiseOf(3, c.value_magnitude, c.same_rows)),
       dout(c.dtype, c.queries * c.batch, int64_t{c.heads.q_heads()} * c.head_dim, c.gap, c.guard,
-           NoiseOf(4, 1)) {}
+           NoiseOf(4, c.value_magnitude, c.same_rows)) {}
 
 AttentionResult Oracle(const AttentionCase& c, const AttentionInputs& in) {
   const std::vector<double> q = in.q.Values(), k = in.k.Values(), v = in.v.Values(), dout = in.dout.Values();
@@ -190,7 +192,8 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
                                            [=](int64_t, int64_t) { return value; });
   };
   const auto garbage = std::numeric_limits<double>::quiet_NaN();
-  const auto out = like(in.q, garbage), dq = like(in.q, 1), dk = like(in.k, 1), dv = like(in.v, 1);
+  const auto out = like(in.q, garbage), dq = like(in.q, c.gradients_from), dk = like(in.k, c.gradients_from),
+             dv = like(in.v, c.gradients_from);
   const GuardedMatrix lse(DType::kF32, rows, heads, c.gap, c.guard,
                           [&](int64_t, int64_t) { return garbage; });
   const GuardedMatrix exact_lse(DType::kF32, rows, heads, c.gap, c.guard,
@@ -221,7 +224,8 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
   SEQPAR_CHECK(stream->Synchronize().ok());
   SEQPAR_CHECK(out->GapsIntact() && lse.GapsIntact() && dq->GapsIntact() && dk->GapsIntact() &&
                dv->GapsIntact());
-  return {out->Values(), lse.Values(), LessOne(dq->Values()), LessOne(dk->Values()), LessOne(dv->Values())};
+  return {out->Values(), lse.Values(), Less(c.gradients_from, dq->Values()),
+          Less(c.gradients_from, dk->Values()), Less(c.gradients_from, dv->Values())};
 }
 
 RelativeError ErrorOf(const std::vector<double>& x, const std::vector<double>& reference,

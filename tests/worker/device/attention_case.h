@@ -17,8 +17,11 @@ struct AttentionCase {
   int group = 1;
   std::vector<int32_t> lo, hi;  // one a query
   DType dtype = DType::kF32;
-  double magnitude = 1;  // of q and k
-  int64_t gap = 0;       // elements between rows
+  double magnitude = 1;        // of q and k
+  double value_magnitude = 1;  // of v and dout
+  bool same_rows = false;      // every row of a matrix is its first
+  double gradients_from = 1;   // what dq, dk and dv hold before they are added to
+  int64_t gap = 0;             // elements between rows
   Guard guard = Guard::kAfter;
   std::string ToString() const;
 };
@@ -43,9 +46,9 @@ struct AttentionInputs {
 // Straight from the definition, in float64.
 AttentionResult Oracle(const AttentionCase& c, const AttentionInputs& in);
 
-// On a device, into memory that held garbage (out, lse) or ones (gradients, from which the ones are taken off
-// again). `cuts`: keys where the forward pass is cut into calls that merge; backward too. lse and delta for
-// backward are the oracle's, rounded.
+// On a device, into memory that held garbage (out, lse) or c.gradients_from (gradients, from which it is
+// taken off again). `cuts`: keys where the forward pass is cut into calls that merge; backward too. lse and
+// delta for backward are the oracle's, rounded.
 AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInputs& in,
                       const AttentionResult& oracle, const std::vector<int64_t>& cuts = {});
 

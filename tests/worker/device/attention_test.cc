@@ -1,5 +1,3 @@
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,77 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "tests/worker/device/attention_case.h"
-#include "worker/device/cpu/cpu_device.h"
-#include "worker/device/cpu/simd.h"
+#include "tests/worker/device/attention_fixture.h"
 
 namespace seqpar {
 namespace {
-
-std::unique_ptr<Device> MakeDevice(const std::string& kernel, int threads = 1) {
-  auto device = MakeCpuDevice({threads, 0, kernel});
-  EXPECT_TRUE(device.ok()) << device.status();
-  return std::move(device).value();
-}
-
-// The rule of docs/formulas.md: err <= 4 err(one device) + 1e-6, where "one device" is the plain kernel. The
-// gradients' ones that RunOn starts from cost float32 digits, which the plain kernel pays too.
-void ExpectClose(const std::vector<double>& x, const std::vector<double>& plain,
-                 const std::vector<double>& oracle, const std::string& what,
-                 const std::vector<double>& sibling = {}) {
-  const RelativeError error = ErrorOf(x, oracle, sibling), allowed = ErrorOf(plain, oracle, sibling);
-  EXPECT_LE(error.norm, 4 * allowed.norm + 1e-6) << what;
-  EXPECT_LE(error.worst, 4 * allowed.worst + 1e-6) << what;
-}
-
-void ExpectClose(const AttentionResult& x, const AttentionResult& plain, const AttentionResult& oracle) {
-  ExpectClose(x.out, plain.out, oracle.out, "out");
-  ExpectClose(x.lse, plain.lse, oracle.lse, "lse");
-  ExpectClose(x.dq, plain.dq, oracle.dq, "dq", oracle.dv);
-  ExpectClose(x.dk, plain.dk, oracle.dk, "dk", oracle.dv);
-  ExpectClose(x.dv, plain.dv, oracle.dv, "dv");
-}
-
-// The plain kernel itself, by an absolute bound.
-void ExpectPlainIsRight(const AttentionResult& plain, const AttentionResult& oracle, double bound) {
-  EXPECT_LE(ErrorOf(plain.out, oracle.out).norm, bound);
-  EXPECT_LE(ErrorOf(plain.lse, oracle.lse).norm, bound);
-  EXPECT_LE(ErrorOf(plain.dq, oracle.dq, oracle.dv).norm, 20 * bound);
-  EXPECT_LE(ErrorOf(plain.dk, oracle.dk, oracle.dv).norm, 20 * bound);
-  EXPECT_LE(ErrorOf(plain.dv, oracle.dv).norm, 20 * bound);
-}
-
-void ExpectSameBits(const AttentionResult& a, const AttentionResult& b) {
-  EXPECT_EQ(a.out, b.out);
-  EXPECT_EQ(a.lse, b.lse);
-  EXPECT_EQ(a.dq, b.dq);
-  EXPECT_EQ(a.dk, b.dk);
-  EXPECT_EQ(a.dv, b.dv);
-}
-
-// Every kernel that this machine can run.
-class AttentionTest : public testing::TestWithParam<std::string> {
- protected:
-  void Check(const AttentionCase& c, const std::vector<int64_t>& cuts = {}, double bound = 1e-5) {
-    SCOPED_TRACE(c.ToString());
-    const AttentionInputs in(c);
-    const AttentionResult oracle = Oracle(c, in);
-    const AttentionResult plain = RunOn(*plain_, c, in, oracle, cuts);
-    ExpectPlainIsRight(plain, oracle, bound);
-    if (GetParam() == "scalar") return;
-    ExpectClose(RunOn(*device_, c, in, oracle, cuts), plain, oracle);
-  }
-
-  std::unique_ptr<Device> device_ = MakeDevice(GetParam());
-  std::unique_ptr<Device> plain_ = MakeDevice("scalar");
-};
-
-std::vector<std::string> Kernels() {
-  std::vector<std::string> kernels = cpu::SimdNames();
-  kernels.push_back("scalar");
-  return kernels;
-}
 
 TEST_P(AttentionTest, TheDeviceNamesItsKernel) { EXPECT_EQ(device_->info().kernel, GetParam()); }
 
@@ -311,8 +242,7 @@ TEST_P(AttentionTest, ScratchPastTheLimitFailsTheStream) {
   EXPECT_EQ(stream->Synchronize().code(), absl::StatusCode::kResourceExhausted);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, AttentionTest, testing::ValuesIn(Kernels()),
-                         [](const auto& info) { return info.param; });
+SEQPAR_INSTANTIATE_ATTENTION_TESTS(AttentionTest);
 
 }  // namespace
 }  // namespace seqpar

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/worker/device/available_kernels.h"
 #include "tests/worker/device/guarded_matrix.h"
 #include "worker/device/cpu/cpu_device.h"
-#include "worker/device/cpu/simd.h"
 
 namespace seqpar {
 
@@ -33,7 +33,8 @@ class KernelsTest : public testing::TestWithParam<std::tuple<DType, std::string>
  protected:
   KernelsTest() {
     for (int threads : {1, 3}) {
-      devices_.push_back(std::move(MakeCpuDevice({threads, 0, std::get<std::string>(GetParam())})).value());
+      devices_.push_back(
+          std::move(MakeCpuDevice({threads, 0, std::get<std::string>(GetParam()), /*poison=*/true})).value());
     }
   }
 
@@ -78,13 +79,6 @@ class KernelsTest : public testing::TestWithParam<std::tuple<DType, std::string>
 
 inline const std::vector<Shape> kShapes = {{1, 1, 0},   {1, 7, 2},    {3, 513, 1},
                                            {67, 24, 0}, {130, 65, 3}, {5, 1500, 0}};
-
-// Every set of kernels that this machine can run.
-inline std::vector<std::string> AvailableKernels() {
-  std::vector<std::string> kernels = cpu::SimdNames();
-  kernels.push_back("scalar");
-  return kernels;
-}
 
 // Runs the suite over both storage types and every set of kernels.
 #define SEQPAR_INSTANTIATE_KERNEL_TESTS(Suite)                                                             \
