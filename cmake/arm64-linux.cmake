@@ -1,0 +1,15 @@
+# Cross-compiles for arm64 with Debian's compiler and the packages that scripts/arm64-deps unpacks; tests run under
+# qemu's user-mode emulation.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(seqpar_arm64_root ${CMAKE_CURRENT_LIST_DIR}/../build-arm64-deps/root)
+get_filename_component(seqpar_arm64_root ${seqpar_arm64_root} ABSOLUTE)
+set(CMAKE_FIND_ROOT_PATH ${seqpar_arm64_root})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${seqpar_arm64_root})
+set(ENV{PKG_CONFIG_LIBDIR} ${seqpar_arm64_root}/usr/lib/aarch64-linux-gnu/pkgconfig:${seqpar_arm64_root}/usr/share/pkgconfig)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64;-L;${seqpar_arm64_root})
