@@ -91,6 +91,55 @@ TEST_P(CommunicatorConformance, AllToAllOfUnevenPieces) {
   });
 }
 
+// The begin of piece `i` of n things cut into `pieces`, the first of which are one longer.
+int64_t CutBegin(int64_t n, int pieces, int i) { return n / pieces * i + std::min<int64_t>(n % pieces, i); }
+
+// Tokens for heads and back, as Ulysses trades them: 3, 4, 7 and 8 heads (docs/formulas.md, "Public cases"),
+// so that some ranks have more heads than others, and some none.
+TEST_P(CommunicatorConformance, AllToAllTradesTokensForAnyNumberOfHeads) {
+  constexpr int64_t kTokens = 13, kDim = 2;
+  for (const int64_t heads : {3, 4, 7, 8}) {
+    RunRanks(world_, [heads](RankWorld& r) {
+      const auto token = [&](int i) { return CutBegin(kTokens, r.size(), i); };
+      const auto head = [&](int i) { return CutBegin(heads, r.size(), i); };
+      const auto value = [](int64_t t, int64_t h, int64_t d) {
+        return static_cast<int32_t>(1000 * t + 10 * h + d);
+      };
+      const int me = r.rank();
+      const int64_t own_tokens = token(me + 1) - token(me), own_heads = head(me + 1) - head(me);
+      std::vector<int32_t> by_token, by_head;  // own tokens of all heads; own heads of all tokens
+      for (int64_t t = token(me); t < token(me + 1); ++t) {
+        for (int64_t h = 0; h < heads; ++h) {
+          for (int64_t d = 0; d < kDim; ++d) by_token.push_back(value(t, h, d));
+        }
+      }
+      for (int64_t t = 0; t < kTokens; ++t) {
+        for (int64_t h = head(me); h < head(me + 1); ++h) {
+          for (int64_t d = 0; d < kDim; ++d) by_head.push_back(value(t, h, d));
+        }
+      }
+      const OnDevice<int32_t> out(r, by_token), in(r, static_cast<int64_t>(by_head.size())),
+          back(r, static_cast<int64_t>(by_token.size()));
+      std::vector<std::vector<Span>> mine, theirs, returned;  // by peer
+      for (int i = 0; i < r.size(); ++i) {
+        std::vector<Span> of_out, of_back;
+        for (int64_t t = 0; t < own_tokens; ++t) {
+          const int64_t begin = (t * heads + head(i)) * kDim, end = (t * heads + head(i + 1)) * kDim;
+          of_out.push_back(out.span(begin, end));
+          of_back.push_back(back.span(begin, end));
+        }
+        mine.push_back(of_out);
+        returned.push_back(of_back);
+        theirs.push_back({in.span(token(i) * own_heads * kDim, token(i + 1) * own_heads * kDim)});
+      }
+      r.comm->AllToAll(*r.stream, kKey, mine, theirs);
+      EXPECT_EQ(in.Read(), by_head);
+      r.comm->AllToAll(*r.stream, kKey, theirs, returned);
+      EXPECT_EQ(back.Read(), by_token);
+    });
+  }
+}
+
 template <typename T>
 T Store(float value);
 template <>
