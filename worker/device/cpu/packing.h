@@ -45,7 +45,7 @@ void PackAcross(const RowView& view, int64_t rows, int64_t first, int count, int
                 float* buffer, float* to);
 
 // The same rows, with the view's columns as items side by side: to[ceil(width / w)][count][w]. Columns from
-// width on and rows from `rows` on are zero. buffer has width floats.
+// width on and rows from `rows` on are zero. buffer has kGroup * width floats.
 void PackAlong(const RowView& view, int64_t rows, int64_t first, int count, int w, float* buffer, float* to);
 
 }  // namespace seqpar::cpu

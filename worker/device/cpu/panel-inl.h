@@ -7,10 +7,8 @@
 #define SEQPAR_WORKER_DEVICE_CPU_PANEL_INL_H_
 #endif
 
-#include <cstdint>
-
-#include "hwy/highway.h"
 #include "worker/device/cpu/simd.h"
+#include "worker/device/cpu/vec-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqpar::cpu {
@@ -18,33 +16,7 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET != HWY_SCALAR
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Floats = hn::ScalableTag<float>;
-using Ints = hn::RebindToSigned<Floats>;
-using Vec = hn::Vec<Floats>;
-constexpr int kLanes = HWY_LANES(float);
 constexpr int kPanel = 3 * kLanes;
-
-HWY_INLINE Vec Load(const float* from) { return hn::Load(Floats(), from); }
-HWY_INLINE void Store(Vec v, float* to) { hn::Store(v, Floats(), to); }
-HWY_INLINE Vec Fill(float value) { return hn::Set(Floats(), value); }
-
-// 2^x to 1e-7 relative; 0 for x below -100, -infinity included, so that nothing here is ever denormal; NaN
-// stays NaN. REQUIRES: x < 127.
-HWY_INLINE Vec Exp2(Vec x) {
-  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-  const Vec magic = Fill(12582912.0f);
-  const Vec shifted = hn::Add(x, magic);
-  const Vec fraction = hn::Sub(x, hn::Sub(shifted, magic));  // in [-0.5, 0.5]
-  Vec power = Fill(0.0013276472f);
-  power = hn::MulAdd(power, fraction, Fill(0.0096755415f));
-  power = hn::MulAdd(power, fraction, Fill(0.0555071328f));
-  power = hn::MulAdd(power, fraction, Fill(0.240221197f));
-  power = hn::MulAdd(power, fraction, Fill(0.693146967f));
-  power = hn::MulAdd(power, fraction, Fill(1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(Ints(), shifted));
-  const Vec scaled = hn::BitCast(Floats(), hn::Add(hn::BitCast(Ints(), power), exponent));
-  return hn::IfThenZeroElse(hn::Lt(x, Fill(-100.0f)), scaled);
-}
 
 // One row of a panel.
 struct Row {
@@ -62,19 +34,6 @@ HWY_INLINE Row FillRow(float value) { return {Fill(value), Fill(value), Fill(val
 HWY_INLINE Row Add(const Row& a, const Row& b) {
   return {hn::Add(a.x0, b.x0), hn::Add(a.x1, b.x1), hn::Add(a.x2, b.x2)};
 }
-HWY_INLINE Row Sub(const Row& a, const Row& b) {
-  return {hn::Sub(a.x0, b.x0), hn::Sub(a.x1, b.x1), hn::Sub(a.x2, b.x2)};
-}
-HWY_INLINE Row Mul(const Row& a, const Row& b) {
-  return {hn::Mul(a.x0, b.x0), hn::Mul(a.x1, b.x1), hn::Mul(a.x2, b.x2)};
-}
-HWY_INLINE Row Max(const Row& a, const Row& b) {
-  return {hn::Max(a.x0, b.x0), hn::Max(a.x1, b.x1), hn::Max(a.x2, b.x2)};
-}
-HWY_INLINE Row MulAdd(const Row& a, const Row& b, const Row& c) {
-  return {hn::MulAdd(a.x0, b.x0, c.x0), hn::MulAdd(a.x1, b.x1, c.x1), hn::MulAdd(a.x2, b.x2, c.x2)};
-}
-HWY_INLINE Row Exp2(const Row& a) { return {Exp2(a.x0), Exp2(a.x1), Exp2(a.x2)}; }
 HWY_INLINE void AddScaled(Row& sum, float a, const Row& b) {
   const Vec factor = Fill(a);
   sum.x0 = hn::MulAdd(factor, b.x0, sum.x0);

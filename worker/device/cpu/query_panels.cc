@@ -4,12 +4,17 @@
 
 namespace seqpar::cpu {
 
-QueryPanels::QueryPanels(const KeyRanges& ranges, int64_t queries, int panel)
-    : ranges_(ranges), queries_(queries), panel_(panel), extents_((queries + panel - 1) / panel) {
+QueryPanels::QueryPanels(const KeyRanges& ranges, int64_t queries, const AttentionSimd& simd)
+    : ranges_(ranges),
+      queries_(queries),
+      panel_(simd.panel),
+      group_(simd.group),
+      granule_(simd.granule),
+      extents_((queries + panel_ - 1) / panel_) {
   for (int64_t p = 0; p < count(); ++p) {
     KeyExtent& extent = extents_[p];
-    const int64_t first = p * panel, last = std::min(queries, first + panel);
-    bool all_see = last - first == panel;  // the lanes that no query fills see nothing
+    const int64_t first = p * panel_, last = std::min(queries, first + panel_);
+    bool all_see = last - first == panel_;  // the lanes that no query fills see nothing
     int64_t max_lo = 0, min_hi = INT64_MAX;
     for (int64_t query = first; query < last; ++query) {
       const int64_t lo = ranges.lo[query], hi = ranges.hi[query];
@@ -44,10 +49,10 @@ PanelKeys QueryPanels::Keys(int64_t panel, int64_t chunk_begin, int chunk, int32
     return static_cast<int>(std::clamp<int64_t>(key - chunk_begin, 0, chunk));
   };
   const KeyExtent& extent = extents_[panel];
-  PanelKeys keys{in_chunk(extent.begin) / kKeyGranule * kKeyGranule,
-                 RoundUp(in_chunk(extent.end), kKeyGranule),
-                 RoundUp(in_chunk(extent.clear_begin), kGroup),
-                 in_chunk(extent.clear_end) / kGroup * kGroup,
+  PanelKeys keys{in_chunk(extent.begin) / granule_ * granule_,
+                 RoundUp(in_chunk(extent.end), granule_),
+                 RoundUp(in_chunk(extent.clear_begin), group_),
+                 in_chunk(extent.clear_end) / group_ * group_,
                  lo,
                  hi};
   if (in_chunk(extent.begin) >= in_chunk(extent.end)) keys.begin = keys.end = 0;

@@ -20,7 +20,7 @@ struct KeyExtent {
 // The tile's queries in panels, by their key ranges.
 class QueryPanels {
  public:
-  QueryPanels(const KeyRanges& ranges, int64_t queries, int panel);
+  QueryPanels(const KeyRanges& ranges, int64_t queries, const AttentionSimd& simd);
   int64_t count() const { return static_cast<int64_t>(extents_.size()); }
   const KeyExtent& extent(int64_t panel) const { return extents_[panel]; }
   // The keys that panels [first, last) see between them; empty where none sees any.
@@ -32,7 +32,7 @@ class QueryPanels {
  private:
   const KeyRanges& ranges_;
   const int64_t queries_;
-  const int panel_;
+  const int panel_, group_, granule_;
   std::vector<KeyExtent> extents_;
 };
 

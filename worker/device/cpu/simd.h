@@ -7,8 +7,8 @@
 
 namespace seqpar::cpu {
 
-// Vectorised products compute kGroup rows of a *panel* at a time: a panel is three vectors side by side.
-// Operands are float32, 64-byte aligned and packed:
+// Vectorised products compute a few rows of a *panel* at a time: a panel is some vectors side by side. Rows
+// come in groups; kGroup divides every group. Operands are float32, 64-byte aligned and packed:
 //   across (w)  [item / w][depth][w]    w items side by side, for operands whose items are rows in memory
 //   along (w)   [item / w][depth][w]    the same, for operands whose items are columns in memory
 inline constexpr int kGroup = 4;

@@ -35,7 +35,7 @@ HeadSpan HeadsOf(const AttentionTile& tile, int kv_head);
 int64_t UnitsAtOnce(int64_t units, int64_t tasks_per_unit, int threads);
 
 // Queries that go through the keys together, in panels; and the same in panels.
-inline constexpr int kTileQueries = 96;
+inline constexpr int kTileQueries = 192;
 inline int PanelsPerTile(const AttentionSimd& simd) { return kTileQueries / simd.panel; }
 
 }  // namespace seqpar::cpu

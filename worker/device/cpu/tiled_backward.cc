@@ -10,7 +10,6 @@
 namespace seqpar::cpu {
 namespace {
 
-constexpr int kChunk = 96;  // keys; a multiple of kKeyGranule
 constexpr double kLog2E = 1.4426950408889634;
 
 // Lets the chunks that see a tile of queries pass one after the other.
@@ -39,9 +38,9 @@ struct Packed {
   float *queries, *douts;              // across (panel), by panel
   float *queries_along, *douts_along;  // along (dim_block), by tile
   float *lse, *delta;                  // by query
-  float* dq;                           // [RoundUp(head_dim, kGroup)][panel], by panel
-  float *keys, *values;                // across (kGroup), by chunk
-  float* keys_along;                   // along (kGroup), by chunk
+  float* dq;                           // [RoundUp(head_dim, group)][panel], by panel
+  float *keys, *values;                // across (group), by chunk
+  float* keys_along;                   // along (group), by chunk
 };
 
 class BackwardPass {
@@ -52,14 +51,16 @@ class BackwardPass {
         cpu_(cpu),
         tile_(tile),
         g_(gradients),
-        panels_(*tile.ranges, tile.queries, simd.panel),
+        key_gradient_(simd.ForHeadDim(tile.head_dim)),
+        panels_(*tile.ranges, tile.queries, simd),
         panels_per_tile_(PanelsPerTile(simd)),
         tiles_((panels_.count() + panels_per_tile_ - 1) / panels_per_tile_),
-        group_dim_(RoundUp(tile.head_dim, kGroup)),
-        block_dim_(RoundUp(tile.head_dim, simd.dim_block)) {
+        chunk_keys_(simd.backward_chunk),
+        group_dim_(RoundUp(tile.head_dim, simd.group)),
+        block_dim_(RoundUp(tile.head_dim, key_gradient_.dim_block)) {
     const KeyExtent keys = panels_.Union(0, panels_.count());
-    first_chunk_ = keys.begin / kChunk;
-    chunks_ = (keys.end + kChunk - 1) / kChunk - first_chunk_;
+    first_chunk_ = keys.begin / chunk_keys_;
+    chunks_ = (keys.end + chunk_keys_ - 1) / chunk_keys_ - first_chunk_;
     for (int64_t t = 0; t < tiles_; ++t) seen_.push_back(panels_.Union(FirstPanel(t), LastPanel(t)));
   }
 
@@ -93,10 +94,10 @@ class BackwardPass {
 
   int64_t FirstPanel(int64_t t) const { return t * panels_per_tile_; }
   int64_t LastPanel(int64_t t) const { return std::min(panels_.count(), (t + 1) * panels_per_tile_); }
-  int64_t EndChunk(const KeyExtent& keys) const { return (keys.end + kChunk - 1) / kChunk; }
+  int64_t EndChunk(const KeyExtent& keys) const { return (keys.end + chunk_keys_ - 1) / chunk_keys_; }
 
   Packed Carve(float* begin) const {
-    const int64_t queries = tiles_ * kTileQueries, keys = chunks_ * kChunk;
+    const int64_t queries = tiles_ * kTileQueries, keys = chunks_ * chunk_keys_;
     Carver carver(begin);
     Packed p;
     p.queries = carver.Take(queries * tile_.head_dim);
@@ -112,14 +113,15 @@ class BackwardPass {
     return p;
   }
   int64_t PackedFloats() const {
-    const int64_t queries = tiles_ * kTileQueries, keys = chunks_ * kChunk;
+    const int64_t queries = tiles_ * kTileQueries, keys = chunks_ * chunk_keys_;
     return 2 * Carver::Padded(queries * tile_.head_dim) + 2 * Carver::Padded(queries * block_dim_) +
            2 * Carver::Padded(queries) + Carver::Padded(queries * group_dim_) +
            2 * Carver::Padded(keys * tile_.head_dim) + Carver::Padded(keys * group_dim_);
   }
   int64_t TaskFloats() const {
-    return 2 * kTileQueries * kChunk + 2 * kChunk * int64_t{block_dim_} + 2 * Carver::Padded(simd_.panel) +
-           Carver::Padded(kGroup * tile_.head_dim);
+    // Packing and unpacking take less, and have it while the rest is idle.
+    return 2 * kTileQueries * chunk_keys_ + 2 * chunk_keys_ * int64_t{block_dim_} +
+           2 * Carver::Padded(simd_.panel);
   }
 
   // Calls fn(unit, i, participant) for i in [0, count) of each unit in [begin, end) that has a `member`-th
@@ -146,13 +148,14 @@ class BackwardPass {
              [&](const Unit& u, int64_t t, int task) { PackQueries(u, t, task); });
     Turns turns((end - begin) * tiles_);
     for (int64_t slot = 0; slot < end - begin; ++slot) {
-      for (int64_t t = 0; t < tiles_; ++t) turns.Start(slot * tiles_ + t, seen_[t].begin / kChunk);
+      for (int64_t t = 0; t < tiles_; ++t) turns.Start(slot * tiles_ + t, seen_[t].begin / chunk_keys_);
     }
     // Chunks in ascending order, as the turns have them: whoever waits, waits for a task that has begun.
     ForUnits(begin, end, member, chunks_, [&](const Unit& u, int64_t chunk, int task) {
       ComputeChunk(u, first_chunk_ + chunk, &turns, task);
     });
-    ForUnits(begin, end, member, tiles_, [&](const Unit& u, int64_t t, int) { AddQueryGradients(u, t); });
+    ForUnits(begin, end, member, tiles_,
+             [&](const Unit& u, int64_t t, int task) { AddQueryGradients(u, t, task); });
   }
 
   float* PackBuffer(int participant) const { return task_scratch_ + participant * TaskFloats(); }
@@ -161,10 +164,10 @@ class BackwardPass {
     float* buffer = PackBuffer(participant);
     const RowView k = ViewOf(tile_, tile_.k, u.batch_index, u.kv_head);
     const RowView v = ViewOf(tile_, tile_.v, u.batch_index, u.kv_head);
-    const int64_t first = (first_chunk_ + chunk) * kChunk, at = chunk * kChunk;
-    PackAcross(k, tile_.keys, first, kChunk, kGroup, 1, buffer, u.at.keys + at * tile_.head_dim);
-    PackAcross(v, tile_.keys, first, kChunk, kGroup, 1, buffer, u.at.values + at * tile_.head_dim);
-    PackAlong(k, tile_.keys, first, kChunk, kGroup, buffer, u.at.keys_along + at * group_dim_);
+    const int64_t first = (first_chunk_ + chunk) * chunk_keys_, at = chunk * chunk_keys_;
+    PackAcross(k, tile_.keys, first, chunk_keys_, simd_.group, 1, buffer, u.at.keys + at * tile_.head_dim);
+    PackAcross(v, tile_.keys, first, chunk_keys_, simd_.group, 1, buffer, u.at.values + at * tile_.head_dim);
+    PackAlong(k, tile_.keys, first, chunk_keys_, simd_.group, buffer, u.at.keys_along + at * group_dim_);
   }
 
   void PackQueries(const Unit& u, int64_t t, int participant) {
@@ -176,9 +179,9 @@ class BackwardPass {
                buffer, u.at.queries + first * tile_.head_dim);
     PackAcross(dout, tile_.queries, first, kTileQueries, simd_.panel, 1, buffer,
                u.at.douts + first * tile_.head_dim);
-    PackAlong(q, tile_.queries, first, kTileQueries, simd_.dim_block, buffer,
+    PackAlong(q, tile_.queries, first, kTileQueries, key_gradient_.dim_block, buffer,
               u.at.queries_along + first * block_dim_);
-    PackAlong(dout, tile_.queries, first, kTileQueries, simd_.dim_block, buffer,
+    PackAlong(dout, tile_.queries, first, kTileQueries, key_gradient_.dim_block, buffer,
               u.at.douts_along + first * block_dim_);
     std::fill_n(u.at.dq + first * group_dim_, int64_t{kTileQueries} * group_dim_, 0.0f);
     for (int64_t i = first; i < first + kTileQueries; ++i) {
@@ -192,20 +195,20 @@ class BackwardPass {
 
   void ComputeChunk(const Unit& u, int64_t chunk, Turns* turns, int participant) {
     Carver carver(task_scratch_ + participant * TaskFloats());
-    float* p = carver.Take(kTileQueries * kChunk);
-    float* ds = carver.Take(kTileQueries * kChunk);
-    float* dk = carver.Take(kChunk * int64_t{block_dim_});
-    float* dv = carver.Take(kChunk * int64_t{block_dim_});
+    float* p = carver.Take(kTileQueries * chunk_keys_);
+    float* ds = carver.Take(kTileQueries * chunk_keys_);
+    float* dk = carver.Take(chunk_keys_ * int64_t{block_dim_});
+    float* dv = carver.Take(chunk_keys_ * int64_t{block_dim_});
     auto* lo = reinterpret_cast<int32_t*>(carver.Take(simd_.panel));
     auto* hi = reinterpret_cast<int32_t*>(carver.Take(simd_.panel));
-    std::fill_n(dk, kChunk * int64_t{block_dim_}, 0.0f);
-    std::fill_n(dv, kChunk * int64_t{block_dim_}, 0.0f);
+    std::fill_n(dk, chunk_keys_ * int64_t{block_dim_}, 0.0f);
+    std::fill_n(dv, chunk_keys_ * int64_t{block_dim_}, 0.0f);
     for (int64_t t = 0; t < tiles_; ++t) {
-      if (seen_[t].empty() || chunk < seen_[t].begin / kChunk || chunk >= EndChunk(seen_[t])) continue;
+      if (seen_[t].empty() || chunk < seen_[t].begin / chunk_keys_ || chunk >= EndChunk(seen_[t])) continue;
       PanelKeys keys[kTileQueries / kGroup];
       const int count = static_cast<int>(LastPanel(t) - FirstPanel(t));
       for (int i = 0; i < count; ++i) {
-        keys[i] = panels_.Keys(FirstPanel(t) + i, chunk * kChunk, kChunk, lo, hi);
+        keys[i] = panels_.Keys(FirstPanel(t) + i, chunk * chunk_keys_, chunk_keys_, lo, hi);
         if (keys[i].begin < keys[i].end)
           simd_.backward_scores(StepOf(u, chunk, FirstPanel(t) + i, keys[i], i, p, ds));
       }
@@ -225,11 +228,11 @@ class BackwardPass {
 
   BackwardStep StepOf(const Unit& u, int64_t chunk, int64_t panel, const PanelKeys& keys, int in_tile,
                       float* p, float* ds) const {
-    const int64_t query = panel * simd_.panel, key = (chunk - first_chunk_) * kChunk;
-    const int64_t scores = int64_t{in_tile} * kChunk * simd_.panel;
+    const int64_t query = panel * simd_.panel, key = (chunk - first_chunk_) * chunk_keys_;
+    const int64_t scores = int64_t{in_tile} * chunk_keys_ * simd_.panel;
     return {keys,
             tile_.head_dim,
-            kChunk,
+            chunk_keys_,
             u.at.queries + query * tile_.head_dim,
             u.at.douts + query * tile_.head_dim,
             u.at.keys + key * tile_.head_dim,
@@ -248,17 +251,17 @@ class BackwardPass {
   void AddKeyGradients(const PanelKeys* keys, int count, const float* weights, const float* rows,
                        float* sums) const {
     const int panel = simd_.panel;
-    for (int dim = 0; dim < block_dim_; dim += simd_.dim_block) {
+    for (int dim = 0; dim < block_dim_; dim += key_gradient_.dim_block) {
       const float* block = rows + int64_t{dim} * kTileQueries;
-      for (int key = 0; key < kChunk; key += kGradientGroup) {
+      for (int key = 0; key < chunk_keys_; key += key_gradient_.group) {
         const auto sees = [&](int i) { return key >= keys[i].begin && key < keys[i].end; };
         for (int first = 0, last = 0; first < count; first = last + 1) {
           for (last = first; last < count && sees(last);) ++last;
           if (first == last) continue;
-          simd_.backward_key_gradient({last - first, weights + (int64_t{first} * kChunk + key) * panel,
-                                       int64_t{kChunk} * panel,
-                                       block + int64_t{first} * panel * simd_.dim_block,
-                                       sums + int64_t{key} * block_dim_ + dim, block_dim_});
+          key_gradient_.add({last - first, weights + (int64_t{first} * chunk_keys_ + key) * panel,
+                             int64_t{chunk_keys_} * panel,
+                             block + int64_t{first} * panel * key_gradient_.dim_block,
+                             sums + int64_t{key} * block_dim_ + dim, block_dim_});
         }
       }
     }
@@ -267,21 +270,24 @@ class BackwardPass {
   void StoreKeyGradients(const Unit& u, int64_t chunk, const float* sums, float scale,
                          const Matrix& to) const {
     const RowView view = ViewOf(tile_, to, u.batch_index, u.kv_head);
-    const int64_t keys = std::min<int64_t>(kChunk, tile_.keys - chunk * kChunk);
+    const int64_t keys = std::min<int64_t>(chunk_keys_, tile_.keys - chunk * chunk_keys_);
     for (int64_t key = 0; key < keys; ++key) {
-      float* row = view.Floats(chunk * kChunk + key);
+      float* row = view.Floats(chunk * chunk_keys_ + key);
       for (int d = 0; d < tile_.head_dim; ++d) row[d] += scale * sums[key * block_dim_ + d];
     }
   }
 
-  void AddQueryGradients(const Unit& u, int64_t t) const {
+  void AddQueryGradients(const Unit& u, int64_t t, int participant) const {
     const RowView view = ViewOf(tile_, g_.dq, u.batch_index, u.q_head);
-    const int panel = simd_.panel;
-    const int64_t end = std::min<int64_t>(tile_.queries, (t + 1) * kTileQueries);
-    for (int64_t query = t * kTileQueries; query < end; ++query) {
-      const float* sums = u.at.dq + query / panel * panel * group_dim_ + query % panel;
-      float* row = view.Floats(query);
-      for (int d = 0; d < tile_.head_dim; ++d) row[d] += tile_.scale * sums[int64_t{d} * panel];
+    float* rows = PackBuffer(participant);
+    for (int64_t panel = FirstPanel(t); panel < LastPanel(t); ++panel) {
+      const int64_t first = panel * simd_.panel, end = std::min(tile_.queries, first + simd_.panel);
+      simd_.unpack(u.at.dq + first * group_dim_, group_dim_, rows);
+      for (int64_t query = first; query < end; ++query) {
+        const float* sums = rows + (query - first) * group_dim_;
+        float* row = view.Floats(query);
+        for (int d = 0; d < tile_.head_dim; ++d) row[d] += tile_.scale * sums[d];
+      }
     }
   }
 
@@ -289,10 +295,12 @@ class BackwardPass {
   const CpuContext& cpu_;
   const AttentionTile& tile_;
   const Gradients& g_;
+  const KeyGradient& key_gradient_;
   const QueryPanels panels_;
   const int panels_per_tile_;
   const int64_t tiles_;
-  const int group_dim_, block_dim_;  // head_dim rounded up to kGroup, and to dim_block
+  const int chunk_keys_;
+  const int group_dim_, block_dim_;  // head_dim rounded up to a group, and to dim_block
   int64_t first_chunk_ = 0, chunks_ = 0;
   std::vector<KeyExtent> seen_;  // by tile
   int64_t unit_floats_ = 0;

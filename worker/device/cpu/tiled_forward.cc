@@ -10,7 +10,6 @@
 namespace seqpar::cpu {
 namespace {
 
-constexpr int kChunk = 132;  // keys; a multiple of kKeyGranule
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kLn2 = 0.69314718055994531;
@@ -32,11 +31,12 @@ class ForwardPass {
         out_(out),
         lse_(lse),
         first_(first),
-        panels_(*tile.ranges, tile.queries, simd.panel),
-        padded_dim_(RoundUp(tile.head_dim, kGroup)) {
+        panels_(*tile.ranges, tile.queries, simd),
+        chunk_keys_(simd.forward_chunk),
+        padded_dim_(RoundUp(tile.head_dim, simd.group)) {
     const KeyExtent keys = panels_.Union(0, panels_.count());
-    first_chunk_ = keys.begin / kChunk;
-    chunks_ = (keys.end + kChunk - 1) / kChunk - first_chunk_;
+    first_chunk_ = keys.begin / chunk_keys_;
+    chunks_ = (keys.end + chunk_keys_ - 1) / chunk_keys_ - first_chunk_;
     tiles_ = (panels_.count() + PanelsPerTile(simd) - 1) / PanelsPerTile(simd);
   }
 
@@ -56,23 +56,24 @@ class ForwardPass {
   }
 
  private:
-  int64_t KeyFloats() const { return Carver::Padded(chunks_ * kChunk * tile_.head_dim); }
-  int64_t ValueFloats() const { return Carver::Padded(chunks_ * kChunk * padded_dim_); }
+  int64_t KeyFloats() const { return Carver::Padded(chunks_ * chunk_keys_ * tile_.head_dim); }
+  int64_t ValueFloats() const { return Carver::Padded(chunks_ * chunk_keys_ * padded_dim_); }
   int64_t UnitFloats() const { return KeyFloats() + ValueFloats(); }
   int64_t TaskFloats() const {
     const int64_t panel = simd_.panel;
     const int64_t each_panel = Carver::Padded(panel * tile_.head_dim) + Carver::Padded(panel * padded_dim_) +
                                2 * Carver::Padded(panel);
-    return PanelsPerTile(simd_) * each_panel + Carver::Padded(kChunk * panel) + 2 * Carver::Padded(panel) +
-           Carver::Padded(kGroup * tile_.head_dim);
+    return PanelsPerTile(simd_) * each_panel + Carver::Padded(chunk_keys_ * panel) +
+           2 * Carver::Padded(panel) + Carver::Padded(kGroup * tile_.head_dim) +
+           Carver::Padded(panel * padded_dim_);
   }
 
   void RunUnits(int64_t begin, int64_t end) {
     const int kv_heads = tile_.heads.kv_heads();
     cpu_.pool->ParallelFor((end - begin) * chunks_, [&](int64_t task, int participant) {
       const int64_t unit = begin + task / chunks_;
-      PackChunk({unit / kv_heads, static_cast<int>(unit % kv_heads), task / chunks_}, task % chunks_,
-                participant);
+      Pacchunk_keys_({unit / kv_heads, static_cast<int>(unit % kv_heads), task / chunks_}, task % chunks_,
+                     participant);
     });
     std::vector<HeadJob> jobs;
     for (int64_t unit = begin; unit < end; ++unit) {
@@ -87,15 +88,15 @@ class ForwardPass {
     });
   }
 
-  void PackChunk(const HeadJob& job, int64_t chunk, int participant) {
-    float* keys = packed_ + job.unit * UnitFloats() + chunk * kChunk * tile_.head_dim;
-    float* values = packed_ + job.unit * UnitFloats() + KeyFloats() + chunk * kChunk * padded_dim_;
+  void Pacchunk_keys_(const HeadJob& job, int64_t chunk, int participant) {
+    float* keys = packed_ + job.unit * UnitFloats() + chunk * chunk_keys_ * tile_.head_dim;
+    float* values = packed_ + job.unit * UnitFloats() + KeyFloats() + chunk * chunk_keys_ * padded_dim_;
     float* buffer = task_scratch_ + participant * TaskFloats();
-    const int64_t first_key = (first_chunk_ + chunk) * kChunk;
-    PackAcross(ViewOf(tile_, tile_.k, job.batch_index, job.head), tile_.keys, first_key, kChunk, kGroup, 1,
-               buffer, keys);
-    PackAlong(ViewOf(tile_, tile_.v, job.batch_index, job.head), tile_.keys, first_key, kChunk, kGroup,
-              buffer, values);
+    const int64_t first_key = (first_chunk_ + chunk) * chunk_keys_;
+    PackAcross(ViewOf(tile_, tile_.k, job.batch_index, job.head), tile_.keys, first_key, chunk_keys_,
+               simd_.group, 1, buffer, keys);
+    PackAlong(ViewOf(tile_, tile_.v, job.batch_index, job.head), tile_.keys, first_key, chunk_keys_,
+              simd_.group, buffer, values);
   }
 
   void ComputeTile(const HeadJob& job, int64_t tile_index, int participant) {
@@ -104,64 +105,66 @@ class ForwardPass {
     const int64_t last_panel = std::min(panels_.count(), first_panel + PanelsPerTile(simd_));
     const int count = static_cast<int>(last_panel - first_panel);
     Carver carver(task_scratch_ + participant * TaskFloats());
-    float* scores = carver.Take(kChunk * panel);
+    float* scores = carver.Take(chunk_keys_ * panel);
     auto* lo = reinterpret_cast<int32_t*>(carver.Take(panel));
     auto* hi = reinterpret_cast<int32_t*>(carver.Take(panel));
     float* buffer = carver.Take(kGroup * dim);
+    float* rows = carver.Take(int64_t{panel} * padded_dim_);
     float* queries = carver.Take(int64_t{count} * panel * dim);
     float* out = carver.Take(int64_t{count} * panel * padded_dim_);
-    float* max = carver.Take(int64_t{count} * panel);
+    float* base = carver.Take(int64_t{count} * panel);
     float* sum = carver.Take(int64_t{count} * panel);
     PackAcross(ViewOf(tile_, tile_.q, job.batch_index, job.head), tile_.queries, first_panel * panel,
                count * panel, panel, static_cast<float>(tile_.scale * kLog2E), buffer, queries);
     std::fill_n(out, int64_t{count} * panel * padded_dim_, 0.0f);
-    std::fill_n(max, count * panel, kMinusInfinity);
+    std::fill_n(base, count * panel, kMinusInfinity);
     std::fill_n(sum, count * panel, 0.0f);
 
     const KeyExtent seen = panels_.Union(first_panel, last_panel);
-    const int64_t end_chunk = seen.empty() ? 0 : (seen.end + kChunk - 1) / kChunk;
-    for (int64_t chunk = seen.begin / kChunk; chunk < end_chunk; ++chunk) {
-      const float* keys = packed_ + job.unit * UnitFloats() + (chunk - first_chunk_) * kChunk * dim;
-      const float* values =
-          packed_ + job.unit * UnitFloats() + KeyFloats() + (chunk - first_chunk_) * kChunk * padded_dim_;
+    const int64_t end_chunk = seen.empty() ? 0 : (seen.end + chunk_keys_ - 1) / chunk_keys_;
+    for (int64_t chunk = seen.begin / chunk_keys_; chunk < end_chunk; ++chunk) {
+      const float* keys = packed_ + job.unit * UnitFloats() + (chunk - first_chunk_) * chunk_keys_ * dim;
+      const float* values = packed_ + job.unit * UnitFloats() + KeyFloats() +
+                            (chunk - first_chunk_) * chunk_keys_ * padded_dim_;
       for (int p = 0; p < count; ++p) {
-        const PanelKeys panel_keys = panels_.Keys(first_panel + p, chunk * kChunk, kChunk, lo, hi);
+        const PanelKeys panel_keys = panels_.Keys(first_panel + p, chunk * chunk_keys_, chunk_keys_, lo, hi);
         if (panel_keys.begin == panel_keys.end) continue;
-        simd_.forward({panel_keys, dim, kChunk, queries + p * panel * dim, keys, values, scores,
-                       max + p * panel, sum + p * panel, out + p * panel * padded_dim_});
+        simd_.forward({panel_keys, dim, chunk_keys_, queries + p * panel * dim, keys, values, scores,
+                       base + p * panel, sum + p * panel, out + p * panel * padded_dim_});
       }
     }
     for (int p = 0; p < count; ++p) {
-      StorePanel(job, (first_panel + p) * panel, out + p * panel * padded_dim_, max + p * panel,
-                 sum + p * panel);
+      simd_.unpack(out + p * panel * padded_dim_, padded_dim_, rows);
+      StorePanel(job, (first_panel + p) * panel, rows, base + p * panel, sum + p * panel);
     }
   }
 
   // Merges a finished panel into what is held. Both are averages weighted by exp(lse); weights are taken
   // relative to the larger lse, so that no positive difference is exponentiated, and an empty side weighs
   // nothing.
-  void StorePanel(const HeadJob& job, int64_t first_query, const float* panel_out, const float* max,
+  void StorePanel(const HeadJob& job, int64_t first_query, const float* rows, const float* base,
                   const float* sum) const {
     const int panel = simd_.panel, dim = tile_.head_dim;
     const RowView out = ViewOf(tile_, out_, job.batch_index, job.head);
     const int64_t queries = std::min<int64_t>(panel, tile_.queries - first_query);
     for (int64_t i = 0; i < queries; ++i) {
       float* row = out.Floats(first_query + i);
+      const float* added_row = rows + i * padded_dim_;
       float* held_lse =
           reinterpret_cast<float*>(lse_.At((first_query + i) * tile_.batch + job.batch_index, job.head));
       const bool empty = sum[i] == 0;
       const double lse =
-          empty ? -std::numeric_limits<double>::infinity() : max[i] * kLn2 + std::log(double{sum[i]});
+          empty ? -std::numeric_limits<double>::infinity() : base[i] * kLn2 + std::log(double{sum[i]});
       if (first_ || *held_lse == kMinusInfinity) {
         const float inverse = empty ? 0 : 1 / sum[i];
-        for (int d = 0; d < dim; ++d) row[d] = panel_out[d * panel + i] * inverse;
+        for (int d = 0; d < dim; ++d) row[d] = added_row[d] * inverse;
         *held_lse = static_cast<float>(lse);
       } else if (!empty) {
         const double top = std::max<double>(*held_lse, lse);
         const double held = std::exp(*held_lse - top), added = std::exp(lse - top);
         const float keep = static_cast<float>(held / (held + added));
         const float add = static_cast<float>(added / (held + added) / sum[i]);
-        for (int d = 0; d < dim; ++d) row[d] = row[d] * keep + panel_out[d * panel + i] * add;
+        for (int d = 0; d < dim; ++d) row[d] = row[d] * keep + added_row[d] * add;
         *held_lse = static_cast<float>(top + std::log(held + added));
       }
     }
@@ -173,7 +176,8 @@ class ForwardPass {
   const Matrix &out_, &lse_;
   const bool first_;
   const QueryPanels panels_;
-  const int padded_dim_;
+  const int chunk_keys_;
+  const int padded_dim_;  // head_dim rounded up to a group
   int64_t first_chunk_ = 0, chunks_ = 0, tiles_ = 0;
   float* packed_ = nullptr;        // by unit: keys, then values, each by chunk
   float* task_scratch_ = nullptr;  // by participant
