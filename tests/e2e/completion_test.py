@@ -2,7 +2,7 @@
 import subprocess
 import unittest
 
-from harness import BIN, ClusterTest, environment
+from harness import BIN, ClusterTest, environment, scaled
 
 # Readline calls the function with these variables; compopt works only inside it.
 SCRIPT = """
@@ -19,7 +19,7 @@ class Bash(ClusterTest):
     def complete(self, line):
         env = {**environment(), "SEQPAR_SERVER": self.server, "PATH": f"{BIN}:/usr/bin:/bin"}
         done = subprocess.run(["bash", "-c", SCRIPT, "bash", str(BIN / "seqpar"), line], capture_output=True, text=True,
-                              env=env, cwd=self.data, timeout=60)
+                              env=env, cwd=self.data, timeout=scaled(60))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr, "")
         return done.stdout.split()

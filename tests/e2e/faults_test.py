@@ -4,7 +4,7 @@ import signal
 import time
 import unittest
 
-from harness import alive, wait_for
+from harness import alive, scaled, wait_for
 from held import AFTER_THE_RANKS, BEFORE_THE_JOB, EXECUTOR_PHASES, OUTPUT, QUEUED, Held
 
 
@@ -150,7 +150,7 @@ class Cancel(Held):
             with self.held("coordinator", phase):
                 client, path, name, request = self.held_submit(phase)
                 client.send_signal(signal.SIGINT)
-                client.communicate(timeout=30)
+                client.communicate(timeout=scaled(30))
                 self.assertEqual(client.returncode, 130)
                 self.release("coordinator", phase)
                 job = self.submit(path, "--request-id", request)

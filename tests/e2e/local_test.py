@@ -94,7 +94,7 @@ class Local(unittest.TestCase):
         job = json.loads(subprocess.run(
             self.command("--server", server, "-o", "json", "submit", "-f", "-", "--set", "workers={min: 9}"),
             input=self.seqpar("example").stdout, capture_output=True, text=True, env=environment(), cwd=self.dir,
-            timeout=60, check=True).stdout)["id"]
+            timeout=scaled(60), check=True).stdout)["id"]
         watch = subprocess.Popen(["bash", "-c", "trap '' INT; exec \"$@\"", "bash",
                                   *self.command("--server", server, "watch", job)], stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, text=True, env=environment(), cwd=self.dir)

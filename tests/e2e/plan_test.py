@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BIN, alive, children_of, environment, wait_for
+from harness import BIN, alive, children_of, environment, scaled, wait_for
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 NOWHERE = "127.0.0.1:1"
@@ -29,7 +29,7 @@ class PlanWithoutACoordinator(unittest.TestCase):
 
     def plan(self, *args):
         done = self.start(*args)
-        out, err = done.communicate(timeout=120)
+        out, err = done.communicate(timeout=scaled(120))
         self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary folder is gone")
         return done.returncode, out, err
 
@@ -54,7 +54,7 @@ class PlanWithoutACoordinator(unittest.TestCase):
 
     def test_relative_and_absolute_files_of_the_job(self):
         written = subprocess.run([str(BIN / "seqpar"), "example", "--write", "demo"], cwd=self.dir,
-                                 env=environment(), capture_output=True, text=True, timeout=60)
+                                 env=environment(), capture_output=True, text=True, timeout=scaled(60))
         self.assertEqual(written.returncode, 0, written.stderr)
         cluster = EXAMPLES / "cluster-4-cpu-slots.yaml"
         code, _, err = self.plan("-f", "demo/job.yaml", "--cluster", cluster)
@@ -85,7 +85,7 @@ class PlanWithoutACoordinator(unittest.TestCase):
     def test_interrupted_it_leaves_nothing(self):
         command, coordinator = self.stopped_in_the_middle()
         command.send_signal(signal.SIGINT)
-        _, err = command.communicate(timeout=60)
+        _, err = command.communicate(timeout=scaled(60))
         self.assertEqual(command.returncode, 130, err)
         self.assertFalse(alive(coordinator))
         self.assertEqual(list((self.dir / "tmp").iterdir()), [])
@@ -93,7 +93,7 @@ class PlanWithoutACoordinator(unittest.TestCase):
     def test_killed_it_leaves_no_process(self):
         command, coordinator = self.stopped_in_the_middle()
         command.kill()
-        command.communicate(timeout=60)
+        command.communicate(timeout=scaled(60))
         wait_for(lambda: not alive(coordinator), "the coordinator to end with its command", 20)
 
 

@@ -2,7 +2,7 @@
 import signal
 import unittest
 
-from harness import alive, wait_for
+from harness import alive, scaled, wait_for
 from held import AFTER_THE_RANKS, BEFORE_THE_JOB, EXECUTOR_PHASES, OUTPUT, QUEUED, Held
 
 
@@ -85,7 +85,7 @@ class KillWorker(Held):
                 client, path, _, request = self.held_submit(phase)
                 self.kill_worker()
                 self.release("coordinator", phase)
-                out, err = client.communicate(timeout=60)
+                out, err = client.communicate(timeout=scaled(60))
                 self.assertEqual(client.returncode, 0, err)
                 job = out.strip()
                 self.wait_for_a_node(job)
@@ -141,7 +141,7 @@ class KillCoordinator(Held):
                 before = [j["id"] for j in self.cli("list").get("jobs", [])]
                 client, path, _, request = self.held_submit(phase)
                 self.coordinator.kill()
-                _, err = client.communicate(timeout=60)
+                _, err = client.communicate(timeout=scaled(60))
                 self.assertEqual(client.returncode, 5, err)
                 self.assertIn(request, err)
                 self.release("coordinator", phase)

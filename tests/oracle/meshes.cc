@@ -34,7 +34,10 @@ std::string MeshTestName(const Mesh& mesh) {
 std::vector<std::pair<int, int>> MatrixHeads() { return {{8, 8}, {8, 2}, {5, 5}, {7, 1}}; }
 
 MaskSpec MatrixMask(int index, int64_t tokens) {
-  const std::vector<int64_t> documents = {tokens / 4, 1, tokens - tokens / 4 - 1 - tokens / 3, tokens / 3};
+  std::vector<int64_t> documents;
+  for (const int64_t length : {tokens / 4, int64_t{1}, tokens - tokens / 4 - 1 - tokens / 3, tokens / 3}) {
+    if (length > 0) documents.push_back(length);
+  }
   switch (index) {
     case 0:
       return {MaskKind::kFull};

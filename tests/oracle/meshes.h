@@ -23,7 +23,7 @@ std::string MeshTestName(const Mesh& mesh);
 std::vector<std::pair<int, int>> MatrixHeads();  // query and KV heads
 
 inline constexpr int kMatrixMasks = 9;
-// The index-th mask for a sequence of `tokens` >= 4.
+// The index-th mask for a sequence of `tokens`; very short ones have fewer documents.
 MaskSpec MatrixMask(int index, int64_t tokens);
 
 // Indices into AllMeshes(8), MatrixHeads() and factors of `others` values each: every combination, or such

@@ -50,7 +50,7 @@ enum Factor {
   kFactors
 };
 
-const std::vector<int64_t> kMatrixTokens = {131, 67, 7};
+const std::vector<int64_t> kMatrixTokens = {131, 67, 7, 5, 3, 2, 1};
 
 // By mesh: every pair of choices; with SEQPAR_TEST_FULL every mesh, heads, layout, core and dtype, the rest
 // in turn such that its pairs are covered.

@@ -228,6 +228,24 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
           Less(c.gradients_from, dk->Values()), Less(c.gradients_from, dv->Values())};
 }
 
+AttentionResult RunThrough(Device& device, const AttentionCase& c, const AttentionInputs& in) {
+  const auto zeros = [&](int64_t rows, int64_t cols) {
+    return std::make_unique<GuardedMatrix>(DType::kF32, rows, cols, c.gap, c.guard,
+                                           [](int64_t, int64_t) { return 0; });
+  };
+  const Matrix q = in.q, k = in.k;
+  const auto out = zeros(q.rows, q.cols), dq = zeros(q.rows, q.cols);
+  const auto dk = zeros(k.rows, k.cols), dv = zeros(k.rows, k.cols);
+  const auto lse = zeros(q.rows, c.heads.q_heads()), delta = zeros(q.rows, c.heads.q_heads());
+  const auto stream = device.CreateStream("attention");
+  const AttentionTile tile = TileOf(c, in, 0, c.keys);
+  device.AttentionForward(*stream, tile, *out, *lse, true);
+  device.AttentionDelta(*stream, c.head_dim, in.dout, *out, *delta);
+  device.AttentionBackward(*stream, tile, in.dout, *lse, *delta, *dq, *dk, *dv);
+  SEQPAR_CHECK(stream->Synchronize().ok());
+  return {out->Values(), lse->Values(), dq->Values(), dk->Values(), dv->Values()};
+}
+
 RelativeError ErrorOf(const std::vector<double>& x, const std::vector<double>& reference,
                       const std::vector<double>& sibling) {
   SEQPAR_CHECK(x.size() == reference.size());

@@ -52,6 +52,10 @@ AttentionResult Oracle(const AttentionCase& c, const AttentionInputs& in);
 AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInputs& in,
                       const AttentionResult& oracle, const std::vector<int64_t>& cuts = {});
 
+// Forward, delta and backward one after the other, as a layer does, each from what the device had before;
+// gradients from zero.
+AttentionResult RunThrough(Device& device, const AttentionCase& c, const AttentionInputs& in);
+
 // ||x - reference|| / ||reference||, and the worst element relative to the largest of the reference. An exact
 // zero reference asks for exact zeros.
 struct RelativeError {

@@ -74,6 +74,24 @@ TEST_P(AttentionTest, QueriesThatSeeNoKey) {
   Check(c);
 }
 
+// There the output is the key's value, and the weight is 1 whatever q and k are.
+TEST_P(AttentionTest, AQueryThatSeesOneKeyMovesNeitherQNorK) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (int head_dim : {1, 8, 67, 128}) {
+      AttentionCase c;
+      c.head_dim = head_dim;
+      c.dtype = dtype;
+      c.queries = c.keys = 150;
+      c.heads = MakeHeadRange(0, 3, 1);
+      SetWindow(&c, 0, 0);
+      const AttentionInputs in(c);
+      const AttentionResult result = RunThrough(*device_, c, in);
+      for (double dq : result.dq) EXPECT_EQ(dq, 0);
+      for (double dk : result.dk) EXPECT_EQ(dk, 0);
+    }
+  }
+}
+
 TEST_P(AttentionTest, GroupedQueryHeads) {
   for (int group : {1, 2, 4}) {
     AttentionCase c;
@@ -117,6 +135,25 @@ TEST_P(AttentionTest, ScoresOfSeveralHundred) {
   SetCausal(&c);
   Check(c, {}, 1e-3);
   Check(c, {70, 150}, 1e-3);
+}
+
+// Slowly, so that a maximum of before still serves, by more than it can bear, and by more than a float can;
+// upwards and downwards.
+TEST_P(AttentionTest, ScoresThatGrowAlongTheKeys) {
+  for (double slope : {0.02, 0.2, 2.0, -0.02, -0.2, -2.0}) {
+    AttentionCase c;
+    c.queries = c.keys = 700;
+    SetCausal(&c);
+    const AttentionInputs in(c);
+    for (int64_t i = 0; i < c.keys; ++i) {
+      *reinterpret_cast<float*>(in.q.matrix().At(i, 0)) = 4;
+      *reinterpret_cast<float*>(in.k.matrix().At(i, 0)) = static_cast<float>(slope * static_cast<double>(i));
+    }
+    const AttentionResult oracle = Oracle(c, in);
+    const AttentionResult plain = RunOn(*plain_, c, in, oracle);
+    SCOPED_TRACE(slope);
+    ExpectClose(RunOn(*device_, c, in, oracle), plain, oracle);
+  }
 }
 
 TEST_P(AttentionTest, PiecesMergeToTheWhole) {

@@ -20,7 +20,17 @@ class AttentionKernel {
   virtual absl::Status Backward(const CpuContext& cpu, const AttentionTile& tile, const Matrix& dout,
                                 const Matrix& lse, const Matrix& delta, const Matrix& dq, const Matrix& dk,
                                 const Matrix& dv) const = 0;
+  // As Device::AttentionDelta, each sum with the order and the roundings that Backward's dout . v has: where
+  // a query sees one key its out is that key's v, and the two must cancel to nothing.
+  virtual absl::Status Delta(const CpuContext& cpu, int head_dim, const Matrix& dout, const Matrix& out,
+                             const Matrix& delta) const = 0;
 };
+
+// sums[i] = the dot product of the i-th of `count` neighbouring pairs of n floats.
+using DotsFunction = void (*)(const float* a, const float* b, int n, int64_t count, float* sums);
+// Delta by rows of heads, whatever their storage type.
+absl::Status DeltaByRows(const CpuContext& cpu, int head_dim, const Matrix& dout, const Matrix& out,
+                         const Matrix& delta, DotsFunction dots);
 
 // Local KV head of local query head `q_head`.
 inline int LocalKvHead(const AttentionTile& tile, int q_head) {

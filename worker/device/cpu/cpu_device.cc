@@ -198,7 +198,7 @@ class CpuDevice : public Device {
                       const Matrix& delta) override {
     SEQPAR_CHECK(HasShape(dout, delta.rows, delta.cols * head_dim) && HasShape(out, dout.rows, dout.cols));
     SEQPAR_CHECK(HasFloatShape(delta, delta.rows, delta.cols));
-    Run(s, [=, this] { cpu::AttentionDelta(pool_, head_dim, dout, out, delta); });
+    s.HostFunction([=, this] { return attention_->Delta(context(), head_dim, dout, out, delta); });
   }
 
   void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,

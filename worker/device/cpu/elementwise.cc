@@ -81,23 +81,4 @@ void AddColumnSums(ThreadPool& pool, const Matrix& x, float* sums) {
   });
 }
 
-void AttentionDelta(ThreadPool& pool, int head_dim, const Matrix& dout, const Matrix& out,
-                    const Matrix& delta) {
-  ParallelRows(pool, out.rows, out.cols, [&](int64_t begin, int64_t end) {
-    SpanBuffer dout_buffer, out_buffer;
-    for (int64_t row = begin; row < end; ++row) {
-      float* target = reinterpret_cast<float*>(delta.At(row, 0));
-      for (int64_t head = 0; head < delta.cols; ++head) {
-        double sum = 0;
-        ForEachSpan(head_dim, [&](int64_t col, int64_t n) {
-          const float* a = ReadSpan(dout, row, head * head_dim + col, n, dout_buffer);
-          const float* b = ReadSpan(out, row, head * head_dim + col, n, out_buffer);
-          for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
-        });
-        target[head] = static_cast<float>(sum);
-      }
-    }
-  });
-}
-
 }  // namespace seqpar::cpu

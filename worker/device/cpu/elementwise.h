@@ -20,10 +20,6 @@ void SumInOrder(ThreadPool& pool, const std::vector<Matrix>& terms, const Matrix
 // sums[0, x.cols) += column sums of x. Rows are summed in blocks of a fixed size, blocks in float64.
 void AddColumnSums(ThreadPool& pool, const Matrix& x, float* sums);
 
-// delta[row, head] = sum over the head's columns of dout * out.
-void AttentionDelta(ThreadPool& pool, int head_dim, const Matrix& dout, const Matrix& out,
-                    const Matrix& delta);
-
 // Calls fn(begin, end) for pieces of [0, rows), each about as much work as is worth another thread.
 template <typename Fn>
 void ParallelRows(ThreadPool& pool, int64_t rows, int64_t cols, const Fn& fn) {

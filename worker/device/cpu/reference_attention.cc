@@ -60,6 +60,14 @@ class ReferenceAttention : public AttentionKernel {
     return absl::OkStatus();
   }
 
+  absl::Status Delta(const CpuContext& cpu, int head_dim, const Matrix& dout, const Matrix& out,
+                     const Matrix& delta) const override {
+    return DeltaByRows(cpu, head_dim, dout, out, delta,
+                       [](const float* a, const float* b, int n, int64_t count, float* sums) {
+                         for (int64_t i = 0; i < count; ++i) sums[i] = Dot(a + i * n, b + i * n, n);
+                       });
+  }
+
  private:
   static void ForwardRow(const AttentionTile& tile, int64_t token, int64_t batch_index, int head,
                          const Matrix& out, const Matrix& lse, bool first, float* scratch) {

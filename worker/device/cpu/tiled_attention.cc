@@ -19,6 +19,10 @@ class TiledAttention : public AttentionKernel {
                         const Matrix& dv) const override {
     return TiledBackward(simd_, cpu, tile, dout, lse, delta, dq, dk, dv);
   }
+  absl::Status Delta(const CpuContext& cpu, int head_dim, const Matrix& dout, const Matrix& out,
+                     const Matrix& delta) const override {
+    return DeltaByRows(cpu, head_dim, dout, out, delta, simd_.dots);
+  }
 
  private:
   const AttentionSimd& simd_;
