@@ -257,9 +257,11 @@ int ExpectLayersRight(const LayerCase& c, const RunRanksOptions& options) {
     }
     return true;
   };
-  constexpr uint64_t kSeeds = 8;
+  // float32's rule leaves a factor of four and is judged by one run; two roundings of as few bits as bfloat16
+  // has are often more than twice apart in a tensor of a few elements.
+  const uint64_t seeds = problem.dtype == DType::kF32 ? 1 : 8;
   uint64_t runs = 0;
-  while (runs == 0 || (runs < kSeeds && !all_within())) {
+  while (runs == 0 || (runs < seeds && !all_within())) {
     AddRun(c, problem, options, ++runs, &errors);
     if (testing::Test::HasFatalFailure()) return static_cast<int>(runs);
   }

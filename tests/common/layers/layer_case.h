@@ -37,8 +37,8 @@ struct LayerResults {
 absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs& inputs, bool backward,
                                           const RunRanksOptions& options = {});
 
-// Output, input gradient and every weight gradient within the error rule; a case that is not is run with
-// other values too and judged by all of them. Returns how many runs it took.
+// Output, input gradient and every weight gradient within the error rule; a bfloat16 case that is not is run
+// with other values too and judged by all of them. Returns how many runs it took.
 int ExpectLayersRight(const LayerCase& c, const RunRanksOptions& options = {});
 
 }  // namespace seqpar
