@@ -3,6 +3,7 @@
 // waiting costs.
 //
 //   comm_bench [transports] [repetitions]
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -60,58 +61,122 @@ std::shared_ptr<Endpoint> Connect(UcxWorker& worker, Shared* shared, int rank) {
   return *endpoint;
 }
 
-struct Rates {
-  double seconds;      // of one exchange
-  double cpu_seconds;  // of this process, for one exchange
+// Two threads that copy `bytes` each, at once.
+class Copies {
+ public:
+  explicit Copies(int64_t bytes) {
+    for (std::vector<char>* v : {&from_[0], &from_[1], &to_[0], &to_[1]}) v->assign(bytes, 1);
+  }
+  // Seconds of one copy: of the slower thread, each of `times` in a row.
+  double Run(int times) {
+    double seconds[2];
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 2; ++t) {
+      threads.emplace_back([&, t] {
+        const Clock::time_point begin = Clock::now();
+        for (int i = 0; i < times; ++i) {
+          std::memcpy(to_[t].data(), from_[t].data(), from_[t].size());
+          from_[t][static_cast<size_t>(i) % from_[t].size()] = to_[t][0];  // no copy may be left out
+        }
+        seconds[t] = Seconds(begin) / times;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return std::max(seconds[0], seconds[1]);
+  }
+
+ private:
+  std::vector<char> from_[2], to_[2];
 };
 
-// Both ranks send and receive `spans` pieces of `bytes` in total, at once.
-Rates Measure(Endpoint& endpoint, int64_t bytes, int spans, int repetitions) {
-  const int peer = 1 - endpoint.world_rank();
-  // A gap between the pieces, so that they are not one.
-  const int64_t piece = bytes / spans, stride = piece + (spans > 1 ? 64 : 0);
-  std::vector<char> out(stride * spans, 1), in(stride * spans);
-  Transfer send{peer, {}}, recv{peer, {}};
-  for (int i = 0; i < spans; ++i) {
-    send.spans.push_back(Span{out.data() + i * stride, piece});
-    recv.spans.push_back(Span{in.data() + i * stride, piece});
+// `spans` pieces of memory with gaps between them, `bytes` in total.
+class Pieces {
+ public:
+  Pieces(int peer, int64_t bytes, int spans) {
+    const int64_t piece = bytes / spans, stride = piece + (spans > 1 ? 64 : 0);
+    memory_.assign(stride * spans, 1);
+    transfer_.peer = peer;
+    for (int i = 0; i < spans; ++i) transfer_.spans.push_back(Span{memory_.data() + i * stride, piece});
   }
+  const Transfer& transfer() const { return transfer_; }
+
+ private:
+  std::vector<char> memory_;
+  Transfer transfer_;
+};
+
+void Exchange(Endpoint& endpoint, const std::vector<Transfer>& sends, const std::vector<Transfer>& recvs) {
   std::atomic<int> waiting{-1};
-  const int inner = static_cast<int>(std::clamp<int64_t>((8 << 20) / bytes, 1, 500));
-  std::vector<double> seconds, cpu;
-  for (int r = 0; r <= repetitions; ++r) {
-    const Clock::time_point begin = Clock::now();
-    const double cpu_begin = CpuSeconds();
-    for (int i = 0; i < inner; ++i) SEQPAR_CHECK(endpoint.Exchange(0, {send}, {recv}, &waiting).ok());
-    if (r == 0) continue;  // connects and touches the memory
-    seconds.push_back(Seconds(begin) / inner);
-    cpu.push_back((CpuSeconds() - cpu_begin) / inner);
-  }
-  return {Median(seconds), Median(cpu)};
+  SEQPAR_CHECK(endpoint.Exchange(0, sends, recvs, &waiting).ok());
 }
 
-// Seconds in which two threads at once copy `bytes` each.
-double MeasureCopies(int64_t bytes, int repetitions) {
-  const int inner = static_cast<int>(std::clamp<int64_t>((8 << 20) / bytes, 1, 500));
-  std::vector<double> medians(2);
-  std::vector<std::thread> threads;
-  for (int t = 0; t < 2; ++t) {
-    threads.emplace_back([&, t] {
-      std::vector<char> from(bytes, 1), to(bytes);
-      std::vector<double> seconds;
-      for (int r = 0; r <= repetitions; ++r) {
-        const Clock::time_point begin = Clock::now();
-        for (int i = 0; i < inner; ++i) {
-          std::memcpy(to.data(), from.data(), bytes);
-          from[static_cast<size_t>(i) % from.size()] = to[0];  // no copy may be left out
-        }
-        if (r > 0) seconds.push_back(Seconds(begin) / inner);
-      }
-      medians[t] = Median(seconds);
-    });
+// Both ranks send and receive at once; rank 0 copies in between, while the other waits.
+void MeasureRates(Endpoint& endpoint, int64_t bytes, int spans, int repetitions) {
+  const int rank = endpoint.world_rank();
+  const Pieces out(1 - rank, bytes, spans), in(1 - rank, bytes, spans);
+  Copies copies(rank == 0 ? bytes : 1);
+  const int inner = static_cast<int>(std::clamp<int64_t>((8 << 20) / bytes, 1, 2000));
+  std::vector<double> seconds, cpu, of_copies;
+  for (int r = 0; r <= repetitions; ++r) {
+    Exchange(endpoint, {out.transfer()}, {in.transfer()});
+    const Clock::time_point begin = Clock::now();
+    const double cpu_begin = CpuSeconds();
+    for (int i = 0; i < inner; ++i) Exchange(endpoint, {out.transfer()}, {in.transfer()});
+    const double elapsed = Seconds(begin) / inner, cpu_elapsed = (CpuSeconds() - cpu_begin) / inner;
+    const double copied = rank == 0 ? copies.Run(inner) : 0;
+    if (r == 0) continue;  // connects and touches the memory
+    seconds.push_back(elapsed);
+    cpu.push_back(cpu_elapsed / elapsed);
+    of_copies.push_back(copied / elapsed);
   }
-  for (std::thread& thread : threads) thread.join();
-  return std::max(medians[0], medians[1]);
+  if (rank != 0) return;
+  const double median = Median(seconds);
+  std::printf("%10lld %6d %12.2f %10.2f %11.2f %11.2f %11.2f\n", static_cast<long long>(bytes), spans,
+              median * 1e6, 2 * static_cast<double>(bytes) / median / 1e9, Median(of_copies),
+              *std::max_element(of_copies.begin(), of_copies.end()), Median(cpu));
+}
+
+// 8 bytes, both ranks on core 0: whoever waits must let the other run.
+void MeasureSharedCore(Endpoint& endpoint, int repetitions) {
+  cpu_set_t all, core;
+  sched_getaffinity(0, sizeof(all), &all);
+  CPU_ZERO(&core);
+  CPU_SET(0, &core);
+  sched_setaffinity(0, sizeof(core), &core);
+  const int rank = endpoint.world_rank();
+  const Pieces out(1 - rank, 8, 1), in(1 - rank, 8, 1);
+  std::vector<double> seconds;
+  for (int r = 0; r < repetitions; ++r) {
+    constexpr int kInner = 2000;
+    const Clock::time_point begin = Clock::now();
+    for (int i = 0; i < kInner; ++i) Exchange(endpoint, {out.transfer()}, {in.transfer()});
+    seconds.push_back(Seconds(begin) / kInner);
+  }
+  sched_setaffinity(0, sizeof(all), &all);
+  if (rank == 0) std::printf("8 bytes, both ranks on one core: %.2f us\n", Median(seconds) * 1e6);
+}
+
+// What rank 0's process burns while it waits for a rank that comes later.
+void MeasureWaiting(Endpoint& endpoint, int64_t bytes, bool sends, int repetitions) {
+  const int rank = endpoint.world_rank();
+  const Pieces memory(1 - rank, bytes, 1);
+  std::vector<double> cpu;
+  for (int r = 0; r < repetitions; ++r) {
+    const Pieces token(1 - rank, 1, 1);
+    Exchange(endpoint, {token.transfer()}, {token.transfer()});
+    if (rank != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const Clock::time_point begin = Clock::now();
+    const double cpu_begin = CpuSeconds();
+    if ((rank == 0) == sends) {
+      Exchange(endpoint, {memory.transfer()}, {});
+    } else {
+      Exchange(endpoint, {}, {memory.transfer()});
+    }
+    cpu.push_back((CpuSeconds() - cpu_begin) / Seconds(begin));
+  }
+  if (rank != 0) return;
+  std::printf("waiting half a second to %s %lld bytes: %.2f %% of a core\n", sends ? "send" : "receive",
+              static_cast<long long>(bytes), 100 * Median(cpu));
 }
 
 void Run(int rank, Shared* shared, const std::string& transports, int repetitions) {
@@ -119,20 +184,20 @@ void Run(int rank, Shared* shared, const std::string& transports, int repetition
   SEQPAR_CHECK(worker.ok());
   const std::shared_ptr<Endpoint> endpoint = Connect(**worker, shared, rank);
   if (rank == 0) {
-    std::printf("%s\n%10s %6s %12s %10s %14s %14s\n", (*worker)->Describe().c_str(), "bytes", "spans", "us",
-                "GB/s", "of two copies", "CPU / wall");
+    std::printf("%s\n%10s %6s %12s %10s %23s %11s\n", (*worker)->Describe().c_str(), "bytes", "spans", "us",
+                "GB/s", "of two copies: med, best", "CPU / wall");
   }
-  for (const int64_t bytes : {int64_t{8}, int64_t{64} << 10, int64_t{1} << 20, int64_t{16} << 20}) {
+  for (const int64_t bytes :
+       {int64_t{8}, int64_t{64} << 10, int64_t{1} << 20, int64_t{16} << 20, int64_t{64} << 20}) {
     for (const int spans : {1, 4}) {
       if (spans > 1 && bytes < 1024) continue;
-      const Rates rates = Measure(*endpoint, bytes, spans, repetitions);
-      if (rank != 0) continue;
-      const double copies = MeasureCopies(bytes, repetitions);
-      std::printf("%10lld %6d %12.2f %10.2f %14.2f %14.2f\n", static_cast<long long>(bytes), spans,
-                  rates.seconds * 1e6, 2 * static_cast<double>(bytes) / rates.seconds / 1e9,
-                  copies / rates.seconds, rates.cpu_seconds / rates.seconds);
+      MeasureRates(*endpoint, bytes, spans, repetitions);
     }
   }
+  MeasureSharedCore(*endpoint, repetitions);
+  MeasureWaiting(*endpoint, 8, false, repetitions);
+  MeasureWaiting(*endpoint, 16 << 20, true, repetitions);
+  if (rank == 0) std::printf("after the run: %s\n", (*worker)->Describe().c_str());
 }
 
 }  // namespace
