@@ -122,6 +122,15 @@ TEST(ErrorRuleTest, TheWorstElementCountsToo) {
   EXPECT_FALSE(WithinRule(x, plain, reference, DType::kF32));
 }
 
+// A little wrong everywhere is nowhere the worst.
+TEST(ErrorRuleTest, TheNormCountsToo) {
+  const std::vector<double> reference(10'000, 1.0);
+  std::vector<float> plain(10'000, 1.0f);
+  plain[5'000] = 1.001f;
+  EXPECT_TRUE(WithinRule(std::vector<double>(10'000, 1 + 3e-5), plain, reference, DType::kF32));
+  EXPECT_FALSE(WithinRule(std::vector<double>(10'000, 1 + 6e-5), plain, reference, DType::kF32));
+}
+
 // Where several runs are pooled, one that is far off counts.
 TEST(ErrorRuleTest, RunsArePooledAsRootMeanSquares) {
   const std::vector<double> reference = {1, 1};
