@@ -5,7 +5,6 @@
 
 #include "common/base/check.h"
 #include "worker/device/cpu/elementwise.h"
-#include "worker/device/cpu/spans.h"
 
 namespace seqpar::cpu {
 namespace {
@@ -44,7 +43,7 @@ void Apply(const float* x, int64_t n, float* value, float* slope) {
   for (int64_t i = 0; i < n; ++i) {
     const ValueAndSlope y = kFunction(x[i]);
     value[i] = y.value;
-    slope[i] = y.slope;
+    if (slope != nullptr) slope[i] = y.slope;
   }
 }
 
@@ -72,47 +71,48 @@ const ActivationSimd& PlainActivations() {
   return plain;
 }
 
-void ActivationForward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
-                       const Matrix& up, const Matrix& y) {
+void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
+                       const Matrix* gate, const Matrix& up, const Matrix& y) {
   const ActivationFunction function = FunctionOf(functions, kind);
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, y_buffer, values, slopes;
+    SpanBuffer gate_buffer, up_buffer, y_buffer, values;
     for (int64_t row = begin; row < end; ++row) {
       ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
-        const float* ups = ReadSpan(up, row, col, n, up_buffer);
+        const float* ups = simd.Read(up, row, col, n, up_buffer);
         float* to = SpanTarget(y, row, col, y_buffer);
-        function(gate == nullptr ? ups : ReadSpan(*gate, row, col, n, gate_buffer), n, values, slopes);
-        for (int64_t i = 0; i < n; ++i) to[i] = gate == nullptr ? values[i] : values[i] * ups[i];
-        StoreSpan(y, row, col, n, to);
+        if (gate == nullptr) {
+          function(ups, n, to, nullptr);
+        } else {
+          function(simd.Read(*gate, row, col, n, gate_buffer), n, values, nullptr);
+          simd.multiply(values, ups, n, to);
+        }
+        simd.Store(y, row, col, n, to);
       });
     }
   });
 }
 
-void ActivationBackward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
-                        const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup) {
+void ActivationBackward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
+                        const Matrix* gate, const Matrix& up, const Matrix& dy, const Matrix* dgate,
+                        const Matrix& dup) {
   const ActivationFunction function = FunctionOf(functions, kind);
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
     SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer, values, slopes;
     for (int64_t row = begin; row < end; ++row) {
       ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
-        const float* ups = ReadSpan(up, row, col, n, up_buffer);
-        const float* dys = ReadSpan(dy, row, col, n, dy_buffer);
+        const float* ups = simd.Read(up, row, col, n, up_buffer);
+        const float* dys = simd.Read(dy, row, col, n, dy_buffer);
         float* dups = SpanTarget(dup, row, col, dup_buffer);
         if (gate == nullptr) {
           function(ups, n, values, slopes);
-          for (int64_t i = 0; i < n; ++i) dups[i] = dys[i] * slopes[i];
+          simd.multiply(dys, slopes, n, dups);
         } else {
-          function(ReadSpan(*gate, row, col, n, gate_buffer), n, values, slopes);
+          function(simd.Read(*gate, row, col, n, gate_buffer), n, values, slopes);
           float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
-          for (int64_t i = 0; i < n; ++i) {
-            const float dy_i = dys[i], up_i = ups[i];  // dup may lie where up does
-            dgates[i] = dy_i * up_i * slopes[i];
-            dups[i] = dy_i * values[i];
-          }
-          StoreSpan(*dgate, row, col, n, dgates);
+          simd.gated_gradient(dys, ups, values, slopes, n, dgates, dups);
+          simd.Store(*dgate, row, col, n, dgates);
         }
-        StoreSpan(dup, row, col, n, dups);
+        simd.Store(dup, row, col, n, dups);
       });
     }
   });

@@ -5,6 +5,7 @@
 
 #include "common/device/device.h"
 #include "worker/device/cpu/activation_simd.h"
+#include "worker/device/cpu/row_simd.h"
 #include "worker/device/cpu/thread_pool.h"
 
 namespace seqpar::cpu {
@@ -12,10 +13,11 @@ namespace seqpar::cpu {
 // The same functions by the standard library, one number at a time.
 const ActivationSimd& PlainActivations();
 
-void ActivationForward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
-                       const Matrix& up, const Matrix& y);
-void ActivationBackward(const ActivationSimd& functions, ThreadPool& pool, MlpKind kind, const Matrix* gate,
-                        const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup);
+void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
+                       const Matrix* gate, const Matrix& up, const Matrix& y);
+void ActivationBackward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
+                        const Matrix* gate, const Matrix& up, const Matrix& dy, const Matrix* dgate,
+                        const Matrix& dup);
 
 }  // namespace seqpar::cpu
 

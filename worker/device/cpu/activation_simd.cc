@@ -95,22 +95,32 @@ struct Gelu {
   }
 };
 
-template <typename Function>
-void Apply(const float* x, int64_t n, float* value, float* slope) {
+template <typename Function, bool kWithSlope>
+void ApplyTo(const float* x, int64_t n, float* value, float* slope) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     const Activated y = Function::Of(hn::LoadU(Floats(), x + i));
     hn::StoreU(y.value, Floats(), value + i);
-    hn::StoreU(y.slope, Floats(), slope + i);
+    if (kWithSlope) hn::StoreU(y.slope, Floats(), slope + i);
   }
   if (i == n) return;
   HWY_ALIGN float rest[kLanes] = {}, values[kLanes], slopes[kLanes];
   std::copy(x + i, x + n, rest);
   const Activated y = Function::Of(Load(rest));
   Store(y.value, values);
-  Store(y.slope, slopes);
   std::copy_n(values, n - i, value + i);
+  if (!kWithSlope) return;
+  Store(y.slope, slopes);
   std::copy_n(slopes, n - i, slope + i);
+}
+
+template <typename Function>
+void Apply(const float* x, int64_t n, float* value, float* slope) {
+  if (slope == nullptr) {
+    ApplyTo<Function, false>(x, n, value, slope);
+  } else {
+    ApplyTo<Function, true>(x, n, value, slope);
+  }
 }
 
 const ActivationSimd* GetActivationSimd() {

@@ -8,7 +8,8 @@
 
 namespace seqpar::cpu {
 
-// value[i] = f(x[i]) and slope[i] = f'(x[i]) for i in [0, n); x may be value or slope. Within a few units in
+// value[i] = f(x[i]) and, where slope is not null, slope[i] = f'(x[i]) for i in [0, n); x may be value or
+// slope. Within a few units in
 // the last place of the larger of the result and 1e-1. No alignment is asked for.
 using ActivationFunction = void (*)(const float* x, int64_t n, float* value, float* slope);
 

@@ -17,6 +17,7 @@
 #include "worker/device/cpu/packed_gemm.h"
 #include "worker/device/cpu/reference_attention.h"
 #include "worker/device/cpu/rotary.h"
+#include "worker/device/cpu/row_simd.h"
 #include "worker/device/cpu/tiled_attention.h"
 
 namespace seqpar {
@@ -65,7 +66,8 @@ class CpuDevice : public Device {
         pool_(config.threads),
         attention_(simd == kScalar ? cpu::MakeReferenceAttention() : cpu::MakeTiledAttention(simd)),
         gemm_(cpu::FindGemmSimd(simd)),
-        activations_(simd == kScalar ? cpu::PlainActivations() : *cpu::FindActivationSimd(simd)) {
+        activations_(simd == kScalar ? cpu::PlainActivations() : *cpu::FindActivationSimd(simd)),
+        rows_(cpu::FindRowSimd(simd)) {
     info_.kind = "cpu";
     info_.name = ProcessorName();
     info_.kernel = simd;
@@ -105,7 +107,7 @@ class CpuDevice : public Device {
 
   void Copy(Stream& s, const Matrix& from, const Matrix& to) override {
     SEQPAR_CHECK(HasShape(from, to.rows, to.cols) && HasShape(to, to.rows, to.cols));
-    Run(s, [=, this] { cpu::CopyRows(pool_, from, to); });
+    Run(s, [=, this] { cpu::CopyRows(rows_, pool_, from, to); });
   }
 
   void Add(Stream& s, const Matrix& a, const Matrix& b, const Matrix& to) override {
@@ -115,12 +117,12 @@ class CpuDevice : public Device {
   void SumInOrder(Stream& s, const std::vector<Matrix>& terms, const Matrix& to) override {
     SEQPAR_CHECK(!terms.empty() && HasShape(to, to.rows, to.cols));
     for (const Matrix& term : terms) SEQPAR_CHECK(HasShape(term, to.rows, to.cols));
-    Run(s, [=, this] { cpu::SumInOrder(pool_, terms, to); });
+    Run(s, [=, this] { cpu::SumInOrder(rows_, pool_, terms, to); });
   }
 
   void AddColumnSums(Stream& s, const Matrix& x, float* sums) override {
     SEQPAR_CHECK(HasShape(x, x.rows, x.cols));
-    Run(s, [=, this] { cpu::AddColumnSums(pool_, x, sums); });
+    s.HostFunction([=, this] { return cpu::AddColumnSums(rows_, context(), x, sums); });
   }
 
   void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
@@ -142,7 +144,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(kind != NormKind::kNone && HasShape(x, x.rows, x.cols) && HasShape(y, x.rows, x.cols));
     SEQPAR_CHECK(HasShape(weight, 1, x.cols) && IsOptionalRow(bias, x.cols));
     Run(s, [=, this, row = Optional(bias)] {
-      cpu::NormForward(pool_, kind, x, weight, row.get(), eps, y, stats);
+      cpu::NormForward(rows_, pool_, kind, x, weight, row.get(), eps, y, stats);
     });
   }
 
@@ -152,8 +154,9 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(kind != NormKind::kNone && HasShape(x, x.rows, x.cols) && HasShape(weight, 1, x.cols));
     SEQPAR_CHECK(HasShape(dy, x.rows, x.cols) && HasShape(dx, x.rows, x.cols));
     SEQPAR_CHECK(residual == nullptr || HasShape(*residual, x.rows, x.cols));
-    Run(s, [=, this, around = Optional(residual)] {
-      cpu::NormBackward(pool_, kind, x, weight, stats, dy, around.get(), dx, dweight, dbias);
+    s.HostFunction([=, this, around = Optional(residual)] {
+      return cpu::NormBackward(rows_, context(), kind, x, weight, stats, dy, around.get(), dx, dweight,
+                               dbias);
     });
   }
 
@@ -163,7 +166,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(HasShape(up, up.rows, up.cols) && HasShape(y, up.rows, up.cols));
     SEQPAR_CHECK(gate == nullptr || HasShape(*gate, up.rows, up.cols));
     Run(s, [=, this, gates = Optional(gate)] {
-      cpu::ActivationForward(activations_, pool_, kind, gates.get(), up, y);
+      cpu::ActivationForward(activations_, rows_, pool_, kind, gates.get(), up, y);
     });
   }
 
@@ -175,7 +178,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(gate == nullptr ||
                  (HasShape(*gate, up.rows, up.cols) && HasShape(*dgate, up.rows, up.cols)));
     Run(s, [=, this, gates = Optional(gate), dgates = Optional(dgate)] {
-      cpu::ActivationBackward(activations_, pool_, kind, gates.get(), up, dy, dgates.get(), dup);
+      cpu::ActivationBackward(activations_, rows_, pool_, kind, gates.get(), up, dy, dgates.get(), dup);
     });
   }
 
@@ -183,7 +186,7 @@ class CpuDevice : public Device {
               bool inverse) override {
     SEQPAR_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.cols % head_dim == 0 && HasShape(x, x.rows, x.cols));
     SEQPAR_CHECK(batch > 0 && x.rows % batch == 0);
-    Run(s, [=, this] { cpu::Rotary(pool_, x, batch, head_dim, table, inverse); });
+    Run(s, [=, this] { cpu::Rotary(rows_, pool_, x, batch, head_dim, table, inverse); });
   }
 
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
@@ -249,6 +252,7 @@ class CpuDevice : public Device {
   const std::unique_ptr<cpu::AttentionKernel> attention_;
   const cpu::GemmSimd* const gemm_;  // null: OpenBLAS
   const cpu::ActivationSimd& activations_;
+  const cpu::RowSimd& rows_;
 };
 
 }  // namespace

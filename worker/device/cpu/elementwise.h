@@ -7,18 +7,20 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "common/device/device.h"
-#include "worker/device/cpu/thread_pool.h"
+#include "worker/device/cpu/row_simd.h"
+#include "worker/device/cpu/scratch.h"
 
 namespace seqpar::cpu {
 
-void CopyRows(ThreadPool& pool, const Matrix& from, const Matrix& to);
+void CopyRows(const RowSimd& simd, ThreadPool& pool, const Matrix& from, const Matrix& to);
 
 // to = terms[0] + terms[1] + ... in float32, rounded once. terms not empty.
-void SumInOrder(ThreadPool& pool, const std::vector<Matrix>& terms, const Matrix& to);
+void SumInOrder(const RowSimd& simd, ThreadPool& pool, const std::vector<Matrix>& terms, const Matrix& to);
 
-// sums[0, x.cols) += column sums of x. Rows are summed in blocks of a fixed size, blocks in float64.
-void AddColumnSums(ThreadPool& pool, const Matrix& x, float* sums);
+// sums[0, x.cols) += column sums of x, as SumOverRows.
+absl::Status AddColumnSums(const RowSimd& simd, const CpuContext& cpu, const Matrix& x, float* sums);
 
 // Calls fn(begin, end) for pieces of [0, rows), each about as much work as is worth another thread.
 template <typename Fn>

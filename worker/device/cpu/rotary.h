@@ -5,11 +5,13 @@
 #include <cstdint>
 
 #include "common/device/device.h"
+#include "worker/device/cpu/row_simd.h"
 #include "worker/device/cpu/thread_pool.h"
 
 namespace seqpar::cpu {
 
-void Rotary(ThreadPool& pool, const Matrix& x, int64_t batch, int head_dim, const float* table, bool inverse);
+void Rotary(const RowSimd& simd, ThreadPool& pool, const Matrix& x, int64_t batch, int head_dim,
+            const float* table, bool inverse);
 
 }  // namespace seqpar::cpu
 

@@ -1,0 +1,70 @@
+// Arithmetic on stretches of rows, one set for each vector instruction set that the build has.
+#ifndef SEQPAR_WORKER_DEVICE_CPU_ROW_SIMD_H_
+#define SEQPAR_WORKER_DEVICE_CPU_ROW_SIMD_H_
+
+#include <cstdint>
+#include <string>
+
+#include "common/device/device.h"
+#include "common/tensor/dtype.h"
+#include "worker/device/cpu/spans.h"
+
+namespace seqpar::cpu {
+
+// A stretch of a row in a norm: h = (x - mean) * inverse_deviation, g = dy * weight.
+struct NormSpan {
+  int64_t n;
+  const float* x;
+  const float* weight;
+  float mean, inverse_deviation;
+};
+
+struct GradientSums {
+  float g, gh;
+};
+
+// Every function is for n floats that no alignment is asked of, and reads element i of its operands before it
+// writes element i: a result may be the memory of an operand.
+struct RowSimd {
+  void (*widen)(const BF16* from, int64_t n, float* to);
+  void (*narrow)(const float* from, int64_t n, BF16* to);  // as ToBF16
+  void (*add)(const float* a, const float* b, int64_t n, float* to);
+  void (*multiply)(const float* a, const float* b, int64_t n, float* to);
+
+  float (*sum)(const float* x, int64_t n);
+  float (*sum_of_squares)(const float* x, float center, int64_t n);  // of x - center
+  float (*dot)(const float* a, const float* b, int64_t n);
+
+  // to = h * weight + bias (null: none).
+  void (*normalise)(const NormSpan& span, const float* bias, float* to);
+  // Adds dy h to weight_sums and dy to bias_sums (null: not wanted); the sums of g and of g h.
+  GradientSums (*add_gradients)(const NormSpan& span, const float* dy, float* weight_sums, float* bias_sums);
+  // to = inverse_deviation * (g - means.g - h * means.gh) + around (null: none).
+  void (*norm_gradient)(const NormSpan& span, const float* dy, GradientSums means, const float* around,
+                        float* to);
+
+  // new_low = low cosine - high sine, new_high = high cosine + low sine; sines times `direction`.
+  void (*rotate)(const float* low, const float* high, const float* cosines, const float* sines,
+                 float direction, int64_t n, float* new_low, float* new_high);
+
+  // dgate = dy up slope, dup = dy value.
+  void (*gated_gradient)(const float* dy, const float* up, const float* value, const float* slope, int64_t n,
+                         float* dgate, float* dup);
+
+  // As ReadSpan and StoreSpan of spans.h.
+  const float* Read(const Matrix& m, int64_t row, int64_t col, int64_t n, float* buffer) const {
+    if (m.dtype == DType::kF32) return reinterpret_cast<const float*>(m.At(row, col));
+    widen(reinterpret_cast<const BF16*>(m.At(row, col)), n, buffer);
+    return buffer;
+  }
+  void Store(const Matrix& m, int64_t row, int64_t col, int64_t n, const float* values) const {
+    if (m.dtype == DType::kBF16) narrow(values, n, reinterpret_cast<BF16*>(m.At(row, col)));
+  }
+};
+
+// By the name of the instruction set; what every processor can run where there is none of it.
+const RowSimd& FindRowSimd(const std::string& name);
+
+}  // namespace seqpar::cpu
+
+#endif  // SEQPAR_WORKER_DEVICE_CPU_ROW_SIMD_H_
