@@ -1,6 +1,7 @@
 #include "coordinator/planner/memory.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -8,9 +9,10 @@ namespace seqpar {
 namespace {
 
 constexpr double kFloat = 4;
-// Packed panels of the CPU's products (worker/device/cpu): columns of a slab, and its depth where sums are
-// float32.
-constexpr double kSlabCols = 768, kSlabDepth = 12 * 192;
+// What the CPU's products (worker/device/cpu) copy of an operand at a time: columns, and their depth at most.
+constexpr double kCopiedCols = 64, kCopiedDepth = 1024;
+// Its sums over rows: blocks at most, rows of the smallest block, floats a column in each.
+constexpr double kSumBlocks = 64, kSumRows = 64, kSumFloats = 3;
 
 int64_t Part(int64_t whole, int parts, int index) { return whole / parts + (index < whole % parts ? 1 : 0); }
 
@@ -152,14 +154,14 @@ class Counter {
     return elements * kFloat;
   }
 
-  // One block, as large as the largest kernel needs: a packed slab of a product, or one KV head of an
-  // attention tile.
+  // One block, as large as the largest kernel needs: a product's copies, a norm's sums of weight gradients, or
+  // one KV head of an attention tile.
   double Workspace() const {
-    const double depth = std::max({hidden_, q_, f_});
-    const double slab = (job_.dtype == DType::kF32 ? std::min(depth, kSlabDepth) : depth) * kSlabCols;
-    const double tokens = share_ / batch_;
-    const double attention = tokens * dim_ * (job_.backward() ? 8 : 2);
-    return std::max(slab, attention) * kFloat;
+    const double product = std::min(std::max({hidden_, q_, f_}), kCopiedDepth) * kCopiedCols;
+    const double blocks = std::min(kSumBlocks, std::ceil(own_ / kSumRows));
+    const double sums = job_.backward() ? blocks * kSumFloats * hidden_ : 0;
+    const double attention = share_ / batch_ * dim_ * (job_.backward() ? 8 : 2);
+    return std::max({product, sums, attention}) * kFloat;
   }
 
   const JobSpec& job_;

@@ -34,7 +34,7 @@ VENDORS = [
     (r"^(ucp|uct|ucs|ucm)/", ["worker/comm/ucx"]),
     (r"^nccl", ["worker/comm/nccl"]),
     (r"^(cuda|cublas|cudnn|nvml|cupti)", ["worker/device/cuda", "worker/comm/nccl"]),
-    (r"^(cblas|openblas|f77blas)", ["worker/device/cpu"]),
+    (r"^(oneapi/|dnnl)", ["worker/device/cpu"]),
     (r"^hwy/", ["worker/device/cpu"]),
     (r"^sqlite3", ["coordinator/store", "tests/coordinator/store"]),
     (r"^prometheus/", ["coordinator/metrics", "worker/metrics", "common/metrics"]),

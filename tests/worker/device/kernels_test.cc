@@ -116,9 +116,8 @@ TEST_P(KernelsTest, ProductsOfEveryTranspositionAndStride) {
   }
 }
 
-// Shards of a layer's product have the bits of the whole; a library's may depend on the shape of the call.
+// Bits may depend on the shape of the call, values may not.
 TEST_P(KernelsTest, AnElementOfAProductDoesNotDependOnItsNeighbours) {
-  const bool exact = std::get<std::string>(GetParam()) != "scalar";
   const int64_t m = 150, n = 800, k = 2500;
   const auto a = New(1, {m, k, 0}), b = New(2, {n, k, 0});
   const Values whole = Run(3, {m, n, 0}, Type(), [&](Device& device, Stream& s, const Matrix& to) {
@@ -132,9 +131,6 @@ TEST_P(KernelsTest, AnElementOfAProductDoesNotDependOnItsNeighbours) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < cols; ++j) {
       const double of_part = part[i * cols + j], of_whole = whole[(row + i) * n + col + j];
-      if (exact) {
-        ASSERT_EQ(of_part, of_whole);
-      }
       ASSERT_NEAR(of_part, of_whole, Tolerance(Type()) * (1 + std::abs(of_whole)) * 100);
     }
   }

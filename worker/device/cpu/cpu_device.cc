@@ -14,7 +14,6 @@
 #include "worker/device/cpu/elementwise.h"
 #include "worker/device/cpu/library_gemm.h"
 #include "worker/device/cpu/norm.h"
-#include "worker/device/cpu/packed_gemm.h"
 #include "worker/device/cpu/reference_attention.h"
 #include "worker/device/cpu/rotary.h"
 #include "worker/device/cpu/row_simd.h"
@@ -23,7 +22,7 @@
 namespace seqpar {
 namespace {
 
-// The kernels written to be read: plain attention, and products by a library.
+// The kernels written to be read.
 constexpr char kScalar[] = "scalar";
 
 bool IsStorage(DType type) { return type == DType::kF32 || type == DType::kBF16; }
@@ -65,7 +64,6 @@ class CpuDevice : public Device {
         scratch_(&memory_, config.poison),
         pool_(config.threads),
         attention_(simd == kScalar ? cpu::MakeReferenceAttention() : cpu::MakeTiledAttention(simd)),
-        gemm_(cpu::FindGemmSimd(simd)),
         activations_(simd == kScalar ? cpu::PlainActivations() : *cpu::FindActivationSimd(simd)),
         rows_(cpu::FindRowSimd(simd)) {
     info_.kind = "cpu";
@@ -132,10 +130,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(transpose_a ? HasShape(a, depth, c.rows) : HasShape(a, c.rows, depth));
     SEQPAR_CHECK(transpose_b ? HasShape(b, c.cols, depth) : HasShape(b, depth, c.cols));
     s.HostFunction([=, this, row = Optional(bias)] {
-      if (gemm_ == nullptr) {
-        return cpu::LibraryGemm(context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
-      }
-      return cpu::PackedGemm(*gemm_, context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
+      return cpu::LibraryGemm(context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
     });
   }
 
@@ -250,7 +245,6 @@ class CpuDevice : public Device {
   ScratchPool scratch_;
   ThreadPool pool_;
   const std::unique_ptr<cpu::AttentionKernel> attention_;
-  const cpu::GemmSimd* const gemm_;  // null: OpenBLAS
   const cpu::ActivationSimd& activations_;
   const cpu::RowSimd& rows_;
 };
