@@ -97,15 +97,6 @@ float SumOfSquares(const float* x, float center, int64_t n) {
   return sum.Total();
 }
 
-float Dot(const float* a, const float* b, int64_t n) {
-  Sum sum = NoSum();
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    auto& s = sum.Of(d);
-    s = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), s);
-  });
-  return sum.Total();
-}
-
 // h of the norm.
 template <typename D>
 HWY_INLINE hn::Vec<D> Normalised(D d, const NormSpan& span, int64_t i) {
@@ -169,8 +160,9 @@ void GatedGradient(const float* dy, const float* up, const float* value, const f
 }
 
 const RowSimd* GetRowSimd() {
-  static const RowSimd simd{&Widen, &Narrow,    &AddRows,      &MultiplyRows, &SumOf,  &SumOfSquares,
-                            &Dot,   &Normalise, &AddGradients, &NormGradient, &Rotate, &GatedGradient};
+  static const RowSimd simd{&Widen,        &Narrow,       &AddRows,      &MultiplyRows,
+                            &SumOf,        &SumOfSquares, &Normalise,    &AddGradients,
+                            &NormGradient, &Rotate,       &GatedGradient};
   return &simd;
 }
 

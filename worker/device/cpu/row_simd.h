@@ -33,7 +33,6 @@ struct RowSimd {
 
   float (*sum)(const float* x, int64_t n);
   float (*sum_of_squares)(const float* x, float center, int64_t n);  // of x - center
-  float (*dot)(const float* a, const float* b, int64_t n);
 
   // to = h * weight + bias (null: none).
   void (*normalise)(const NormSpan& span, const float* bias, float* to);
