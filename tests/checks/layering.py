@@ -33,7 +33,7 @@ MAY_INCLUDE = {
 VENDORS = [
     (r"^(ucp|uct|ucs|ucm)/", ["worker/comm/ucx"]),
     (r"^nccl", ["worker/comm/nccl"]),
-    (r"^(cuda|cublas|cudnn|nvml|cupti)", ["worker/device/cuda", "worker/comm/nccl"]),
+    (r"^(cuda|cublas|cudnn|nvml|cupti)[^/]*$", ["worker/device/cuda", "worker/comm/nccl"]),
     (r"^(oneapi/|dnnl)", ["worker/device/cpu"]),
     (r"^hwy/", ["worker/device/cpu"]),
     (r"^sqlite3", ["coordinator/store", "tests/coordinator/store"]),

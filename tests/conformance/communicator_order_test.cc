@@ -44,7 +44,8 @@ TEST_P(CommunicatorConformance, ManyOperationsInFlightHappenInOrder) {
 TEST_P(CommunicatorConformance, CommunicatorsOnTwoStreamsDoNotWaitForEachOther) {
   RunRanks(world_, [](RankWorld& r) {
     auto one = r.comm->Split(0, r.rank(), "one"), two = r.comm->Split(0, -r.rank(), "two");
-    ASSERT_TRUE(one.ok() && two.ok());
+    ASSERT_TRUE(one.ok()) << one.status();
+    ASSERT_TRUE(two.ok()) << two.status();
     const OnDevice<int32_t> a(r, Count(100 * r.rank(), 50)), b(r, 50), c(r, Count(200 * r.rank(), 5000)),
         d(r, 5000);
     // Odd ranks reach the second group's operation only when the first group's have happened, even ones at
@@ -73,7 +74,7 @@ TEST_P(CommunicatorConformance, SplitsByColorAndOrdersByKey) {
   RunRanks(world_, [](RankWorld& r) {
     // Three colors, keys that turn the order round.
     const auto group = r.comm->Split(r.rank() % 3, -r.rank(), "turned");
-    ASSERT_TRUE(group.ok());
+    ASSERT_TRUE(group.ok()) << group.status();
     std::vector<int32_t> want;
     for (int rank = r.size() - 1; rank >= 0; --rank) {
       if (rank % 3 == r.rank() % 3) want.push_back(rank);
@@ -84,7 +85,7 @@ TEST_P(CommunicatorConformance, SplitsByColorAndOrdersByKey) {
     EXPECT_EQ(Members(r, **group), want);
     // Equal keys: by rank.
     const auto same = r.comm->Split(7, 1, "same");
-    ASSERT_TRUE(same.ok());
+    ASSERT_TRUE(same.ok()) << same.status();
     EXPECT_EQ((*same)->rank(), r.rank());
   });
 }
@@ -92,7 +93,7 @@ TEST_P(CommunicatorConformance, SplitsByColorAndOrdersByKey) {
 TEST_P(CommunicatorConformance, NegativeColorTakesNoPart) {
   RunRanks(world_, [](RankWorld& r) {
     const auto group = r.comm->Split(r.rank() == 0 ? -1 : 0, 0, "rest");
-    ASSERT_TRUE(group.ok());
+    ASSERT_TRUE(group.ok()) << group.status();
     if (r.rank() == 0) {
       EXPECT_EQ(*group, nullptr);
     } else {

@@ -20,7 +20,7 @@ namespace seqpar {
 
 // One rank: its device, streams, counter and the communicator of the world. Members go in reverse order.
 struct RankWorld {
-  std::unique_ptr<Device> device;
+  std::shared_ptr<Device> device;
   TrafficCounter traffic;
   std::unique_ptr<Communicator> comm;
   std::unique_ptr<Stream> stream;
@@ -34,7 +34,10 @@ using World = std::vector<std::unique_ptr<RankWorld>>;
 
 struct CommunicatorBackend {
   std::string name;
+  // UNAVAILABLE where this machine cannot have such a world: its tests are skipped, and say why.
   std::function<absl::StatusOr<World>(int size)> make;
+  // Whether messages of sizes that disagree are noticed: NCCL sends no sizes.
+  bool checks_sizes = true;
 };
 
 const std::vector<CommunicatorBackend>& CommunicatorBackends();
@@ -86,6 +89,7 @@ class CommunicatorConformance : public testing::TestWithParam<std::tuple<int, in
  protected:
   void SetUp() override;
   int size() const { return static_cast<int>(world_.size()); }
+  const CommunicatorBackend& backend() const { return CommunicatorBackends()[std::get<0>(GetParam())]; }
   World world_;
 };
 

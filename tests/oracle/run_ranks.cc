@@ -11,17 +11,15 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/comm/in_process.h"
-#include "worker/device/cpu/cpu_device.h"
+#include "tests/devices/test_devices.h"
 
 namespace seqpar {
 namespace {
 
 absl::Status RunRank(std::shared_ptr<Endpoint> endpoint, const std::function<absl::Status(TestRank&)>& body,
                      const RunRanksOptions& options, TrafficCounter* traffic) {
-  CpuDeviceConfig config;
-  config.kernel = options.kernel;
-  config.poison = true;
-  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, MakeCpuDevice(config));
+  const std::string kernel = options.kernel.empty() ? DefaultTestKernel() : options.kernel;
+  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, MakeTestDevice(kernel));
   const std::unique_ptr<Stream> compute = device->CreateStream("compute");
   const std::unique_ptr<Stream> comm = device->CreateStream("comm");
   const int rank = endpoint->world_rank();

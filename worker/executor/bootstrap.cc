@@ -1,11 +1,13 @@
 #include "worker/executor/bootstrap.h"
 
 #include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/base/log.h"
 #include "common/base/status.h"
-#include "common/comm/exchange_communicator.h"
-#include "worker/device/cpu/cpu_device.h"
 
 namespace seqpar {
 namespace {
@@ -16,7 +18,7 @@ constexpr int64_t kTimeoutSlackMs = 5'000;
 
 ProgressSources SourcesOf(const RankRuntime& runtime, const RankPlan& rank) {
   ProgressSources sources;
-  sources.device = runtime.device.get();
+  sources.device = runtime.device;
   const RankGroups& groups = *runtime.groups;
   for (const Communicator* group :
        {static_cast<const Communicator*>(runtime.world.get()),
@@ -47,16 +49,17 @@ absl::Status RankRuntime::Synchronize() const {
 absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec& job, const Plan& plan) {
   const v1::Run& run = *context.run;
   RankRuntime runtime;
-  CpuDeviceConfig config;
+  BackendConfig config;
   config.threads = std::max(1, run.device().threads());
   config.memory_bytes = run.device().memory_bytes();
-  SEQPAR_ASSIGN_OR_RETURN(runtime.device, MakeCpuDevice(config));
+  SEQPAR_ASSIGN_OR_RETURN(runtime.backend, MakeRankBackend(config));
+  runtime.device = runtime.backend->device();
   runtime.compute = runtime.device->CreateStream("compute");
   runtime.comm = runtime.device->CreateStream("comm");
   runtime.traffic = std::make_unique<TrafficCounter>();
 
-  SEQPAR_ASSIGN_OR_RETURN(runtime.ucx, UcxWorker::Create({}));
-  context.send_blob(runtime.ucx->AddressBlob());
+  SEQPAR_ASSIGN_OR_RETURN(std::string blob, runtime.backend->Blob(context.rank));
+  context.send_blob(std::move(blob));
   const int64_t timeout_ms = run.start().bootstrap_timeout_ms() + kTimeoutSlackMs;
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> blobs,
                           context.blobs->Wait("world", std::chrono::milliseconds(timeout_ms)));
@@ -64,9 +67,10 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
     return MakeError(absl::StatusCode::kInternal, reason::kInternal,
                      "the bootstrap's table has not one blob a rank");
   }
-  SEQPAR_ASSIGN_OR_RETURN(std::shared_ptr<Endpoint> endpoint, runtime.ucx->Connect(context.rank, blobs));
-  LogInfo("connected", {{"transport", runtime.ucx->Describe()}});
-  runtime.world = MakeExchangeCommunicator(std::move(endpoint), runtime.device.get(), runtime.traffic.get());
+  SEQPAR_ASSIGN_OR_RETURN(runtime.world,
+                          runtime.backend->Connect(context.rank, blobs, std::chrono::milliseconds(timeout_ms),
+                                                   runtime.traffic.get()));
+  LogInfo("connected", {{"transport", runtime.backend->Describe()}});
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   SEQPAR_ASSIGN_OR_RETURN(runtime.groups, RankGroups::Create(runtime.world.get(), plan.mesh, heads));
   context.progress->Watch(SourcesOf(runtime, plan.ranks[context.rank]));

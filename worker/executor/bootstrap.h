@@ -11,21 +11,21 @@
 #include "common/device/device.h"
 #include "common/job/plan.h"
 #include "common/layers/rank_groups.h"
-#include "worker/comm/ucx/ucx_endpoint.h"
+#include "worker/backend/backend.h"
 #include "worker/executor/rank_run.h"
 
 namespace seqpar {
 
-// What a rank runs on. Destroyed in reverse order: groups before streams, streams before the device.
+// What a rank runs on. Destroyed in reverse order: groups before streams, streams before the backend and its device.
 struct RankRuntime {
-  std::unique_ptr<Device> device;
+  std::unique_ptr<RankBackend> backend;
+  Device* device = nullptr;
   std::unique_ptr<Stream> compute, comm;
-  std::unique_ptr<UcxWorker> ucx;
   std::unique_ptr<TrafficCounter> traffic;
   std::unique_ptr<Communicator> world;
   std::optional<RankGroups> groups;
 
-  RankStreams streams() const { return {device.get(), compute.get(), comm.get()}; }
+  RankStreams streams() const { return {device, compute.get(), comm.get()}; }
   // Waits for both streams: the first failure of either.
   absl::Status Synchronize() const;
 };

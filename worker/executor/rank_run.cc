@@ -91,7 +91,7 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   const StopWatching stop_watching(progress);
 
   progress->Enter(JobPhase::kShard);
-  Transfers transfers(runtime.device.get(), runtime.compute.get(), [progress] { progress->Step(); });
+  Transfers transfers(runtime.device, runtime.compute.get(), [progress] { progress->Step(); });
   SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, context.rank, roots, runtime.streams(),
                                                         &*runtime.groups, &transfers));
   std::string staging_file = start.staging_file();

@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
 #include "tests/oracle/meshes.h"
-#include "tests/worker/device/available_kernels.h"
+#include "tests/devices/test_devices.h"
 
 namespace seqpar {
 namespace {
@@ -22,7 +22,7 @@ const std::vector<int> kMatrixHeadDims = {16, 64, 20, 128};
 std::vector<std::vector<std::vector<int>>> CasesByMesh() {
   const bool full = RunsInFull();
   std::vector<int> others = {kMatrixMasks, /*dtypes*/ 2, /*layouts*/ 3, /*cores*/ 2,
-                             static_cast<int>(AvailableKernels().size())};
+                             static_cast<int>(TestKernels().size())};
   const std::vector<int> rest = {static_cast<int>(kMatrixTokens.size()), /*batch*/ 2,
                                  static_cast<int>(kMatrixHeadDims.size())};
   if (!full) others.insert(others.end(), rest.begin(), rest.end());
@@ -53,7 +53,7 @@ CaseCount AttentionMatrixTest::count_("cases of the attention matrix");
 
 TEST_P(AttentionMatrixTest, IsRight) {
   static const std::vector<std::vector<std::vector<int>>> cases = CasesByMesh();
-  const std::vector<std::string> kernels = AvailableKernels();
+  const std::vector<std::string> kernels = TestKernels();
   ASSERT_FALSE(cases[GetParam()].empty());
   for (const std::vector<int>& c : cases[GetParam()]) {
     ASSERT_EQ(c.size(), static_cast<size_t>(kFactors));

@@ -5,7 +5,7 @@
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
 #include "tests/oracle/meshes.h"
-#include "tests/worker/device/available_kernels.h"
+#include "tests/devices/test_devices.h"
 
 namespace seqpar {
 namespace {
@@ -126,7 +126,7 @@ TEST(ScheduledAttentionTest, OneRankSendsNothing) {
 
 // Arrival in another order than last time must not show: here every link is slow in the last run.
 TEST(ScheduledAttentionTest, SameBitsFromRunToRun) {
-  for (const std::string& kernel : AvailableKernels()) {
+  for (const std::string& kernel : TestKernels()) {
     for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         const AttentionCase c =

@@ -4,7 +4,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
-#include "tests/worker/device/available_kernels.h"
+#include "tests/devices/test_devices.h"
 
 namespace seqpar {
 namespace {
@@ -28,7 +28,7 @@ AttentionResults Results(const AttentionCase& c, const std::string& kernel = "au
 
 // Heads are attended one by one, so that where a head is computed changes no bit of it.
 TEST(UlyssesAttentionTest, SameBitsAsOneRank) {
-  for (const std::string& kernel : AvailableKernels()) {
+  for (const std::string& kernel : TestKernels()) {
     for (const auto& [heads, kv_heads] : {std::pair(8, 8), {8, 2}, {5, 5}, {7, 1}, {12, 3}}) {
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         const AttentionResults one = Results(Case({1, 1, 1, 1}, heads, kv_heads, dtype), kernel);

@@ -9,7 +9,7 @@
 #include "tests/common/layers/layer_case.h"
 #include "tests/oracle/meshes.h"
 #include "tests/oracle/pairwise.h"
-#include "tests/worker/device/available_kernels.h"
+#include "tests/devices/test_devices.h"
 
 namespace seqpar {
 namespace {
@@ -63,7 +63,7 @@ std::vector<std::vector<std::vector<int>>> CasesByMesh() {
                                  /*mlp*/ 4,
                                  /*biases*/ 5,
                                  /*rotary*/ 2,
-                                 /*recompute*/ 3, static_cast<int>(AvailableKernels().size())};
+                                 /*recompute*/ 3, static_cast<int>(TestKernels().size())};
   if (!full) others.insert(others.end(), rest.begin(), rest.end());
   const std::vector<std::vector<int>> turns = PairwiseCases(rest);
   std::vector<std::vector<std::vector<int>>> by_mesh(AllMeshes(8).size());
@@ -106,7 +106,7 @@ CaseCount LayerMatrixTest::count_("cases of the layer matrix");
 
 TEST_P(LayerMatrixTest, IsRight) {
   static const std::vector<std::vector<std::vector<int>>> cases = CasesByMesh();
-  const std::vector<std::string> kernels = AvailableKernels();
+  const std::vector<std::string> kernels = TestKernels();
   ASSERT_FALSE(cases[GetParam()].empty());
   for (const std::vector<int>& v : cases[GetParam()]) {
     ASSERT_EQ(v.size(), static_cast<size_t>(kFactors));

@@ -10,14 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/devices/test_devices.h"
 #include "tests/worker/device/attention_case.h"
-#include "tests/worker/device/available_kernels.h"
-#include "worker/device/cpu/cpu_device.h"
 
 namespace seqpar {
 
 inline std::unique_ptr<Device> MakeDevice(const std::string& kernel, int threads = 1) {
-  auto device = MakeCpuDevice({threads, 0, kernel, /*poison=*/true});
+  auto device = MakeTestDevice(kernel, threads);
   EXPECT_TRUE(device.ok()) << device.status();
   return std::move(device).value();
 }
@@ -85,7 +84,7 @@ class AttentionTest : public testing::TestWithParam<std::string> {
 
 // Runs the suite over every set of kernels.
 #define SEQPAR_INSTANTIATE_ATTENTION_TESTS(Suite)                                 \
-  INSTANTIATE_TEST_SUITE_P(Kernels, Suite, testing::ValuesIn(AvailableKernels()), \
+  INSTANTIATE_TEST_SUITE_P(Kernels, Suite, testing::ValuesIn(TestKernels()), \
                            [](const auto& info) { return info.param; })
 
 }  // namespace seqpar

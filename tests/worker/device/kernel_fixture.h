@@ -12,9 +12,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tests/worker/device/available_kernels.h"
+#include "tests/devices/test_devices.h"
 #include "tests/worker/device/guarded_matrix.h"
-#include "worker/device/cpu/cpu_device.h"
 
 namespace seqpar {
 
@@ -33,8 +32,7 @@ class KernelsTest : public testing::TestWithParam<std::tuple<DType, std::string>
  protected:
   KernelsTest() {
     for (int threads : {1, 3}) {
-      devices_.push_back(
-          std::move(MakeCpuDevice({threads, 0, std::get<std::string>(GetParam()), /*poison=*/true})).value());
+      devices_.push_back(std::move(MakeTestDevice(std::get<std::string>(GetParam()), threads)).value());
     }
   }
 
@@ -84,7 +82,7 @@ inline const std::vector<Shape> kShapes = {{1, 1, 0},   {1, 7, 2},    {3, 513, 1
 #define SEQPAR_INSTANTIATE_KERNEL_TESTS(Suite)                                                             \
   INSTANTIATE_TEST_SUITE_P(                                                                                \
       Types, Suite,                                                                                        \
-      testing::Combine(testing::Values(DType::kF32, DType::kBF16), testing::ValuesIn(AvailableKernels())), \
+      testing::Combine(testing::Values(DType::kF32, DType::kBF16), testing::ValuesIn(TestKernels())), \
       [](const auto& info) {                                                                               \
         const bool single = std::get<DType>(info.param) == DType::kF32;                                    \
         return absl::StrCat(single ? "F32_" : "BF16_", std::get<std::string>(info.param));                 \

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# usage: tests/gpu/run.sh [--part kernels|strategies|nccl|bench|all] [--bundle DIR]
+# Runs the tests and benches of the GPU backend on a machine with GPUs, from a bundle (tests/gpu/bundle.sh); prints as
+# it goes and a table at the end. Each part ends within 8 minutes. Exit status: 0 where every test passed.
+set -uo pipefail
+part=all
+bundle=$(cd "$(dirname "$0")" && pwd)
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --part) part=$2; shift ;;
+    --bundle) bundle=$2; shift ;;
+    *) sed -n '2,4p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
+export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
+logs=${OUT:-$(mktemp -d)}
+table=()
+
+# run NAME SECONDS COMMAND...: one row of the table.
+run() {
+  local name=$1 seconds=$2 log=$logs/$1.log begin
+  shift 2
+  begin=$(date +%s.%N)
+  timeout -k 5 "$seconds" "$@" >"$log" 2>&1
+  local rc=$?
+  local took passed failed skipped
+  took=$(awk -v a="$begin" -v b="$(date +%s.%N)" 'BEGIN{printf "%.1f", b - a}')
+  passed=$(grep -c '^\[       OK' "$log") failed=$(grep -cE '^\[  FAILED  \] .*\(' "$log") skipped=$(grep -cE '^\[  SKIPPED \] .*\(' "$log")
+  local row
+  row=$(printf '%-46s rc %3d  %6ss  passed %4d  failed %3d  skipped %3d' "$name" "$rc" "$took" "$passed" "$failed" "$skipped")
+  table+=("$row")
+  echo "$row"
+  [ $rc = 0 ] || grep -E 'Failure|FAILED|error|Expected|actual|Which is|_test.cc|oracle|what\(\)|check failed' "$log" | head -${LINES_MAX:-12} | cut -c1-220
+  return $rc
+}
+tests() { # NAME SECONDS [ENV...]
+  local name=$1 seconds=$2
+  shift 2
+  run "$name" "$seconds" env "$@" "$bundle/bin/$name" || failures=$((failures + 1))
+}
+
+failures=0
+date -u +'%Y-%m-%d %H:%M UTC'
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+if [ "$part" = all ] || [ "$part" = kernels ]; then
+  for name in worker_device_kernels_test worker_device_layer_kernels_test worker_device_attention_test; do
+    tests "$name" 200 SEQPAR_TEST_KERNELS=cuda
+  done
+fi
+if [ "$part" = all ] || [ "$part" = strategies ]; then
+  for name in $(grep '^common_' "$bundle/tests.txt"); do tests "$name" 240 SEQPAR_TEST_KERNEL=cuda; done
+fi
+if [ "$part" = all ] || [ "$part" = nccl ]; then
+  for name in $(grep '^conformance_' "$bundle/tests.txt"); do
+    run "$name" 150 "$bundle/bin/$name" --gtest_filter='*nccl*' || failures=$((failures + 1))
+  done
+fi
+if [ "$part" = all ] || [ "$part" = bench ]; then
+  for bench in "$bundle"/bin/gpu_*; do
+    [ -e "$bench" ] || continue
+    run "$(basename "$bench")" 300 "$bench" || failures=$((failures + 1))
+    cat "$logs/$(basename "$bench").log"
+  done
+fi
+echo
+printf '%s\n' "${table[@]}"
+exit $((failures > 0))

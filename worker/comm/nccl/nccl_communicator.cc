@@ -1,0 +1,441 @@
+// Nomenclature: g = size of the group, r = this rank.
+//
+// - all_gather: r sends its block to the g - 1 others. reduce_scatter: r sends block i to rank i; the owner sums its
+//   g contributions in rank order. all_reduce: reduce_scatter over blocks of equal length, then all_gather. broadcast:
+//   the root sends to the g - 1 others. barrier: dissemination, ceil(log2 g) messages of one byte.
+//
+// NCCL sends contiguous memory: a message of several spans is packed into scratch at one end and unpacked at the
+// other, whichever has them.
+#include "worker/comm/nccl/nccl_communicator.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "worker/comm/nccl/nccl_family.h"
+#include "worker/device/cuda/cuda_status.h"
+#include "worker/device/cuda/cuda_stream.h"
+#include "worker/device/cuda/kernels.h"
+
+namespace seqpar {
+namespace {
+
+using cuda::CudaStream;
+
+constexpr int64_t kScratchAlignment = 256;
+
+int64_t AlignUp(int64_t bytes) {
+  return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+}
+
+std::vector<cuda::Piece> PiecesOf(const std::vector<Span>& spans) {
+  std::vector<cuda::Piece> pieces;
+  for (const Span& span : spans) {
+    if (span.bytes > 0) pieces.push_back({static_cast<char*>(span.data), span.bytes});
+  }
+  return pieces;
+}
+
+absl::Status CopyPieces(cudaStream_t stream, const std::vector<cuda::Piece>& from,
+                        const std::vector<cuda::Piece>& to) {
+  return cuda::ToStatus(cuda::CopyPieces(stream, from.data(), static_cast<int>(from.size()), to.data(),
+                                         static_cast<int>(to.size())),
+                        "copy the pieces of a message");
+}
+
+// Stream-ordered memory: free again when what was enqueued before its destruction has happened.
+class StreamScratch {
+ public:
+  explicit StreamScratch(cudaStream_t stream) : stream_(stream) {}
+  ~StreamScratch() {
+    for (void* each : all_) cudaFreeAsync(each, stream_);
+  }
+  absl::StatusOr<char*> Take(int64_t bytes) {
+    void* data = nullptr;
+    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream_), "room for a message of several pieces");
+    all_.push_back(data);
+    return static_cast<char*>(data);
+  }
+
+ private:
+  const cudaStream_t stream_;
+  std::vector<void*> all_;
+};
+
+// Whether an exchange is the first, the last or the only one of an operation.
+struct Part {
+  bool first = true, last = true;
+};
+
+class NcclCommunicator : public Communicator {
+ public:
+  NcclCommunicator(std::shared_ptr<NcclFamily> family, ncclComm_t comm, int rank, int size, std::string name)
+      : family_(std::move(family)),
+        comm_(comm),
+        rank_(rank),
+        size_(size),
+        name_(std::move(name)),
+        events_(std::make_shared<cuda::EventPool>(family_->ordinal())) {}
+  ~NcclCommunicator() override { family_->Destroy(comm_); }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  const std::string& name() const override { return name_; }
+
+  void SendRecv(Stream& s, TrafficKey key, std::vector<Transfer> sends, std::vector<Transfer> recvs) override {
+    Exchange(s, "send_recv", key, sends, recvs, {});
+  }
+
+  void AllGather(Stream& s, TrafficKey key, const void* send, const std::vector<int64_t>& bytes,
+                 void* recv) override {
+    SEQPAR_CHECK(static_cast<int>(bytes.size()) == size());
+    char* own = static_cast<char*>(recv);
+    for (int i = 0; i < rank(); ++i) own += bytes[i];
+    if (bytes[rank()] > 0 && send != own) {
+      Cuda(s).Enqueue("copy the own block", [&](cudaStream_t stream) {
+        return cudaMemcpyAsync(own, send, bytes[rank()], cudaMemcpyDeviceToDevice, stream);
+      });
+    }
+    GatherBlocks(s, "all_gather", key, bytes, static_cast<char*>(recv), {});
+  }
+
+  void AllToAll(Stream& s, TrafficKey key, std::vector<std::vector<Span>> sends,
+                std::vector<std::vector<Span>> recvs) override {
+    SEQPAR_CHECK(static_cast<int>(sends.size()) == size() && static_cast<int>(recvs.size()) == size());
+    const std::vector<cuda::Piece> from = PiecesOf(sends[rank()]), to = PiecesOf(recvs[rank()]);
+    if (!from.empty()) {
+      Cuda(s).EnqueueStatus([&](cudaStream_t stream) { return CopyPieces(stream, from, to); });
+    }
+    std::vector<Transfer> outgoing, incoming;
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer == rank()) continue;
+      outgoing.push_back(Transfer{peer, std::move(sends[peer])});
+      incoming.push_back(Transfer{peer, std::move(recvs[peer])});
+    }
+    Exchange(s, "all_to_all", key, outgoing, incoming, {});
+  }
+
+  void ReduceScatter(Stream& s, TrafficKey key, const Matrix& in, const std::vector<int64_t>& rows,
+                     const Matrix& out) override {
+    SumOwnBlock(s, "reduce_scatter", key, in, rows, out, {});
+  }
+
+  void AllReduce(Stream& s, TrafficKey key, float* data, int64_t count) override {
+    std::vector<int64_t> elements, bytes;
+    for (int i = 0; i < size(); ++i) {
+      elements.push_back(count / size() + (i < count % size() ? 1 : 0));
+      bytes.push_back(elements.back() * SizeOf(DType::kF32));
+    }
+    float* own = data;
+    for (int i = 0; i < rank(); ++i) own += elements[i];
+    SumOwnBlock(s, "all_reduce", key, Matrix(data, DType::kF32, count, 1), elements,
+                Matrix(own, DType::kF32, elements[rank()], 1), {true, false});
+    GatherBlocks(s, "all_reduce", key, bytes, reinterpret_cast<char*>(data), {false, true});
+  }
+
+  void Broadcast(Stream& s, TrafficKey key, int root, void* data, int64_t bytes) override {
+    SEQPAR_CHECK(root >= 0 && root < size());
+    std::vector<Transfer> sends, recvs;
+    if (rank() != root) recvs.push_back(Transfer{root, {Span{data, bytes}}});
+    for (int peer = 0; rank() == root && peer < size(); ++peer) {
+      if (peer != root) sends.push_back(Transfer{peer, {Span{data, bytes}}});
+    }
+    Exchange(s, "broadcast", key, sends, recvs, {});
+  }
+
+  void Barrier(Stream& s) override {
+    // After the round of `distance` a rank knows that the 2 * distance ranks up to itself have entered. The exchange
+    // of a group of one still reports an abort.
+    if (!GrowScratch(s, 2)) return;
+    char* tokens = static_cast<char*>(scratch_.data());
+    for (int distance = 1; distance < std::max(size(), 2); distance *= 2) {
+      std::vector<Transfer> sends, recvs;
+      if (size() > 1) {
+        sends.push_back(Transfer{(rank() + distance) % size(), {Span{tokens, 1}}});
+        recvs.push_back(Transfer{(rank() + size() - distance) % size(), {Span{tokens + 1, 1}}});
+      }
+      Exchange(s, "barrier", TrafficKey{}, sends, recvs, {distance == 1, 2 * distance >= size()});
+    }
+  }
+
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, const std::string& name) override;
+
+  void Abort(const absl::Status& why) override { family_->Abort(why); }
+
+  // After an abort the counts stay as they were last seen before it: kernels that were cut off also "happen".
+  CommProgress progress() const override {
+    std::lock_guard<std::mutex> lock(progress_mutex_);
+    if (!family_->over()) {
+      const int64_t finished = finished_.done();  // in this order never more finished than entered
+      for (; progress_.finished < finished; ++progress_.finished) peers_.pop_front();
+      progress_.entered = entered_.done();
+      progress_.waiting_for_peer = progress_.entered > finished ? peers_.front() : -1;
+    }
+    CommProgress progress = progress_;
+    progress.group = name_;
+    return progress;
+  }
+
+ private:
+  static CudaStream& Cuda(Stream& s) { return static_cast<CudaStream&>(s); }
+
+  // Enqueues all transfers at once. Those of no bytes are not sent.
+  void Exchange(Stream& s, const char* verb, TrafficKey key, const std::vector<Transfer>& sends,
+                const std::vector<Transfer>& recvs, Part part) {
+    CudaStream& stream = Cuda(s);
+    stream.SetWatch([family = family_] { return family->Check(); });
+    const absl::Status status = family_->Check();
+    if (!status.ok()) return stream.Fail(status);
+    if (part.first) {
+      // Who is waited for cannot be told from outside a kernel: the first that this rank receives from, else sends to.
+      std::lock_guard<std::mutex> lock(progress_mutex_);
+      peers_.push_back(!recvs.empty() ? recvs[0].peer : !sends.empty() ? sends[0].peer : -1);
+    }
+    if (part.first) Mark(stream, &entered_);
+    stream.EnqueueStatus([&](cudaStream_t handle) { return EnqueueTransfers(handle, verb, sends, recvs); });
+    if (part.last) Mark(stream, &finished_);
+    int64_t bytes = 0, messages = 0;
+    for (const Transfer& send : sends) {
+      bytes += send.bytes();
+      messages += send.bytes() > 0 ? 1 : 0;
+    }
+    if (family_->traffic() != nullptr && messages > 0) family_->traffic()->Add(key, bytes, messages);
+  }
+
+  void Mark(CudaStream& s, cuda::WorkCounter* counter) {
+    s.Enqueue("record an event", [&](cudaStream_t stream) {
+      std::shared_ptr<CUevent_st> event = events_->Take();
+      if (event == nullptr) return cudaErrorMemoryAllocation;
+      const cudaError_t error = cudaEventRecord(event.get(), stream);
+      if (error == cudaSuccess) counter->Begun(std::move(event));
+      return error;
+    });
+  }
+
+  absl::Status EnqueueTransfers(cudaStream_t stream, const char* verb, const std::vector<Transfer>& sends,
+                                const std::vector<Transfer>& recvs) {
+    struct Message {
+      int peer;
+      char* data;
+      int64_t bytes;
+    };
+    StreamScratch scratch(stream);
+    std::vector<Message> outgoing, incoming;
+    for (const Transfer& send : sends) {
+      SEQPAR_CHECK(send.peer >= 0 && send.peer < size() && send.peer != rank());
+      const std::vector<cuda::Piece> pieces = PiecesOf(send.spans);
+      if (pieces.empty()) continue;
+      char* data = pieces[0].data;
+      if (pieces.size() > 1) {
+        SEQPAR_ASSIGN_OR_RETURN(data, scratch.Take(send.bytes()));
+        SEQPAR_RETURN_IF_ERROR(CopyPieces(stream, pieces, {{data, send.bytes()}}));
+      }
+      outgoing.push_back({send.peer, data, send.bytes()});
+    }
+    std::vector<std::pair<char*, std::vector<cuda::Piece>>> to_unpack;
+    for (const Transfer& recv : recvs) {
+      SEQPAR_CHECK(recv.peer >= 0 && recv.peer < size() && recv.peer != rank());
+      std::vector<cuda::Piece> pieces = PiecesOf(recv.spans);
+      if (pieces.empty()) continue;
+      char* data = pieces[0].data;
+      if (pieces.size() > 1) {
+        SEQPAR_ASSIGN_OR_RETURN(data, scratch.Take(recv.bytes()));
+        to_unpack.emplace_back(data, std::move(pieces));
+      }
+      incoming.push_back({recv.peer, data, recv.bytes()});
+    }
+    if (!outgoing.empty() || !incoming.empty()) {
+      const NcclLibrary& nccl = family_->nccl();
+      SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.group_start(), verb));
+      ncclResult_t result = ncclSuccess;
+      const auto note = [&result](ncclResult_t next) {
+        if (result == ncclSuccess && next != ncclInProgress) result = next;
+      };
+      for (const Message& m : outgoing) note(nccl.send(m.data, m.bytes, ncclInt8, m.peer, comm_, stream));
+      for (const Message& m : incoming) note(nccl.recv(m.data, m.bytes, ncclInt8, m.peer, comm_, stream));
+      const ncclResult_t ended = nccl.group_end();
+      const std::string what = absl::StrCat(verb, " in group ", name_, " (rank ", rank_, " of ", size_, ")");
+      SEQPAR_RETURN_IF_ERROR(family_->Settle(comm_, result == ncclSuccess ? ended : result, what.c_str()));
+    }
+    for (const auto& [data, pieces] : to_unpack) {
+      int64_t bytes = 0;
+      for (const cuda::Piece& piece : pieces) bytes += piece.bytes;
+      SEQPAR_RETURN_IF_ERROR(CopyPieces(stream, {{data, bytes}}, pieces));
+    }
+    return absl::OkStatus();
+  }
+
+  // Each rank's block of `recv` comes from that rank, and the own goes to all.
+  void GatherBlocks(Stream& s, const char* verb, TrafficKey key, const std::vector<int64_t>& bytes, char* recv,
+                    Part part) {
+    std::vector<Transfer> sends, recvs;
+    char* own = recv;
+    for (int i = 0; i < rank(); ++i) own += bytes[i];
+    int64_t offset = 0;
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer != rank()) {
+        sends.push_back(Transfer{peer, {Span{own, bytes[rank()]}}});
+        recvs.push_back(Transfer{peer, {Span{recv + offset, bytes[peer]}}});
+      }
+      offset += bytes[peer];
+    }
+    Exchange(s, verb, key, sends, recvs, part);
+  }
+
+  void SumOwnBlock(Stream& s, const char* verb, TrafficKey key, const Matrix& in, const std::vector<int64_t>& rows,
+                   const Matrix& out, Part part) {
+    SEQPAR_CHECK(static_cast<int>(rows.size()) == size() && (in.contiguous() || in.rows <= 1));
+    SEQPAR_CHECK(out.rows == rows[rank()] && out.cols == in.cols);
+    const int64_t row_bytes = in.cols * SizeOf(in.dtype);
+    const int64_t stride = AlignUp(rows[rank()] * row_bytes);
+    if (!GrowScratch(s, stride * (size() - 1))) return;
+    std::vector<Transfer> sends, recvs;
+    std::vector<Matrix> terms;
+    char* received = static_cast<char*>(scratch_.data());
+    int64_t begin = 0;
+    for (int peer = 0; peer < size(); ++peer) {
+      const Matrix block = in.Rows(begin, begin + rows[peer]);
+      begin += rows[peer];
+      if (peer == rank()) {
+        terms.push_back(block);
+        continue;
+      }
+      sends.push_back(Transfer{peer, {Span{block.data, block.rows * row_bytes}}});
+      recvs.push_back(Transfer{peer, {Span{received, out.rows * row_bytes}}});
+      terms.push_back(Matrix(received, in.dtype, out.rows, in.cols));
+      received += stride;
+    }
+    SEQPAR_CHECK(begin == in.rows);
+    Exchange(s, verb, key, sends, recvs, {part.first, false});
+    if (!out.empty()) {
+      // A column of many rows is one row to the kernels: wider loads.
+      const bool flat = in.cols == 1 && out.contiguous();
+      for (Matrix& term : terms) {
+        if (flat) term = Matrix(term.data, term.dtype, 1, out.rows);
+      }
+      family_->device()->SumInOrder(s, terms, flat ? Matrix(out.data, out.dtype, 1, out.rows) : out);
+    }
+    if (part.last) Mark(Cuda(s), &finished_);
+  }
+
+  // Makes the scratch at least `bytes` long; false where that failed, and with it the stream.
+  bool GrowScratch(Stream& s, int64_t bytes) {
+    if (bytes <= scratch_.bytes()) return true;
+    // What is enqueued may still use the old one.
+    absl::Status status = scratch_.bytes() > 0 ? s.Synchronize() : absl::OkStatus();
+    if (status.ok()) {
+      scratch_ = Buffer();
+      absl::StatusOr<Buffer> larger =
+          family_->device()->Allocate(std::max<int64_t>(bytes, kScratchAlignment), "contributions to a sum over ranks");
+      if (larger.ok()) {
+        scratch_ = std::move(larger).value();
+        return true;
+      }
+      status = larger.status();
+    }
+    s.Fail(status);
+    return false;
+  }
+
+  const std::shared_ptr<NcclFamily> family_;
+  const ncclComm_t comm_;
+  const int rank_, size_;
+  const std::string name_;
+  const std::shared_ptr<cuda::EventPool> events_;
+  mutable cuda::WorkCounter entered_, finished_;
+  mutable std::mutex progress_mutex_;
+  mutable CommProgress progress_;  // under progress_mutex_
+  mutable std::deque<int> peers_;  // under progress_mutex_: of each operation that has not finished
+  Buffer scratch_;
+};
+
+// Communicators of ours, in plan order: never blocking, resources shared within the family.
+ncclConfig_t CommConfig() {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.splitShare = 1;
+  return config;
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int color, int key, const std::string& name) {
+  SEQPAR_RETURN_IF_ERROR(family_->Check());
+  const NcclLibrary& nccl = family_->nccl();
+  ncclConfig_t config = CommConfig();
+  ncclComm_t child = nullptr;
+  const std::string what = absl::StrCat("split group ", name, " from ", name_);
+  const ncclResult_t result =
+      nccl.comm_split(comm_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &child, &config);
+  SEQPAR_RETURN_IF_ERROR(family_->Settle(comm_, result, what.c_str()));
+  if (child == nullptr) return std::unique_ptr<Communicator>();
+  family_->Add(child);
+  SEQPAR_RETURN_IF_ERROR(family_->Settle(child, ncclInProgress, what.c_str()));
+  int rank = 0, size = 0;
+  SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_user_rank(child, &rank), what.c_str()));
+  SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_count(child, &size), what.c_str()));
+  return std::unique_ptr<Communicator>(std::make_unique<NcclCommunicator>(family_, child, rank, size, name));
+}
+
+// --- bootstrap ---
+
+struct BlobHeader {
+  char magic[8];
+  int32_t version;
+  char host[64];
+  ncclUniqueId id;  // zeros but for rank 0
+};
+constexpr char kMagic[8] = {'s', 'p', 'n', 'c', 'c', 'l', '1', 0};
+
+absl::Status Mismatch(int rank, const std::string& what) {
+  return MakeError(absl::StatusCode::kFailedPrecondition, reason::kBootstrapMismatch,
+                   absl::StrCat("the NCCL blob of rank ", rank, " ", what));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> NcclBlob(const NcclLibrary& nccl, int rank) {
+  BlobHeader blob{};
+  std::memcpy(blob.magic, kMagic, sizeof(kMagic));
+  blob.version = nccl.version;
+  gethostname(blob.host, sizeof(blob.host) - 1);
+  if (rank == 0) SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.get_unique_id(&blob.id), "make a unique id"));
+  return std::string(reinterpret_cast<const char*>(&blob), sizeof(blob));
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclWorld(const NcclLibrary* nccl, const NcclConfig& config,
+                                                            Device* device, TrafficCounter* traffic) {
+  const int size = static_cast<int>(config.blobs.size());
+  SEQPAR_CHECK(config.rank >= 0 && config.rank < size);
+  BlobHeader first{};
+  for (int rank = 0; rank < size; ++rank) {
+    BlobHeader blob;
+    if (config.blobs[rank].size() != sizeof(blob)) return Mismatch(rank, "is malformed");
+    std::memcpy(&blob, config.blobs[rank].data(), sizeof(blob));
+    if (std::memcmp(blob.magic, kMagic, sizeof(kMagic)) != 0) return Mismatch(rank, "is malformed");
+    if (blob.version != nccl->version) {
+      return Mismatch(rank, absl::StrCat("comes from NCCL ", blob.version, " on ",
+                                         std::string(blob.host, strnlen(blob.host, sizeof(blob.host))),
+                                         ", this rank has ", nccl->version));
+    }
+    if (rank == 0) first = blob;
+  }
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaSetDevice(config.ordinal), "join the world");
+  auto family = std::make_shared<NcclFamily>(nccl, config.ordinal, device, traffic, config.deadline);
+  ncclConfig_t comm_config = CommConfig();
+  ncclComm_t comm = nullptr;
+  const ncclResult_t result = nccl->comm_init_rank_config(&comm, size, first.id, config.rank, &comm_config);
+  if (comm != nullptr) family->Add(comm);
+  SEQPAR_RETURN_IF_ERROR(family->Settle(comm, result, "join the world"));
+  return std::unique_ptr<Communicator>(
+      std::make_unique<NcclCommunicator>(std::move(family), comm, config.rank, size, "world"));
+}
+
+}  // namespace seqpar

@@ -1,0 +1,316 @@
+#include "worker/device/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "worker/device/cuda/cuda_status.h"
+#include "worker/device/cuda/cuda_stream.h"
+#include "worker/device/cuda/device_memory.h"
+#include "worker/device/cuda/gemm.h"
+#include "worker/device/cuda/kernels.h"
+#include "worker/device/cuda/range_cache.h"
+
+namespace seqpar {
+namespace cuda {
+namespace {
+
+// What NVIDIA recommends for Hopper's products.
+constexpr int64_t kGemmWorkspaceBytes = int64_t{32} << 20;
+
+View ViewOf(const Matrix& m) {
+  SEQPAR_CHECK(m.dtype == DType::kF32 || m.dtype == DType::kBF16);
+  return {m.data, m.dtype == DType::kF32 ? Type::kF32 : Type::kBF16, m.rows, m.cols, m.ld};
+}
+
+// A matrix that may be absent, as the launchers take it.
+class OptionalView {
+ public:
+  explicit OptionalView(const Matrix* m) : present_(m != nullptr) {
+    if (present_) view_ = ViewOf(*m);
+  }
+  const View* get() const { return present_ ? &view_ : nullptr; }
+
+ private:
+  View view_{};
+  const bool present_;
+};
+
+Activation KindOf(MlpKind kind) {
+  SEQPAR_CHECK(kind != MlpKind::kNone);
+  return kind == MlpKind::kGelu       ? Activation::kGelu
+         : kind == MlpKind::kGeluTanh ? Activation::kGeluTanh
+                                      : Activation::kSwiglu;
+}
+
+class CudaDevice : public Device {
+ public:
+  CudaDevice(DeviceInfo info, int ordinal, std::unique_ptr<DeviceMemory> memory)
+      : info_(std::move(info)), ordinal_(ordinal), memory_(std::move(memory)) {}
+
+  ~CudaDevice() override {
+    cudaSetDevice(ordinal_);
+    gemm_.reset();
+  }
+
+  absl::Status Init() {
+    SEQPAR_ASSIGN_OR_RETURN(gemm_workspace_, Allocate(kGemmWorkspaceBytes, "the workspace of products"));
+    SEQPAR_ASSIGN_OR_RETURN(gemm_, GemmLibrary::Create(gemm_workspace_.data(), kGemmWorkspaceBytes));
+    return absl::OkStatus();
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+
+  absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) override {
+    SEQPAR_CHECK(bytes >= 0);
+    if (bytes == 0) return Buffer();
+    SEQPAR_ASSIGN_OR_RETURN(void* data, memory_->Allocate(bytes, what));
+    return Buffer(this, data, bytes);
+  }
+  MemoryUse memory() const override { return memory_->use(); }
+  void ResetPeak() override { memory_->ResetPeak(); }
+  int64_t work_done() const override { return work_->done(); }
+
+  std::unique_ptr<Stream> CreateStream(const std::string& name) override {
+    auto stream = CudaStream::Create(ordinal_, events_, work_);
+    SEQPAR_CHECK(stream.ok());  // a context that cannot make a stream is of no use
+    return std::move(stream).value();
+  }
+
+  void CopyFromHost(Stream& s, const void* from, void* to, int64_t bytes) override {
+    CopyBytes(s, from, to, bytes, cudaMemcpyHostToDevice);
+  }
+  void CopyToHost(Stream& s, const void* from, void* to, int64_t bytes) override {
+    CopyBytes(s, from, to, bytes, cudaMemcpyDeviceToHost);
+  }
+  void Zero(Stream& s, void* to, int64_t bytes) override {
+    if (bytes == 0) return;
+    Launch(s, "zero", [&](cudaStream_t stream) { return cudaMemsetAsync(to, 0, bytes, stream); });
+  }
+  void Copy(Stream& s, const Matrix& from, const Matrix& to) override {
+    SEQPAR_CHECK(from.rows == to.rows && from.cols == to.cols);
+    Launch(s, "copy", [&](cudaStream_t stream) { return cuda::Copy(stream, ViewOf(from), ViewOf(to)); });
+  }
+
+  void Add(Stream& s, const Matrix& a, const Matrix& b, const Matrix& to) override { SumInOrder(s, {a, b}, to); }
+
+  void SumInOrder(Stream& s, const std::vector<Matrix>& terms, const Matrix& to) override {
+    SEQPAR_CHECK(!terms.empty() && static_cast<int>(terms.size()) <= kSumTermsMax);
+    std::vector<View> views;
+    for (const Matrix& term : terms) {
+      SEQPAR_CHECK(term.rows == to.rows && term.cols == to.cols);
+      views.push_back(ViewOf(term));
+    }
+    Launch(s, "sum", [&](cudaStream_t stream) {
+      return cuda::SumInOrder(stream, views.data(), static_cast<int>(views.size()), ViewOf(to));
+    });
+  }
+
+  void AddColumnSums(Stream& s, const Matrix& x, float* sums) override {
+    WithScratch(s, ColumnSumFloats(x.rows, x.cols), "column sums", [&](cudaStream_t stream, float* partial) {
+      return cuda::AddColumnSums(stream, ViewOf(x), partial, sums);
+    });
+  }
+
+  void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
+            bool accumulate, const Matrix* bias) override {
+    const int64_t depth = transpose_a ? a.rows : a.cols;
+    SEQPAR_CHECK(a.dtype == b.dtype && (transpose_a ? a.cols : a.rows) == c.rows);
+    SEQPAR_CHECK((transpose_b ? b.rows : b.cols) == c.cols && (transpose_b ? b.cols : b.rows) == depth);
+    if (c.empty()) return;
+    if (depth == 0) return EmptyProduct(s, c, accumulate, bias);
+    static_cast<CudaStream&>(s).EnqueueStatus([&](cudaStream_t stream) -> absl::Status {
+      // The library's epilogue rounds a bfloat16 result before it adds the bias, and once more after.
+      bool done = false;
+      if (bias == nullptr || c.dtype == DType::kF32) {
+        SEQPAR_ASSIGN_OR_RETURN(done,
+                                gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, bias));
+      }
+      if (done) return absl::OkStatus();
+      return MultiplyThenAdd(stream, a, transpose_a, b, transpose_b, c, accumulate, *bias);
+    });
+  }
+
+  void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias, float eps,
+                   const Matrix& y, float* stats) override {
+    SEQPAR_CHECK(kind != NormKind::kNone);
+    Launch(s, "norm", [&](cudaStream_t stream) {
+      return cuda::NormForward(stream, kind == NormKind::kLayerNorm, ViewOf(x), ViewOf(weight),
+                               OptionalView(bias).get(), eps, ViewOf(y), stats);
+    });
+  }
+
+  void NormBackward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const float* stats,
+                    const Matrix& dy, const Matrix* residual, const Matrix& dx, float* dweight,
+                    float* dbias) override {
+    SEQPAR_CHECK(kind != NormKind::kNone);
+    WithScratch(s, NormPartialFloats(x.rows, x.cols), "norm gradients", [&](cudaStream_t stream, float* partial) {
+      return cuda::NormBackward(stream, kind == NormKind::kLayerNorm, ViewOf(x), ViewOf(weight), stats, ViewOf(dy),
+                                OptionalView(residual).get(), ViewOf(dx), partial, dweight, dbias);
+    });
+  }
+
+  void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& y) override {
+    SEQPAR_CHECK((gate != nullptr) == (kind == MlpKind::kSwiglu));
+    Launch(s, "activation", [&](cudaStream_t stream) {
+      return cuda::ActivationForward(stream, KindOf(kind), OptionalView(gate).get(), ViewOf(up), ViewOf(y));
+    });
+  }
+
+  void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
+                          const Matrix* dgate, const Matrix& dup) override {
+    SEQPAR_CHECK((gate != nullptr) == (kind == MlpKind::kSwiglu) && (gate != nullptr) == (dgate != nullptr));
+    Launch(s, "activation gradient", [&](cudaStream_t stream) {
+      return cuda::ActivationBackward(stream, KindOf(kind), OptionalView(gate).get(), ViewOf(up), ViewOf(dy),
+                                      OptionalView(dgate).get(), ViewOf(dup));
+    });
+  }
+
+  void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,
+              bool inverse) override {
+    SEQPAR_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.cols % head_dim == 0);
+    Launch(s, "rotary", [&](cudaStream_t stream) {
+      return cuda::Rotary(stream, ViewOf(x), batch, head_dim, table, inverse);
+    });
+  }
+
+  void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
+                        bool first) override {
+    static_cast<CudaStream&>(s).EnqueueStatus([&](cudaStream_t stream) -> absl::Status {
+      SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
+      return ToStatus(cuda::AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
+    });
+  }
+
+  void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,
+                      const Matrix& delta) override {
+    Launch(s, "attention delta", [&](cudaStream_t stream) {
+      return cuda::AttentionDelta(stream, head_dim, ViewOf(dout), ViewOf(out), ViewOf(delta));
+    });
+  }
+
+  void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
+                         const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv) override {
+    static_cast<CudaStream&>(s).EnqueueStatus([&](cudaStream_t stream) -> absl::Status {
+      SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
+      return ToStatus(cuda::AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta), ViewOf(dq),
+                                              ViewOf(dk), ViewOf(dv)),
+                      "attention gradient");
+    });
+  }
+
+ private:
+  void Free(void* data, int64_t bytes) override { memory_->Free(data, bytes); }
+
+  void Launch(Stream& s, const char* what, const std::function<cudaError_t(cudaStream_t)>& launch) {
+    static_cast<CudaStream&>(s).Enqueue(what, launch);
+  }
+
+  // Pageable host memory: CUDA copies through its own staging buffers.
+  void CopyBytes(Stream& s, const void* from, void* to, int64_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0) return;
+    Launch(s, "copy", [&](cudaStream_t stream) { return cudaMemcpyAsync(to, from, bytes, kind, stream); });
+  }
+
+  // Stream-ordered scratch of the kernel's own.
+  void WithScratch(Stream& s, int64_t floats, const char* what,
+                   const std::function<cudaError_t(cudaStream_t, float*)>& launch) {
+    if (floats == 0) return;
+    Launch(s, what, [&](cudaStream_t stream) {
+      void* scratch = nullptr;
+      cudaError_t error = cudaMallocAsync(&scratch, floats * 4, stream);
+      if (error != cudaSuccess) return error;
+      error = launch(stream, static_cast<float*>(scratch));
+      const cudaError_t freed = cudaFreeAsync(scratch, stream);
+      return error != cudaSuccess ? error : freed;
+    });
+  }
+
+  // Where the library does not add the bias as it should. The sum is made in float32, so that it is rounded once.
+  absl::Status MultiplyThenAdd(cudaStream_t stream, const Matrix& a, bool transpose_a, const Matrix& b,
+                               bool transpose_b, const Matrix& c, bool accumulate, const Matrix& bias) {
+    if (c.dtype == DType::kF32) {
+      SEQPAR_RETURN_IF_ERROR(
+          gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, nullptr).status());
+      return ToStatus(AddRow(stream, ViewOf(bias), ViewOf(c)), "add a bias");
+    }
+    void* scratch = nullptr;
+    SEQPAR_RETURN_IF_ERROR(ToStatus(cudaMallocAsync(&scratch, c.rows * c.cols * 4, stream), "a product's sums"));
+    const Matrix sums(scratch, DType::kF32, c.rows, c.cols);
+    absl::Status status =
+        accumulate ? ToStatus(cuda::Copy(stream, ViewOf(c), ViewOf(sums)), "copy") : absl::OkStatus();
+    if (status.ok()) {
+      status = gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, sums, accumulate, nullptr).status();
+    }
+    if (status.ok()) status = ToStatus(AddRow(stream, ViewOf(bias), ViewOf(sums)), "add a bias");
+    if (status.ok()) status = ToStatus(cuda::Copy(stream, ViewOf(sums), ViewOf(c)), "round a product");
+    const cudaError_t freed = cudaFreeAsync(scratch, stream);
+    return status.ok() ? ToStatus(freed, "a product's sums") : status;
+  }
+
+  // A product of no depth is zero.
+  void EmptyProduct(Stream& s, const Matrix& c, bool accumulate, const Matrix* bias) {
+    for (int64_t row = 0; row < c.rows; ++row) {
+      const Matrix to = c.Rows(row, row + 1);
+      if (!accumulate) Zero(s, to.data, to.bytes());
+      if (bias != nullptr) Add(s, to, *bias, to);
+    }
+  }
+
+  absl::StatusOr<Tile> TileOf(cudaStream_t stream, const AttentionTile& tile) {
+    if (tile.head_dim > kHeadDimMax) {
+      return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+                       absl::StrCat("head_dim is ", tile.head_dim, ", GPUs take up to ", kHeadDimMax));
+    }
+    Tile t{};
+    t.batch = tile.batch, t.queries = tile.queries, t.keys = tile.keys;
+    t.q_heads = tile.heads.q_heads(), t.kv_heads = tile.heads.kv_heads(), t.head_dim = tile.head_dim;
+    t.first_q_head = tile.heads.q_begin, t.first_kv_head = tile.heads.kv_begin, t.group = tile.group;
+    t.scale = tile.scale;
+    t.q = ViewOf(tile.q), t.k = ViewOf(tile.k), t.v = ViewOf(tile.v);
+    SEQPAR_ASSIGN_OR_RETURN(const DeviceRanges ranges, ranges_.Get(stream, tile.ranges));
+    t.lo = ranges.lo, t.hi = ranges.hi;
+    return t;
+  }
+
+  const DeviceInfo info_;
+  const int ordinal_;
+  const std::unique_ptr<DeviceMemory> memory_;
+  const std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>(ordinal_);
+  const std::shared_ptr<WorkCounter> work_ = std::make_shared<WorkCounter>();
+  // These give their memory back before it goes.
+  Buffer gemm_workspace_;
+  std::unique_ptr<GemmLibrary> gemm_;
+  RangeCache ranges_{this};
+};
+
+}  // namespace
+}  // namespace cuda
+
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaDeviceConfig& config) {
+  int count = 0;
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaGetDeviceCount(&count), "count GPUs");
+  if (config.ordinal < 0 || config.ordinal >= count) {
+    return MakeError(absl::StatusCode::kUnavailable, reason::kInternal,
+                     absl::StrCat("there is no GPU ", config.ordinal, ": ", count, " are visible"));
+  }
+  cudaDeviceProp properties;
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, config.ordinal), "ask for the GPU's properties");
+  SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<cuda::DeviceMemory> memory,
+                          cuda::DeviceMemory::Create(config.ordinal, config.memory_bytes));
+  DeviceInfo info;
+  info.kind = "cuda";
+  info.name = properties.name;
+  info.kernel = "tiled_float32";
+  info.threads = 1;
+  info.memory_bytes = memory->limit_bytes();
+  auto device = std::make_unique<cuda::CudaDevice>(std::move(info), config.ordinal, std::move(memory));
+  SEQPAR_RETURN_IF_ERROR(device->Init());
+  return absl::StatusOr<std::unique_ptr<Device>>(std::move(device));
+}
+
+}  // namespace seqpar

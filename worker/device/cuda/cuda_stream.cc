@@ -1,0 +1,265 @@
+#include "worker/device/cuda/cuda_stream.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "worker/device/cuda/cuda_status.h"
+
+namespace seqpar::cuda {
+namespace {
+
+// Synchronize spins for as long as a wake-up would take, then sleeps: a waiting rank costs no core.
+constexpr auto kSpin = std::chrono::microseconds(100);
+constexpr auto kSleep = std::chrono::microseconds(50);
+// Operations between two marks of progress.
+constexpr int kOperationsAMark = 8;
+
+double Seconds(cudaEvent_t begin, cudaEvent_t end) {
+  float milliseconds = 0;
+  return cudaEventElapsedTime(&milliseconds, begin, end) == cudaSuccess ? milliseconds / 1e3 : 0;
+}
+
+}  // namespace
+
+EventPool::~EventPool() {
+  for (cudaEvent_t event : free_) cudaEventDestroy(event);
+}
+
+std::shared_ptr<CUevent_st> EventPool::Take() {
+  cudaEvent_t event = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!free_.empty()) {
+      event = free_.back();
+      free_.pop_back();
+    }
+  }
+  if (event == nullptr) {
+    cudaSetDevice(device_);
+    if (cudaEventCreate(&event) != cudaSuccess) return nullptr;
+  }
+  return std::shared_ptr<CUevent_st>(event, [pool = shared_from_this()](cudaEvent_t e) {
+    std::lock_guard<std::mutex> lock(pool->mutex_);
+    pool->free_.push_back(e);
+  });
+}
+
+void WorkCounter::Begun(std::shared_ptr<CUevent_st> after) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  pending_.push_back(std::move(after));
+}
+
+int64_t WorkCounter::done() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  while (!pending_.empty() && cudaEventQuery(pending_.front().get()) == cudaSuccess) {
+    pending_.pop_front();
+    ++done_;
+  }
+  return done_;
+}
+
+struct CudaStream::CudaEvent : public Event::State {
+  std::shared_ptr<CUevent_st> event;
+  std::shared_ptr<Core> origin;
+  absl::Status status;  // of the stream when the event was recorded
+};
+
+void CudaStream::Core::Fail(const absl::Status& why) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (status.ok()) status = why;
+}
+
+absl::Status CudaStream::Core::Known() {
+  std::vector<std::shared_ptr<Core>> others;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!status.ok()) return status;
+    others = waited_for;
+  }
+  for (const std::shared_ptr<Core>& other : others) {
+    absl::Status theirs;
+    {
+      std::lock_guard<std::mutex> lock(other->mutex);
+      theirs = other->status;
+    }
+    if (theirs.ok()) continue;
+    Fail(theirs);
+    return theirs;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaStream::Core::Watch() {
+  std::vector<std::function<absl::Status()>> watches;
+  std::vector<std::shared_ptr<Core>> others;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (watch) watches.push_back(watch);
+    others = waited_for;
+  }
+  for (const std::shared_ptr<Core>& other : others) {
+    std::lock_guard<std::mutex> lock(other->mutex);
+    if (other->watch) watches.push_back(other->watch);
+  }
+  for (const auto& each : watches) SEQPAR_RETURN_IF_ERROR(each());
+  return absl::OkStatus();
+}
+
+void CudaStream::SetWatch(std::function<absl::Status()> watch) {
+  std::lock_guard<std::mutex> lock(core_->mutex);
+  core_->watch = std::move(watch);
+}
+
+absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(int device, std::shared_ptr<EventPool> events,
+                                                               std::shared_ptr<WorkCounter> work) {
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaSetDevice(device), "select the device");
+  cudaStream_t handle;
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking), "make a stream");
+  return std::unique_ptr<CudaStream>(new CudaStream(device, handle, std::move(events), std::move(work)));
+}
+
+CudaStream::CudaStream(int device, cudaStream_t handle, std::shared_ptr<EventPool> events,
+                       std::shared_ptr<WorkCounter> work)
+    : device_(device), handle_(handle), events_(std::move(events)), work_(std::move(work)) {}
+
+CudaStream::~CudaStream() {
+  cudaSetDevice(device_);
+  if (status().ok()) cudaStreamSynchronize(handle_);  // a failed one may be stuck behind a peer
+  cudaStreamDestroy(handle_);
+}
+
+std::shared_ptr<CUevent_st> CudaStream::Mark() {
+  std::shared_ptr<CUevent_st> event = events_->Take();
+  const cudaError_t error = event == nullptr ? cudaErrorMemoryAllocation : cudaEventRecord(event.get(), handle_);
+  if (error != cudaSuccess) {
+    core_->Fail(ToStatus(error, "record an event"));
+    return nullptr;
+  }
+  return event;
+}
+
+bool CudaStream::Begin() {
+  cudaSetDevice(device_);
+  if (!core_->Known().ok()) return false;
+  if (first_ == nullptr) first_ = Mark();
+  return first_ != nullptr;
+}
+
+void CudaStream::EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue) {
+  if (!Begin()) return;
+  const absl::Status status = enqueue(handle_);
+  if (!status.ok()) return core_->Fail(status);
+  if (work_ == nullptr || ++unmarked_ < kOperationsAMark) return;
+  unmarked_ = 0;
+  if (std::shared_ptr<CUevent_st> after = Mark()) work_->Begun(std::move(after));
+}
+
+void CudaStream::Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue) {
+  EnqueueStatus([&](cudaStream_t handle) { return ToStatus(enqueue(handle), what); });
+}
+
+Event CudaStream::Record() {
+  auto state = std::make_shared<CudaEvent>();
+  state->origin = core_;
+  cudaSetDevice(device_);
+  state->event = Mark();
+  state->status = core_->Known();
+  return Event(state);
+}
+
+void CudaStream::Wait(const Event& event) {
+  if (event.state() == nullptr) return;
+  auto theirs = std::dynamic_pointer_cast<CudaEvent>(event.state());
+  SEQPAR_CHECK(theirs != nullptr);  // an event of another kind of device
+  if (!theirs->status.ok()) core_->Fail(theirs->status);
+  if (!Begin() || theirs->event == nullptr) return;
+  if (theirs->origin != core_) {
+    std::lock_guard<std::mutex> lock(core_->mutex);
+    auto& all = core_->waited_for;
+    if (std::find(all.begin(), all.end(), theirs->origin) == all.end()) all.push_back(theirs->origin);
+  }
+  Span span;
+  span.begin = Mark();
+  const cudaError_t error = cudaStreamWaitEvent(handle_, theirs->event.get(), 0);
+  if (error != cudaSuccess) return core_->Fail(ToStatus(error, "wait for an event"));
+  span.end = Mark();
+  if (span.begin != nullptr && span.end != nullptr) waits_.push_back(std::move(span));
+}
+
+absl::Status CudaStream::WaitUntil(cudaEvent_t event) {
+  const auto start = std::chrono::steady_clock::now();
+  while (true) {
+    const cudaError_t state = cudaEventQuery(event);
+    if (state == cudaSuccess) return absl::OkStatus();
+    if (state != cudaErrorNotReady) return ToStatus(state, "an operation on the device");
+    SEQPAR_RETURN_IF_ERROR(core_->Watch());
+    SEQPAR_RETURN_IF_ERROR(core_->Known());
+    if (std::chrono::steady_clock::now() - start > kSpin) std::this_thread::sleep_for(kSleep);
+  }
+}
+
+absl::Status CudaStream::Synchronize() {
+  cudaSetDevice(device_);
+  if (const absl::Status known = core_->Known(); !known.ok()) return known;
+  const std::shared_ptr<CUevent_st> end = Mark();
+  if (end == nullptr) return core_->Known();
+  if (const absl::Status status = WaitUntil(end.get()); !status.ok()) {
+    core_->Fail(status);
+    return core_->Known();
+  }
+  AddTimes(end.get());
+  return core_->Known();
+}
+
+void CudaStream::AddTimes(cudaEvent_t end) {
+  StreamTimes times;
+  for (const Span& span : waits_) times.wait_seconds += Seconds(span.begin.get(), span.end.get());
+  if (first_ != nullptr) times.busy_seconds = std::max(0.0, Seconds(first_.get(), end) - times.wait_seconds);
+  waits_.clear();
+  first_.reset();
+  std::lock_guard<std::mutex> lock(times_mutex_);
+  times_.busy_seconds += times.busy_seconds;
+  times_.wait_seconds += times.wait_seconds;
+}
+
+absl::Status CudaStream::status() const {
+  std::lock_guard<std::mutex> lock(core_->mutex);
+  return core_->status;
+}
+
+void CudaStream::Fail(const absl::Status& why) {
+  SEQPAR_CHECK(!why.ok());
+  core_->Fail(why);
+}
+
+StreamTimes CudaStream::times() const {
+  std::lock_guard<std::mutex> lock(times_mutex_);
+  return times_;
+}
+
+void CudaStream::HostFunction(std::function<absl::Status()> fn) {
+  struct Call {
+    std::function<absl::Status()> fn;
+    std::shared_ptr<Core> core;
+  };
+  auto call = std::make_unique<Call>(Call{std::move(fn), core_});
+  Enqueue("a host function", [&](cudaStream_t handle) {
+    const auto run = [](void* argument) {
+      const std::unique_ptr<Call> owned(static_cast<Call*>(argument));
+      {
+        std::lock_guard<std::mutex> lock(owned->core->mutex);
+        if (!owned->core->status.ok()) return;
+      }
+      if (const absl::Status status = owned->fn(); !status.ok()) owned->core->Fail(status);
+    };
+    const cudaError_t error = cudaLaunchHostFunc(handle, run, call.get());
+    if (error == cudaSuccess) call.release();
+    return error;
+  });
+}
+
+}  // namespace seqpar::cuda

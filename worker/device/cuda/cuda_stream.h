@@ -1,0 +1,112 @@
+// A CUDA stream as a Stream.
+#ifndef SEQPAR_WORKER_DEVICE_CUDA_CUDA_STREAM_H_
+#define SEQPAR_WORKER_DEVICE_CUDA_CUDA_STREAM_H_
+
+#include <cuda_runtime_api.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/device/stream.h"
+
+namespace seqpar::cuda {
+
+// Events that are used again and again, of one device. Thread-safe.
+class EventPool : public std::enable_shared_from_this<EventPool> {
+ public:
+  explicit EventPool(int device) : device_(device) {}
+  ~EventPool();
+  // An event with timing; it keeps the pool, and goes back to it when the last owner lets go of it. Null where CUDA
+  // has none.
+  std::shared_ptr<CUevent_st> Take();
+
+ private:
+  const int device_;
+  std::mutex mutex_;
+  std::vector<cudaEvent_t> free_;  // under mutex_
+};
+
+// How far a device's work is: operations that were begun and have happened. Thread-safe.
+class WorkCounter {
+ public:
+  void Begun(std::shared_ptr<CUevent_st> after);
+  int64_t done();
+
+ private:
+  std::mutex mutex_;
+  std::deque<std::shared_ptr<CUevent_st>> pending_;
+  int64_t done_ = 0;
+};
+
+// Kernels already handed to the GPU cannot be taken back: after a failure what is enqueued is skipped, what was
+// enqueued happens, and its results mean nothing. Failures of host functions and of other streams show at
+// Synchronize.
+class CudaStream : public Stream {
+ public:
+  // `work` may be null. `events` and `work` are shared by the streams of a device.
+  static absl::StatusOr<std::unique_ptr<CudaStream>> Create(int device, std::shared_ptr<EventPool> events,
+                                                            std::shared_ptr<WorkCounter> work);
+  ~CudaStream() override;
+
+  Event Record() override;
+  void Wait(const Event& event) override;
+  absl::Status Synchronize() override;
+  absl::Status status() const override;
+  void Fail(const absl::Status& why) override;
+  StreamTimes times() const override;
+  void HostFunction(std::function<absl::Status()> fn) override;
+
+  // For who enqueues on the handle: runs enqueue(handle) unless the stream has failed; its error fails the stream.
+  void Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue);
+  // The same where the work reports a Status.
+  void EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue);
+
+  // Called again and again by whoever waits in Synchronize of this stream or of one that waits for it, in that
+  // thread: a failure ends the wait at once, and fails the stream. One a stream.
+  void SetWatch(std::function<absl::Status()> watch);
+  int device() const { return device_; }
+
+ private:
+  // What outlives the stream: host functions and events of other streams hold it.
+  struct Core {
+    std::mutex mutex;
+    absl::Status status;                              // under mutex
+    std::function<absl::Status()> watch;              // under mutex
+    std::vector<std::shared_ptr<Core>> waited_for;    // under mutex
+    void Fail(const absl::Status& why);
+    absl::Status Known();  // its own, else the first of those that it waited for
+    absl::Status Watch();  // its own, then theirs
+  };
+  struct CudaEvent;
+  struct Span {
+    std::shared_ptr<CUevent_st> begin, end;
+  };
+
+  CudaStream(int device, cudaStream_t handle, std::shared_ptr<EventPool> events,
+             std::shared_ptr<WorkCounter> work);
+  bool Begin();
+  std::shared_ptr<CUevent_st> Mark();
+  absl::Status WaitUntil(cudaEvent_t event);
+  void AddTimes(cudaEvent_t end);
+
+  const int device_;
+  const cudaStream_t handle_;
+  const std::shared_ptr<EventPool> events_;
+  const std::shared_ptr<WorkCounter> work_;
+  const std::shared_ptr<Core> core_ = std::make_shared<Core>();
+  // Of the enqueueing thread: since the last Synchronize.
+  std::shared_ptr<CUevent_st> first_;  // before the first operation
+  std::vector<Span> waits_;
+  int unmarked_ = 0;  // operations since the last mark for `work_`
+
+  mutable std::mutex times_mutex_;
+  StreamTimes times_;  // under times_mutex_
+};
+
+}  // namespace seqpar::cuda
+
+#endif  // SEQPAR_WORKER_DEVICE_CUDA_CUDA_STREAM_H_
