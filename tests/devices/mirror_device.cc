@@ -61,7 +61,8 @@ class Call {
     for (size_t i = 0; i < views_.size(); ++i) {
       const Matrix& to = views_[i].host;
       for (int64_t row = 0; row < to.rows; ++row) {
-        std::memcpy(to.At(row, 0), rows[i].data() + row * to.ld * SizeOf(to.dtype), to.cols * SizeOf(to.dtype));
+        std::memcpy(to.At(row, 0), rows[i].data() + row * to.ld * SizeOf(to.dtype),
+                    to.cols * SizeOf(to.dtype));
       }
     }
     return status;
@@ -115,8 +116,12 @@ class MirrorDevice : public Device {
   }
   std::unique_ptr<Stream> CreateStream(const std::string& name) override { return MakeHostStream(name); }
 
-  void CopyFromHost(Stream& s, const void* from, void* to, int64_t bytes) override { HostCopy(s, from, to, bytes); }
-  void CopyToHost(Stream& s, const void* from, void* to, int64_t bytes) override { HostCopy(s, from, to, bytes); }
+  void CopyFromHost(Stream& s, const void* from, void* to, int64_t bytes) override {
+    HostCopy(s, from, to, bytes);
+  }
+  void CopyToHost(Stream& s, const void* from, void* to, int64_t bytes) override {
+    HostCopy(s, from, to, bytes);
+  }
   void Zero(Stream& s, void* to, int64_t bytes) override {
     s.HostFunction([=] {
       std::memset(to, 0, bytes);
@@ -150,11 +155,12 @@ class MirrorDevice : public Device {
   void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& to,
             bool accumulate, const Matrix* bias) override {
     On(s, [=, this, row = Keep(bias)](Call& c) {
-      device_->Gemm(*inner_, c.Of(a), transpose_a, c.Of(b), transpose_b, c.Of(to), accumulate, c.Of(row.get()));
+      device_->Gemm(*inner_, c.Of(a), transpose_a, c.Of(b), transpose_b, c.Of(to), accumulate,
+                    c.Of(row.get()));
     });
   }
-  void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias, float eps,
-                   const Matrix& y, float* stats) override {
+  void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias,
+                   float eps, const Matrix& y, float* stats) override {
     On(s, [=, this, row = Keep(bias)](Call& c) {
       device_->NormForward(*inner_, kind, c.Of(x), c.Of(weight), c.Of(row.get()), eps, c.Of(y),
                            c.Floats(stats, 2 * x.rows));
@@ -169,7 +175,8 @@ class MirrorDevice : public Device {
                             c.Of(around.get()), target, c.Floats(dweight, x.cols), c.Floats(dbias, x.cols));
     });
   }
-  void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& y) override {
+  void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
+                         const Matrix& y) override {
     On(s, [=, this, gates = Keep(gate)](Call& c) {
       device_->ActivationForward(*inner_, kind, c.Of(gates.get()), c.Of(up), c.Of(y));
     });
@@ -182,18 +189,22 @@ class MirrorDevice : public Device {
       device_->ActivationBackward(*inner_, kind, g, u, c.Of(dy), c.Of(dgates.get()), c.Of(dup));
     });
   }
-  void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table, bool inverse) override {
+  void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,
+              bool inverse) override {
     On(s, [=, this](Call& c) {
       device_->Rotary(*inner_, c.Of(x), batch, head_dim, c.Floats(table, x.rows / batch * head_dim), inverse);
     });
   }
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
-    On(s, [=, this](Call& c) { device_->AttentionForward(*inner_, c.Of(tile), c.Of(out), c.Of(lse), first); });
+    On(s,
+       [=, this](Call& c) { device_->AttentionForward(*inner_, c.Of(tile), c.Of(out), c.Of(lse), first); });
   }
   void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,
                       const Matrix& delta) override {
-    On(s, [=, this](Call& c) { device_->AttentionDelta(*inner_, head_dim, c.Of(dout), c.Of(out), c.Of(delta)); });
+    On(s, [=, this](Call& c) {
+      device_->AttentionDelta(*inner_, head_dim, c.Of(dout), c.Of(out), c.Of(delta));
+    });
   }
   void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
                          const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv) override {

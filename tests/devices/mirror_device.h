@@ -1,6 +1,6 @@
-// A device whose memory is the host's and whose kernels run on another device: every call copies its operands there,
-// waits, and copies the results back. So tests that look into memory, guard its ends and watch its gaps run over
-// any device as they are.
+// A device whose memory is the host's and whose kernels run on another device: every call copies its operands
+// there, waits, and copies the results back. So tests that look into memory, guard its ends and watch its
+// gaps run over any device as they are.
 #ifndef SEQPAR_TESTS_DEVICES_MIRROR_DEVICE_H_
 #define SEQPAR_TESTS_DEVICES_MIRROR_DEVICE_H_
 

@@ -22,7 +22,7 @@ struct TestRank {
 };
 
 struct RunRanksOptions {
-  std::string kernel;  // of the device (tests/devices/test_devices.h); "": the default
+  std::string kernel;           // of the device (tests/devices/test_devices.h); "": the default
   double seconds_max = 300;     // then the process is aborted with a message that names the unfinished ranks
   double bytes_per_second = 0;  // of each link, 0: unlimited
 };

@@ -1,5 +1,5 @@
-// What a rank runs on: a device and the communicators that go with it, from one factory. CPU slots talk over UCX,
-// GPUs over NCCL; nothing above this knows which.
+// What a rank runs on: a device and the communicators that go with it, from one factory. CPU slots talk over
+// UCX, GPUs over NCCL; nothing above this knows which.
 #ifndef SEQPAR_WORKER_BACKEND_BACKEND_H_
 #define SEQPAR_WORKER_BACKEND_BACKEND_H_
 
@@ -22,24 +22,28 @@ struct BackendConfig {
   int64_t memory_bytes = 0;  // what the device may use; 0: no limit of ours
 };
 
-// One rank's device and transport, used from one thread. The device outlives the communicators, the backend both.
+// One rank's device and transport, used from one thread. The device outlives the communicators, the backend
+// both.
 class RankBackend {
  public:
   virtual ~RankBackend() = default;
   virtual Device* device() = 0;
-  // This rank's part of the bootstrap, to be handed to every rank of the world. Bytes, not text. Once a backend.
+  // This rank's part of the bootstrap, to be handed to every rank of the world. Bytes, not text. Once a
+  // backend.
   virtual absl::StatusOr<std::string> Blob(int rank) = 0;
-  // The world, once every rank's blob is there; blobs by rank, the own included. Blocks up to `deadline` where the
-  // transport joins at once. Errors: BOOTSTRAP_MISMATCH names the rank whose blob does not fit, BOOTSTRAP_TIMEOUT.
-  virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect(int rank, const std::vector<std::string>& blobs,
+  // The world, once every rank's blob is there; blobs by rank, the own included. Blocks up to `deadline`
+  // where the transport joins at once. Errors: BOOTSTRAP_MISMATCH names the rank whose blob does not fit,
+  // BOOTSTRAP_TIMEOUT.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect(int rank,
+                                                                const std::vector<std::string>& blobs,
                                                                 std::chrono::milliseconds deadline,
                                                                 TrafficCounter* traffic) = 0;
   // Library versions, settings and the transports picked: for logs, after Connect.
   virtual std::string Describe() const = 0;
 };
 
-// INVALID_ARGUMENT where there is no such kind; UNAVAILABLE, with what is missing and the version needed, where this
-// machine cannot run it.
+// INVALID_ARGUMENT where there is no such kind; UNAVAILABLE, with what is missing and the version needed,
+// where this machine cannot run it.
 absl::StatusOr<std::unique_ptr<RankBackend>> MakeRankBackend(const BackendConfig& config);
 
 }  // namespace seqpar

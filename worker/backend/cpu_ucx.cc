@@ -40,8 +40,7 @@ absl::StatusOr<std::unique_ptr<RankBackend>> MakeCpuUcxBackend(const BackendConf
   device_config.memory_bytes = config.memory_bytes;
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, MakeCpuDevice(device_config));
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<UcxWorker> worker, UcxWorker::Create({}));
-  return std::unique_ptr<RankBackend>(
-      std::make_unique<CpuUcxBackend>(std::move(device), std::move(worker)));
+  return std::unique_ptr<RankBackend>(std::make_unique<CpuUcxBackend>(std::move(device), std::move(worker)));
 }
 
 }  // namespace seqpar

@@ -17,11 +17,13 @@ namespace {
 constexpr char kFile[] = "libseqpar-cuda.so";
 
 absl::Status Missing(const std::string& what) {
-  return MakeError(absl::StatusCode::kUnavailable, reason::kInternal, absl::StrCat("no GPUs can be used: ", what));
+  return MakeError(absl::StatusCode::kUnavailable, reason::kInternal,
+                   absl::StrCat("no GPUs can be used: ", what));
 }
 
 std::vector<std::string> Candidates() {
-  if (const char* named = std::getenv("SEQPAR_CUDA_PLUGIN"); named != nullptr && *named != '\0') return {named};
+  if (const char* named = std::getenv("SEQPAR_CUDA_PLUGIN"); named != nullptr && *named != '\0')
+    return {named};
   std::error_code error;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return {kFile};

@@ -1,8 +1,9 @@
-// GPUs over NCCL, by way of a plug-in library that is opened only where a GPU is asked for: this program starts on
-// machines that have neither CUDA nor a driver.
+// GPUs over NCCL, by way of a plug-in library that is opened only where a GPU is asked for: this program
+// starts on machines that have neither CUDA nor a driver.
 //
-// The plug-in is built with the same compiler and the same headers as the program, and carries the version of both:
-// another one is refused. It is looked for in SEQPAR_CUDA_PLUGIN, beside the program, and in ../lib/seqpar.
+// The plug-in is built with the same compiler and the same headers as the program, and carries the version of
+// both: another one is refused. It is looked for in SEQPAR_CUDA_PLUGIN, beside the program, and in
+// ../lib/seqpar.
 #ifndef SEQPAR_WORKER_BACKEND_CUDA_PLUGIN_H_
 #define SEQPAR_WORKER_BACKEND_CUDA_PLUGIN_H_
 
@@ -19,7 +20,7 @@ namespace seqpar {
 struct GpuInfo {
   int ordinal = 0;
   std::string name;
-  std::string uuid;  // "GPU-..." as NVML and dcgm-exporter spell it
+  std::string uuid;            // "GPU-..." as NVML and dcgm-exporter spell it
   int compute_capability = 0;  // 90 is 9.0
   int64_t memory_bytes = 0;
   int64_t free_bytes = 0;

@@ -16,7 +16,8 @@
 
 namespace seqpar {
 
-// What a rank runs on. Destroyed in reverse order: groups before streams, streams before the backend and its device.
+// What a rank runs on. Destroyed in reverse order: groups before streams, streams before the backend and its
+// device.
 struct RankRuntime {
   std::unique_ptr<RankBackend> backend;
   Device* device = nullptr;

@@ -1,11 +1,12 @@
 // Nomenclature: g = size of the group, r = this rank.
 //
-// - all_gather: r sends its block to the g - 1 others. reduce_scatter: r sends block i to rank i; the owner sums its
-//   g contributions in rank order. all_reduce: reduce_scatter over blocks of equal length, then all_gather. broadcast:
-//   the root sends to the g - 1 others. barrier: dissemination, ceil(log2 g) messages of one byte.
+// - all_gather: r sends its block to the g - 1 others. reduce_scatter: r sends block i to rank i; the owner
+// sums its
+//   g contributions in rank order. all_reduce: reduce_scatter over blocks of equal length, then all_gather.
+//   broadcast: the root sends to the g - 1 others. barrier: dissemination, ceil(log2 g) messages of one byte.
 //
-// NCCL sends contiguous memory: a message of several spans is packed into scratch at one end and unpacked at the
-// other, whichever has them.
+// NCCL sends contiguous memory: a message of several spans is packed into scratch at one end and unpacked at
+// the other, whichever has them.
 #include "worker/comm/nccl/nccl_communicator.h"
 
 #include <unistd.h>
@@ -32,6 +33,8 @@ namespace {
 using cuda::CudaStream;
 
 constexpr int64_t kScratchAlignment = 256;
+// Larger groups connect as they need it: nobody talks to everybody there.
+constexpr int kConnectedGroupMax = 64;
 
 int64_t AlignUp(int64_t bytes) {
   return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
@@ -61,7 +64,8 @@ class StreamScratch {
   }
   absl::StatusOr<char*> Take(int64_t bytes) {
     void* data = nullptr;
-    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream_), "room for a message of several pieces");
+    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream_),
+                                "room for a message of several pieces");
     all_.push_back(data);
     return static_cast<char*>(data);
   }
@@ -91,7 +95,8 @@ class NcclCommunicator : public Communicator {
   int size() const override { return size_; }
   const std::string& name() const override { return name_; }
 
-  void SendRecv(Stream& s, TrafficKey key, std::vector<Transfer> sends, std::vector<Transfer> recvs) override {
+  void SendRecv(Stream& s, TrafficKey key, std::vector<Transfer> sends,
+                std::vector<Transfer> recvs) override {
     Exchange(s, "send_recv", key, sends, recvs, {});
   }
 
@@ -153,8 +158,8 @@ class NcclCommunicator : public Communicator {
   }
 
   void Barrier(Stream& s) override {
-    // After the round of `distance` a rank knows that the 2 * distance ranks up to itself have entered. The exchange
-    // of a group of one still reports an abort.
+    // After the round of `distance` a rank knows that the 2 * distance ranks up to itself have entered. The
+    // exchange of a group of one still reports an abort.
     if (!GrowScratch(s, 2)) return;
     char* tokens = static_cast<char*>(scratch_.data());
     for (int distance = 1; distance < std::max(size(), 2); distance *= 2) {
@@ -168,6 +173,25 @@ class NcclCommunicator : public Communicator {
   }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, const std::string& name) override;
+
+  // NCCL connects two ranks at their first message, and until then a call waits for both: done here, at the
+  // bootstrap, where everybody waits anyway and memory that is missing is missed early. Called by every rank
+  // of the group.
+  absl::Status ConnectPeers() {
+    if (size() == 1 || size() > kConnectedGroupMax) return absl::OkStatus();
+    const std::unique_ptr<Stream> stream = family_->device()->CreateStream("connect");
+    SEQPAR_ASSIGN_OR_RETURN(const Buffer bytes, family_->device()->Allocate(2 * size(), "connect to peers"));
+    char* const data = static_cast<char*>(bytes.data());
+    std::vector<Transfer> sends, recvs;
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer == rank()) continue;
+      sends.push_back(Transfer{peer, {Span{data + peer, 1}}});
+      recvs.push_back(Transfer{peer, {Span{data + size() + peer, 1}}});
+    }
+    static_cast<CudaStream&>(*stream).EnqueueStatus(
+        [&](cudaStream_t handle) { return EnqueueTransfers(handle, "connect", sends, recvs); });
+    return stream->Synchronize();
+  }
 
   void Abort(const absl::Status& why) override { family_->Abort(why); }
 
@@ -196,7 +220,8 @@ class NcclCommunicator : public Communicator {
     const absl::Status status = family_->Check();
     if (!status.ok()) return stream.Fail(status);
     if (part.first) {
-      // Who is waited for cannot be told from outside a kernel: the first that this rank receives from, else sends to.
+      // Who is waited for cannot be told from outside a kernel: the first that this rank receives from, else
+      // sends to.
       std::lock_guard<std::mutex> lock(progress_mutex_);
       peers_.push_back(!recvs.empty() ? recvs[0].peer : !sends.empty() ? sends[0].peer : -1);
     }
@@ -275,8 +300,8 @@ class NcclCommunicator : public Communicator {
   }
 
   // Each rank's block of `recv` comes from that rank, and the own goes to all.
-  void GatherBlocks(Stream& s, const char* verb, TrafficKey key, const std::vector<int64_t>& bytes, char* recv,
-                    Part part) {
+  void GatherBlocks(Stream& s, const char* verb, TrafficKey key, const std::vector<int64_t>& bytes,
+                    char* recv, Part part) {
     std::vector<Transfer> sends, recvs;
     char* own = recv;
     for (int i = 0; i < rank(); ++i) own += bytes[i];
@@ -291,8 +316,8 @@ class NcclCommunicator : public Communicator {
     Exchange(s, verb, key, sends, recvs, part);
   }
 
-  void SumOwnBlock(Stream& s, const char* verb, TrafficKey key, const Matrix& in, const std::vector<int64_t>& rows,
-                   const Matrix& out, Part part) {
+  void SumOwnBlock(Stream& s, const char* verb, TrafficKey key, const Matrix& in,
+                   const std::vector<int64_t>& rows, const Matrix& out, Part part) {
     SEQPAR_CHECK(static_cast<int>(rows.size()) == size() && (in.contiguous() || in.rows <= 1));
     SEQPAR_CHECK(out.rows == rows[rank()] && out.cols == in.cols);
     const int64_t row_bytes = in.cols * SizeOf(in.dtype);
@@ -334,8 +359,8 @@ class NcclCommunicator : public Communicator {
     absl::Status status = scratch_.bytes() > 0 ? s.Synchronize() : absl::OkStatus();
     if (status.ok()) {
       scratch_ = Buffer();
-      absl::StatusOr<Buffer> larger =
-          family_->device()->Allocate(std::max<int64_t>(bytes, kScratchAlignment), "contributions to a sum over ranks");
+      absl::StatusOr<Buffer> larger = family_->device()->Allocate(std::max<int64_t>(bytes, kScratchAlignment),
+                                                                  "contributions to a sum over ranks");
       if (larger.ok()) {
         scratch_ = std::move(larger).value();
         return true;
@@ -366,7 +391,8 @@ ncclConfig_t CommConfig() {
   return config;
 }
 
-absl::StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int color, int key, const std::string& name) {
+absl::StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int color, int key,
+                                                                      const std::string& name) {
   SEQPAR_RETURN_IF_ERROR(family_->Check());
   const NcclLibrary& nccl = family_->nccl();
   ncclConfig_t config = CommConfig();
@@ -381,7 +407,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int color,
   int rank = 0, size = 0;
   SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_user_rank(child, &rank), what.c_str()));
   SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_count(child, &size), what.c_str()));
-  return std::unique_ptr<Communicator>(std::make_unique<NcclCommunicator>(family_, child, rank, size, name));
+  auto communicator = std::make_unique<NcclCommunicator>(family_, child, rank, size, name);
+  SEQPAR_RETURN_IF_ERROR(communicator->ConnectPeers());
+  return std::unique_ptr<Communicator>(std::move(communicator));
 }
 
 // --- bootstrap ---
@@ -434,8 +462,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclWorld(const NcclLibrary* n
   const ncclResult_t result = nccl->comm_init_rank_config(&comm, size, first.id, config.rank, &comm_config);
   if (comm != nullptr) family->Add(comm);
   SEQPAR_RETURN_IF_ERROR(family->Settle(comm, result, "join the world"));
-  return std::unique_ptr<Communicator>(
-      std::make_unique<NcclCommunicator>(std::move(family), comm, config.rank, size, "world"));
+  auto communicator = std::make_unique<NcclCommunicator>(std::move(family), comm, config.rank, size, "world");
+  SEQPAR_RETURN_IF_ERROR(communicator->ConnectPeers());
+  return std::unique_ptr<Communicator>(std::move(communicator));
 }
 
 }  // namespace seqpar

@@ -55,8 +55,10 @@ void NcclFamily::TakeDown() {
 
 absl::Status NcclFamily::Settle(ncclComm_t comm, ncclResult_t result, const char* what) {
   const auto start = std::chrono::steady_clock::now();
-  // A call that answers "success" may still be at work in the background: only the communicator's own state tells.
-  if (result == ncclSuccess && nccl_->comm_get_async_error(comm, &result) != ncclSuccess) result = ncclInternalError;
+  // A call that answers "success" may still be at work in the background: only the communicator's own state
+  // tells.
+  if (result == ncclSuccess && nccl_->comm_get_async_error(comm, &result) != ncclSuccess)
+    result = ncclInternalError;
   while (result == ncclInProgress) {
     if (asked_) return Check();
     const auto waited = std::chrono::steady_clock::now() - start;

@@ -30,16 +30,17 @@ class NcclFamily {
   void Abort(const absl::Status& why);
   absl::Status aborted() const;
 
-  // Whether everything is well: an abort that was asked for, or an error that NCCL found on its own, takes all
-  // communicators down and is returned from then on.
+  // Whether everything is well: an abort that was asked for, or an error that NCCL found on its own, takes
+  // all communicators down and is returned from then on.
   absl::Status Check();
-  // Waits until `comm` has finished what was asked of it. `what` is for errors; DEADLINE_EXCEEDED where it takes
-  // longer than the family's deadline.
+  // Waits until `comm` has finished what was asked of it. `what` is for errors; DEADLINE_EXCEEDED where it
+  // takes longer than the family's deadline.
   absl::Status Settle(ncclComm_t comm, ncclResult_t result, const char* what);
 
   // Communicators are taken down in reverse order of their making.
   void Add(ncclComm_t comm) { comms_.push_back(comm); }
-  // Whether they have been, or are about to be: what an operation does from then on means nothing. Any thread.
+  // Whether they have been, or are about to be: what an operation does from then on means nothing. Any
+  // thread.
   bool over() const { return asked_; }
   void Destroy(ncclComm_t comm);
 

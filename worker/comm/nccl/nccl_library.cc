@@ -69,9 +69,9 @@ std::string NcclLibrary::VersionText() const { return TextOf(version); }
 absl::Status NcclLibrary::ToStatus(ncclResult_t result, const char* what) const {
   if (result == ncclSuccess || result == ncclInProgress) return absl::OkStatus();
   const char* details = get_last_error(nullptr);
-  const std::string text = absl::StrCat("NCCL: ", what, ": ", get_error_string(result),
-                                        details != nullptr && *details != '\0' ? ": " : "",
-                                        details != nullptr ? details : "");
+  const std::string text =
+      absl::StrCat("NCCL: ", what, ": ", get_error_string(result),
+                   details != nullptr && *details != '\0' ? ": " : "", details != nullptr ? details : "");
   if (result == ncclRemoteError) return MakeError(absl::StatusCode::kUnavailable, reason::kPeerLost, text);
   return MakeError(absl::StatusCode::kInternal, reason::kInternal, text);
 }

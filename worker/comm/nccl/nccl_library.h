@@ -36,8 +36,8 @@ struct NcclLibrary {
   // INTERNAL with NCCL's own words; ncclRemoteError is UNAVAILABLE with reason PEER_LOST.
   absl::Status ToStatus(ncclResult_t result, const char* what) const;
 
-  // Opens SEQPAR_NCCL_LIBRARY where that is set, else libnccl.so.2; once a process. UNAVAILABLE where it is missing
-  // or older than 2.26, with the version that is needed. Thread-safe.
+  // Opens SEQPAR_NCCL_LIBRARY where that is set, else libnccl.so.2; once a process. UNAVAILABLE where it is
+  // missing or older than 2.26, with the version that is needed. Thread-safe.
   static absl::StatusOr<const NcclLibrary*> Open();
 };
 

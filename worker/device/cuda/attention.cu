@@ -5,10 +5,10 @@
 // Tiles lie in shared memory row by row, each row padded by four floats: 16 neighbouring rows read at one
 // column, or one row read at 16 neighbouring quadruples, touch every bank once.
 //
-// Forward, a block a (query tile, head): for each key tile S = Q K^T, online softmax in units of log2, O += P V.
-// Backward without atomics, so that results do not depend on the order of blocks: one kernel owns key tiles
-// (dK, dV) and walks over the queries that see them, another owns query tiles (dQ) and walks over keys. That
-// costs 7 products where 5 would do.
+// Forward, a block a (query tile, head): for each key tile S = Q K^T, online softmax in units of log2, O += P
+// V. Backward without atomics, so that results do not depend on the order of blocks: one kernel owns key
+// tiles (dK, dV) and walks over the queries that see them, another owns query tiles (dQ) and walks over keys.
+// That costs 7 products where 5 would do.
 #include <algorithm>
 #include <cmath>
 
@@ -139,13 +139,19 @@ __device__ Range QueriesOf(const Tile& t, int64_t first, int rows) {
   int64_t low = 0, high = t.queries;  // the first query with hi > first
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (t.hi[middle] > first) high = middle; else low = middle + 1;
+    if (t.hi[middle] > first)
+      high = middle;
+    else
+      low = middle + 1;
   }
   const int64_t begin = low;
   high = t.queries;  // the first query with lo >= end
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (t.lo[middle] >= end) high = middle; else low = middle + 1;
+    if (t.lo[middle] >= end)
+      high = middle;
+    else
+      low = middle + 1;
   }
   return {begin, low};
 }
@@ -173,7 +179,8 @@ __device__ void MergeRow(float (&o)[kValues], float max, float sum, float* out, 
   const float mine = max * kLn2 + logf(sum), held = first ? -INFINITY : *lse;
   const bool alone = held == -INFINITY;
   const float top = empty || alone ? mine : fmaxf(mine, held);
-  const float held_weight = alone ? 0.0f : expf(held - top), my_weight = empty || alone ? 1.0f : expf(mine - top);
+  const float held_weight = alone ? 0.0f : expf(held - top),
+              my_weight = empty || alone ? 1.0f : expf(mine - top);
   const float total = held_weight + my_weight;
   const float keep = held_weight / total, add = my_weight / total / sum;
 #pragma unroll
@@ -208,8 +215,8 @@ __global__ void __launch_bounds__(kThreads) Forward(Tile t, View out, View lse, 
   const int kv_head = (t.first_q_head + head) / t.group - t.first_kv_head;
   const auto k = HeadOf<const T>(t.k, t.batch, index, kv_head, t.head_dim);
   const auto v = HeadOf<const T>(t.v, t.batch, index, kv_head, t.head_dim);
-  LoadTile<kRows, kDim>(HeadOf<const T>(t.q, t.batch, index, head, t.head_dim), first_query, t.queries, t.head_dim,
-                        t.scale * kLog2E, q_tile);
+  LoadTile<kRows, kDim>(HeadOf<const T>(t.q, t.batch, index, head, t.head_dim), first_query, t.queries,
+                        t.head_dim, t.scale * kLog2E, q_tile);
   int lo[kM], hi[kM];
   float max[kM], sum[kM], o[kM][kDim / kSide];
 #pragma unroll
@@ -316,12 +323,14 @@ constexpr int BackwardFloats() {
 
 template <int kRows, int kDim>
 __device__ void AddToRows(const float (&sum)[kRows / kSide][kDim / kSide], const View& to, const Tile& t,
-                          int64_t first, int64_t tokens, int64_t index, int head, float factor, int y, int x) {
+                          int64_t first, int64_t tokens, int64_t index, int head, float factor, int y,
+                          int x) {
 #pragma unroll
   for (int i = 0; i < kRows / kSide; ++i) {
     const int64_t token = first + y + kSide * i;
     if (token >= tokens) continue;
-    float* row = static_cast<float*>(to.data) + (token * t.batch + index) * to.ld + int64_t{head} * t.head_dim;
+    float* row =
+        static_cast<float*>(to.data) + (token * t.batch + index) * to.ld + int64_t{head} * t.head_dim;
 #pragma unroll
     for (int g = 0; g < kDim / 64; ++g) {
 #pragma unroll
@@ -348,10 +357,10 @@ __global__ void __launch_bounds__(kThreads)
   const int y = threadIdx.x / kSide, x = threadIdx.x % kSide;
   const int kv_head = blockIdx.y;
   const int64_t index = blockIdx.z, first_key = int64_t{blockIdx.x} * kKeys;
-  LoadTile<kKeys, kDim>(HeadOf<const T>(t.k, t.batch, index, kv_head, t.head_dim), first_key, t.keys, t.head_dim,
-                        1.0f, k_tile);
-  LoadTile<kKeys, kDim>(HeadOf<const T>(t.v, t.batch, index, kv_head, t.head_dim), first_key, t.keys, t.head_dim,
-                        1.0f, v_tile);
+  LoadTile<kKeys, kDim>(HeadOf<const T>(t.k, t.batch, index, kv_head, t.head_dim), first_key, t.keys,
+                        t.head_dim, 1.0f, k_tile);
+  LoadTile<kKeys, kDim>(HeadOf<const T>(t.v, t.batch, index, kv_head, t.head_dim), first_key, t.keys,
+                        t.head_dim, 1.0f, v_tile);
   float dk_sum[kN][kDim / kSide] = {}, dv_sum[kN][kDim / kSide] = {};
   const Range queries = QueriesOf(t, first_key, kKeys);
   const int global_kv = t.first_kv_head + kv_head;
@@ -394,7 +403,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kDim, typename T>
-__global__ void __launch_bounds__(kThreads) BackwardQueries(Tile t, View dout, View lse, View delta, View dq) {
+__global__ void __launch_bounds__(kThreads)
+    BackwardQueries(Tile t, View dout, View lse, View delta, View dq) {
   constexpr int kQueries = Shape<kDim>::kLarge, kKeys = Shape<kDim>::kSmall;
   constexpr int kM = kQueries / kSide, kN = kKeys / kSide;
   extern __shared__ float4 storage[];
@@ -449,7 +459,8 @@ __global__ void Delta(int head_dim, View dout, View out, View delta) {
   const int64_t row = item / delta.cols, head = item % delta.cols;
   float sum = 0;
   for (int d = threadIdx.x % 32; d < head_dim; d += 32) {
-    sum = fmaf(LoadAt<1>(dout, row, head * head_dim + d).x[0], LoadAt<1>(out, row, head * head_dim + d).x[0], sum);
+    sum = fmaf(LoadAt<1>(dout, row, head * head_dim + d).x[0], LoadAt<1>(out, row, head * head_dim + d).x[0],
+               sum);
   }
   sum = WarpSum(sum);
   if (threadIdx.x % 32 == 0) static_cast<float*>(delta.data)[row * delta.ld + head] = sum;
@@ -492,16 +503,20 @@ cudaError_t LaunchBackward(cudaStream_t stream, const Tile& t, const View& dout,
 template <typename Fn>
 cudaError_t Dispatch(const Tile& t, const Fn& fn) {
   const bool single = t.q.type == Type::kF32;
-  if (t.head_dim <= 64) return single ? fn.template operator()<64, float>() : fn.template operator()<64, __nv_bfloat16>();
-  if (t.head_dim <= 128) return single ? fn.template operator()<128, float>() : fn.template operator()<128, __nv_bfloat16>();
+  if (t.head_dim <= 64)
+    return single ? fn.template operator()<64, float>() : fn.template operator()<64, __nv_bfloat16>();
+  if (t.head_dim <= 128)
+    return single ? fn.template operator()<128, float>() : fn.template operator()<128, __nv_bfloat16>();
   return single ? fn.template operator()<256, float>() : fn.template operator()<256, __nv_bfloat16>();
 }
 
 }  // namespace
 
-cudaError_t AttentionForward(cudaStream_t stream, const Tile& t, const View& out, const View& lse, bool first) {
+cudaError_t AttentionForward(cudaStream_t stream, const Tile& t, const View& out, const View& lse,
+                             bool first) {
   if (t.queries == 0 || t.q_heads == 0) return cudaSuccess;
-  return Dispatch(t, [&]<int kDim, typename T>() { return LaunchForward<kDim, T>(stream, t, out, lse, first); });
+  return Dispatch(t,
+                  [&]<int kDim, typename T>() { return LaunchForward<kDim, T>(stream, t, out, lse, first); });
 }
 
 cudaError_t AttentionDelta(cudaStream_t stream, int head_dim, const View& dout, const View& out,
@@ -509,7 +524,7 @@ cudaError_t AttentionDelta(cudaStream_t stream, int head_dim, const View& dout, 
   const int64_t threads = delta.rows * delta.cols * 32;
   if (threads == 0) return cudaSuccess;
   Delta<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream>>>(head_dim, dout,
-                                                                                                    out, delta);
+                                                                                             out, delta);
   return cudaGetLastError();
 }
 

@@ -96,7 +96,9 @@ class CudaDevice : public Device {
     Launch(s, "copy", [&](cudaStream_t stream) { return cuda::Copy(stream, ViewOf(from), ViewOf(to)); });
   }
 
-  void Add(Stream& s, const Matrix& a, const Matrix& b, const Matrix& to) override { SumInOrder(s, {a, b}, to); }
+  void Add(Stream& s, const Matrix& a, const Matrix& b, const Matrix& to) override {
+    SumInOrder(s, {a, b}, to);
+  }
 
   void SumInOrder(Stream& s, const std::vector<Matrix>& terms, const Matrix& to) override {
     SEQPAR_CHECK(!terms.empty() && static_cast<int>(terms.size()) <= kSumTermsMax);
@@ -135,8 +137,8 @@ class CudaDevice : public Device {
     });
   }
 
-  void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias, float eps,
-                   const Matrix& y, float* stats) override {
+  void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias,
+                   float eps, const Matrix& y, float* stats) override {
     SEQPAR_CHECK(kind != NormKind::kNone);
     Launch(s, "norm", [&](cudaStream_t stream) {
       return cuda::NormForward(stream, kind == NormKind::kLayerNorm, ViewOf(x), ViewOf(weight),
@@ -148,13 +150,16 @@ class CudaDevice : public Device {
                     const Matrix& dy, const Matrix* residual, const Matrix& dx, float* dweight,
                     float* dbias) override {
     SEQPAR_CHECK(kind != NormKind::kNone);
-    WithScratch(s, NormPartialFloats(x.rows, x.cols), "norm gradients", [&](cudaStream_t stream, float* partial) {
-      return cuda::NormBackward(stream, kind == NormKind::kLayerNorm, ViewOf(x), ViewOf(weight), stats, ViewOf(dy),
-                                OptionalView(residual).get(), ViewOf(dx), partial, dweight, dbias);
-    });
+    WithScratch(s, NormPartialFloats(x.rows, x.cols), "norm gradients",
+                [&](cudaStream_t stream, float* partial) {
+                  return cuda::NormBackward(stream, kind == NormKind::kLayerNorm, ViewOf(x), ViewOf(weight),
+                                            stats, ViewOf(dy), OptionalView(residual).get(), ViewOf(dx),
+                                            partial, dweight, dbias);
+                });
   }
 
-  void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& y) override {
+  void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
+                         const Matrix& y) override {
     SEQPAR_CHECK((gate != nullptr) == (kind == MlpKind::kSwiglu));
     Launch(s, "activation", [&](cudaStream_t stream) {
       return cuda::ActivationForward(stream, KindOf(kind), OptionalView(gate).get(), ViewOf(up), ViewOf(y));
@@ -230,7 +235,8 @@ class CudaDevice : public Device {
     });
   }
 
-  // Where the library does not add the bias as it should. The sum is made in float32, so that it is rounded once.
+  // Where the library does not add the bias as it should. The sum is made in float32, so that it is rounded
+  // once.
   absl::Status MultiplyThenAdd(cudaStream_t stream, const Matrix& a, bool transpose_a, const Matrix& b,
                                bool transpose_b, const Matrix& c, bool accumulate, const Matrix& bias) {
     if (c.dtype == DType::kF32) {
@@ -239,7 +245,8 @@ class CudaDevice : public Device {
       return ToStatus(AddRow(stream, ViewOf(bias), ViewOf(c)), "add a bias");
     }
     void* scratch = nullptr;
-    SEQPAR_RETURN_IF_ERROR(ToStatus(cudaMallocAsync(&scratch, c.rows * c.cols * 4, stream), "a product's sums"));
+    SEQPAR_RETURN_IF_ERROR(
+        ToStatus(cudaMallocAsync(&scratch, c.rows * c.cols * 4, stream), "a product's sums"));
     const Matrix sums(scratch, DType::kF32, c.rows, c.cols);
     absl::Status status =
         accumulate ? ToStatus(cuda::Copy(stream, ViewOf(c), ViewOf(sums)), "copy") : absl::OkStatus();
@@ -299,7 +306,8 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaDeviceConfig& c
                      absl::StrCat("there is no GPU ", config.ordinal, ": ", count, " are visible"));
   }
   cudaDeviceProp properties;
-  SEQPAR_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, config.ordinal), "ask for the GPU's properties");
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, config.ordinal),
+                              "ask for the GPU's properties");
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<cuda::DeviceMemory> memory,
                           cuda::DeviceMemory::Create(config.ordinal, config.memory_bytes));
   DeviceInfo info;

@@ -15,8 +15,8 @@ struct CudaDeviceConfig {
   int64_t memory_bytes = 0;  // limit of what Allocate and the kernels' scratch may use; 0: what is free now
 };
 
-// UNAVAILABLE where there is no such GPU, no driver, or one too old. Kernels are enqueued from one thread at a
-// time; streams and memory may be made from any.
+// UNAVAILABLE where there is no such GPU, no driver, or one too old. Kernels are enqueued from one thread at
+// a time; streams and memory may be made from any.
 absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaDeviceConfig& config);
 
 }  // namespace seqpar

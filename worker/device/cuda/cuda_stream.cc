@@ -134,7 +134,8 @@ CudaStream::~CudaStream() {
 
 std::shared_ptr<CUevent_st> CudaStream::Mark() {
   std::shared_ptr<CUevent_st> event = events_->Take();
-  const cudaError_t error = event == nullptr ? cudaErrorMemoryAllocation : cudaEventRecord(event.get(), handle_);
+  const cudaError_t error =
+      event == nullptr ? cudaErrorMemoryAllocation : cudaEventRecord(event.get(), handle_);
   if (error != cudaSuccess) {
     core_->Fail(ToStatus(error, "record an event"));
     return nullptr;

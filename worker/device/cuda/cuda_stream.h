@@ -20,8 +20,8 @@ class EventPool : public std::enable_shared_from_this<EventPool> {
  public:
   explicit EventPool(int device) : device_(device) {}
   ~EventPool();
-  // An event with timing; it keeps the pool, and goes back to it when the last owner lets go of it. Null where CUDA
-  // has none.
+  // An event with timing; it keeps the pool, and goes back to it when the last owner lets go of it. Null
+  // where CUDA has none.
   std::shared_ptr<CUevent_st> Take();
 
  private:
@@ -42,8 +42,8 @@ class WorkCounter {
   int64_t done_ = 0;
 };
 
-// Kernels already handed to the GPU cannot be taken back: after a failure what is enqueued is skipped, what was
-// enqueued happens, and its results mean nothing. Failures of host functions and of other streams show at
+// Kernels already handed to the GPU cannot be taken back: after a failure what is enqueued is skipped, what
+// was enqueued happens, and its results mean nothing. Failures of host functions and of other streams show at
 // Synchronize.
 class CudaStream : public Stream {
  public:
@@ -60,13 +60,14 @@ class CudaStream : public Stream {
   StreamTimes times() const override;
   void HostFunction(std::function<absl::Status()> fn) override;
 
-  // For who enqueues on the handle: runs enqueue(handle) unless the stream has failed; its error fails the stream.
+  // For who enqueues on the handle: runs enqueue(handle) unless the stream has failed; its error fails the
+  // stream.
   void Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue);
   // The same where the work reports a Status.
   void EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue);
 
-  // Called again and again by whoever waits in Synchronize of this stream or of one that waits for it, in that
-  // thread: a failure ends the wait at once, and fails the stream. One a stream.
+  // Called again and again by whoever waits in Synchronize of this stream or of one that waits for it, in
+  // that thread: a failure ends the wait at once, and fails the stream. One a stream.
   void SetWatch(std::function<absl::Status()> watch);
   int device() const { return device_; }
 
@@ -74,9 +75,9 @@ class CudaStream : public Stream {
   // What outlives the stream: host functions and events of other streams hold it.
   struct Core {
     std::mutex mutex;
-    absl::Status status;                              // under mutex
-    std::function<absl::Status()> watch;              // under mutex
-    std::vector<std::shared_ptr<Core>> waited_for;    // under mutex
+    absl::Status status;                            // under mutex
+    std::function<absl::Status()> watch;            // under mutex
+    std::vector<std::shared_ptr<Core>> waited_for;  // under mutex
     void Fail(const absl::Status& why);
     absl::Status Known();  // its own, else the first of those that it waited for
     absl::Status Watch();  // its own, then theirs

@@ -21,7 +21,8 @@ absl::StatusOr<std::unique_ptr<DeviceMemory>> DeviceMemory::Create(int device, i
   size_t free_bytes = 0, total_bytes = 0;
   SEQPAR_CUDA_RETURN_IF_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes), "ask for the memory");
   if (limit_bytes == 0) limit_bytes = std::max<int64_t>(0, static_cast<int64_t>(free_bytes) - kReserveBytes);
-  // What was freed stays with the process: memory is allocated once a job, and giving it back stalls the device.
+  // What was freed stays with the process: memory is allocated once a job, and giving it back stalls the
+  // device.
   cudaMemPool_t pool;
   SEQPAR_CUDA_RETURN_IF_ERROR(cudaDeviceGetDefaultMemPool(&pool, device), "find the memory pool");
   uint64_t threshold = std::numeric_limits<uint64_t>::max();

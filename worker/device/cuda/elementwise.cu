@@ -18,7 +18,8 @@ unsigned Blocks(int64_t items) {
 template <int kWidth, typename Fn>
 __global__ void ForEachPack(int64_t rows, int64_t cols, Fn fn) {
   const int64_t packs = cols / kWidth, total = rows * packs;
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total; i += int64_t{gridDim.x} * kThreads) {
+  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total;
+       i += int64_t{gridDim.x} * kThreads) {
     fn(i / packs, i % packs * kWidth);
   }
 }
@@ -195,7 +196,10 @@ __device__ int Find(const int64_t* begins, int count, int64_t at) {
   int low = 0, high = count - 1;
   while (low < high) {
     const int middle = (low + high + 1) / 2;
-    if (begins[middle] <= at) low = middle; else high = middle - 1;
+    if (begins[middle] <= at)
+      low = middle;
+    else
+      high = middle - 1;
   }
   return low;
 }
@@ -203,7 +207,8 @@ __device__ int Find(const int64_t* begins, int count, int64_t at) {
 template <typename Word>
 __global__ void CopyPiecesKernel(const __grid_constant__ PieceTable table) {
   const int64_t words = table.bytes / static_cast<int64_t>(sizeof(Word));
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < words; i += int64_t{gridDim.x} * kThreads) {
+  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < words;
+       i += int64_t{gridDim.x} * kThreads) {
     const int64_t at = i * static_cast<int64_t>(sizeof(Word));
     const int f = Find(table.from_begin, table.from_count, at), t = Find(table.to_begin, table.to_count, at);
     *reinterpret_cast<Word*>(table.to[t].data + (at - table.to_begin[t])) =
@@ -225,7 +230,8 @@ cudaError_t Copy(cudaStream_t stream, const View& from, const View& to) {
 }
 
 cudaError_t SumInOrder(cudaStream_t stream, const View* terms, int count, const View& to) {
-  return count <= 8 ? LaunchSum<8>(stream, terms, count, to) : LaunchSum<kSumTermsMax>(stream, terms, count, to);
+  return count <= 8 ? LaunchSum<8>(stream, terms, count, to)
+                    : LaunchSum<kSumTermsMax>(stream, terms, count, to);
 }
 
 int64_t ColumnSumFloats(int64_t rows, int64_t cols) { return (rows + kSumRows - 1) / kSumRows * cols; }
@@ -244,7 +250,8 @@ cudaError_t AddRow(cudaStream_t stream, const View& row, const View& to) {
                                : Launch<1>(stream, to.rows, to.cols, AddRowFn<1>{row, to});
 }
 
-cudaError_t CopyPieces(cudaStream_t stream, const Piece* from, int from_count, const Piece* to, int to_count) {
+cudaError_t CopyPieces(cudaStream_t stream, const Piece* from, int from_count, const Piece* to,
+                       int to_count) {
   // Many pieces: several launches, cut where both lists have been used up to the same byte.
   int f = 0, t = 0;
   int64_t from_used = 0, to_used = 0;  // of from[f] and to[t]

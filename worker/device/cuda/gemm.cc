@@ -25,8 +25,8 @@ uint32_t AlignmentOf(const void* data) {
   return alignment;
 }
 
-// The description of one product and its matrices, destroyed with it. cuBLASLt takes columns first, so that our
-// row-major c = a b is its c' = b' a'.
+// The description of one product and its matrices, destroyed with it. cuBLASLt takes columns first, so that
+// our row-major c = a b is its c' = b' a'.
 class Description {
  public:
   ~Description() {
@@ -39,8 +39,8 @@ class Description {
 
   absl::Status Init(const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
                     const Matrix* bias, int64_t workspace_bytes) {
-    SEQPAR_RETURN_IF_ERROR(
-        ToStatus(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describe a product"));
+    SEQPAR_RETURN_IF_ERROR(ToStatus(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+                                    "describe a product"));
     const cublasOperation_t first = transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t second = transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     SEQPAR_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_TRANSA, first));
@@ -56,7 +56,8 @@ class Description {
     SEQPAR_RETURN_IF_ERROR(Layout(a, &a_));
     SEQPAR_RETURN_IF_ERROR(Layout(c, &c_));
     SEQPAR_RETURN_IF_ERROR(ToStatus(cublasLtMatmulPreferenceCreate(&preference_), "describe a preference"));
-    SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace_bytes)));
+    SEQPAR_RETURN_IF_ERROR(
+        Prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace_bytes)));
     SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, AlignmentOf(b.data)));
     SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, AlignmentOf(a.data)));
     SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(c.data)));
@@ -100,23 +101,25 @@ absl::StatusOr<std::unique_ptr<GemmLibrary>> GemmLibrary::Create(void* workspace
 
 GemmLibrary::~GemmLibrary() { cublasLtDestroy(handle_); }
 
-absl::StatusOr<bool> GemmLibrary::Enqueue(cudaStream_t stream, const Matrix& a, bool transpose_a, const Matrix& b,
-                                  bool transpose_b, const Matrix& c, bool accumulate, const Matrix* bias) {
+absl::StatusOr<bool> GemmLibrary::Enqueue(cudaStream_t stream, const Matrix& a, bool transpose_a,
+                                          const Matrix& b, bool transpose_b, const Matrix& c, bool accumulate,
+                                          const Matrix* bias) {
   Description d;
   SEQPAR_RETURN_IF_ERROR(d.Init(a, transpose_a, b, transpose_b, c, bias, workspace_bytes_));
   const int64_t depth = transpose_a ? a.rows : a.cols;
   const int flags = (a.dtype == DType::kF32) << 5 | (c.dtype == DType::kF32) << 4 | transpose_a << 3 |
                     transpose_b << 2 | accumulate << 1 | (bias != nullptr);
-  const int64_t alignments = AlignmentOf(a.data) | int64_t{AlignmentOf(b.data)} << 9 | int64_t{AlignmentOf(c.data)} << 18;
+  const int64_t alignments =
+      AlignmentOf(a.data) | int64_t{AlignmentOf(b.data)} << 9 | int64_t{AlignmentOf(c.data)} << 18;
   const Key key{c.rows, c.cols, depth, a.ld, b.ld, c.ld, alignments, flags};
   auto found = chosen_.find(key);
   if (found == chosen_.end()) {
     cublasLtMatmulHeuristicResult_t result{};
     int count = 0;
-    const cublasStatus_t chosen =
-        cublasLtMatmulAlgoGetHeuristic(handle_, d.operation(), d.b(), d.a(), d.c(), d.c(), d.preference(), 1, &result,
-                                       &count);
-    const bool none = count == 0 || chosen == CUBLAS_STATUS_NOT_SUPPORTED || chosen == CUBLAS_STATUS_INVALID_VALUE;
+    const cublasStatus_t chosen = cublasLtMatmulAlgoGetHeuristic(handle_, d.operation(), d.b(), d.a(), d.c(),
+                                                                 d.c(), d.preference(), 1, &result, &count);
+    const bool none =
+        count == 0 || chosen == CUBLAS_STATUS_NOT_SUPPORTED || chosen == CUBLAS_STATUS_INVALID_VALUE;
     if (!none) SEQPAR_RETURN_IF_ERROR(ToStatus(chosen, "choose an algorithm"));
     found = chosen_.emplace(key, none ? std::nullopt : std::optional(result.algo)).first;
   }
@@ -126,10 +129,10 @@ absl::StatusOr<bool> GemmLibrary::Enqueue(cudaStream_t stream, const Matrix& a, 
                      absl::StrCat("cuBLASLt has no algorithm for ", c.rows, " x ", c.cols, " x ", depth));
   }
   const float one = 1, beta = accumulate ? 1 : 0;
-  SEQPAR_RETURN_IF_ERROR(ToStatus(cublasLtMatmul(handle_, d.operation(), &one, b.data, d.b(), a.data, d.a(), &beta,
-                                                 c.data, d.c(), c.data, d.c(), &*found->second, workspace_,
-                                                 workspace_bytes_, stream),
-                                  "multiply"));
+  SEQPAR_RETURN_IF_ERROR(
+      ToStatus(cublasLtMatmul(handle_, d.operation(), &one, b.data, d.b(), a.data, d.a(), &beta, c.data,
+                              d.c(), c.data, d.c(), &*found->second, workspace_, workspace_bytes_, stream),
+               "multiply"));
   return true;
 }
 

@@ -22,10 +22,10 @@ class GemmLibrary {
   static absl::StatusOr<std::unique_ptr<GemmLibrary>> Create(void* workspace, int64_t workspace_bytes);
   ~GemmLibrary();
 
-  // As Device::Gemm, row major, without rounding twice: false where the library has no algorithm that adds this bias
-  // (nothing is enqueued then, and the caller adds it). float32 products are true float32.
+  // As Device::Gemm, row major, without rounding twice: false where the library has no algorithm that adds
+  // this bias (nothing is enqueued then, and the caller adds it). float32 products are true float32.
   absl::StatusOr<bool> Enqueue(cudaStream_t stream, const Matrix& a, bool transpose_a, const Matrix& b,
-                       bool transpose_b, const Matrix& c, bool accumulate, const Matrix* bias);
+                               bool transpose_b, const Matrix& c, bool accumulate, const Matrix* bias);
 
  private:
   // What decides which algorithm is best: m, n, k, the leading dimensions, alignments, types and flags.

@@ -67,7 +67,8 @@ cudaError_t Rotary(cudaStream_t stream, const View& x, int64_t batch, int head_d
 struct Tile {
   int64_t batch, queries, keys;
   int q_heads, kv_heads, head_dim;
-  int first_q_head, first_kv_head, group;  // local query head i uses local KV head (first_q_head + i) / group - first_kv_head
+  int first_q_head, first_kv_head,
+      group;  // local query head i uses local KV head (first_q_head + i) / group - first_kv_head
   float scale;
   const int32_t *lo, *hi;
   View q, k, v;

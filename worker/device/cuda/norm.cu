@@ -59,7 +59,8 @@ struct BackwardViews {
 
 // dx of one row; the row's part of dweight and dbias is added to the block's sums.
 template <int kWidth, bool kLayerNorm>
-__device__ void BackwardRow(const BackwardViews& v, int64_t row, float* dweight, float* dbias, float* shared) {
+__device__ void BackwardRow(const BackwardViews& v, int64_t row, float* dweight, float* dbias,
+                            float* shared) {
   const int step = kThreads * kWidth;
   const float mean = v.stats[2 * row], inverse = v.stats[2 * row + 1];
   float dot = 0, sum = 0;
@@ -128,7 +129,8 @@ cudaError_t NormForward(cudaStream_t stream, bool layer_norm, const View& x, con
   const bool wide = Wide(x) && Wide(y) && Wide(weight) && Wide(b);
   const auto kernel = wide ? (layer_norm ? Forward<8, true> : Forward<8, false>)
                            : (layer_norm ? Forward<1, true> : Forward<1, false>);
-  kernel<<<static_cast<unsigned>(x.rows), kThreads, 0, stream>>>(x, weight, b, bias != nullptr, eps, y, stats);
+  kernel<<<static_cast<unsigned>(x.rows), kThreads, 0, stream>>>(x, weight, b, bias != nullptr, eps, y,
+                                                                 stats);
   return cudaGetLastError();
 }
 
@@ -138,8 +140,9 @@ cudaError_t NormBackward(cudaStream_t stream, bool layer_norm, const View& x, co
                          const float* stats, const View& dy, const View* residual, const View& dx,
                          float* partial, float* dweight, float* dbias) {
   if (x.rows == 0 || x.cols == 0) return cudaSuccess;
-  const BackwardViews views{x,  weight, dy, residual != nullptr ? *residual : dy, dx, residual != nullptr,
-                            dbias != nullptr, stats, partial};
+  const BackwardViews views{
+      x,     weight, dy, residual != nullptr ? *residual : dy, dx, residual != nullptr, dbias != nullptr,
+      stats, partial};
   const bool wide = Wide(x) && Wide(weight) && Wide(dy) && Wide(dx) && Wide(views.residual);
   const auto kernel = wide ? (layer_norm ? Backward<8, true> : Backward<8, false>)
                            : (layer_norm ? Backward<1, true> : Backward<1, false>);
@@ -148,7 +151,8 @@ cudaError_t NormBackward(cudaStream_t stream, bool layer_norm, const View& x, co
   const unsigned across = static_cast<unsigned>((x.cols + kThreads - 1) / kThreads);
   const int64_t stride = x.cols * (dbias != nullptr ? 2 : 1);
   Finish<<<across, kThreads, 0, stream>>>(partial, blocks, stride, x.cols, dweight);
-  if (dbias != nullptr) Finish<<<across, kThreads, 0, stream>>>(partial + x.cols, blocks, stride, x.cols, dbias);
+  if (dbias != nullptr)
+    Finish<<<across, kThreads, 0, stream>>>(partial + x.cols, blocks, stride, x.cols, dbias);
   return cudaGetLastError();
 }
 

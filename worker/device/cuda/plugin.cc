@@ -99,18 +99,21 @@ absl::StatusOr<std::unique_ptr<RankBackend>> Make(const BackendConfig& config) {
   SEQPAR_ASSIGN_OR_RETURN(const NcclLibrary* nccl, NcclLibrary::Open());
   int capability = 0;
   SEQPAR_CUDA_RETURN_IF_ERROR(
-      cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, config.ordinal), "ask for a GPU");
+      cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, config.ordinal),
+      "ask for a GPU");
   if (capability * 10 < kComputeCapabilityMin) {
     return MakeError(absl::StatusCode::kUnavailable, reason::kInternal,
                      absl::StrCat("GPU ", config.ordinal, " has compute capability ", capability,
                                   ".x, 8.0 or newer is needed"));
   }
-  SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, MakeCudaDevice({config.ordinal, config.memory_bytes}));
-  return std::unique_ptr<RankBackend>(std::make_unique<CudaNcclBackend>(config.ordinal, std::move(device), nccl));
+  SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
+                          MakeCudaDevice({config.ordinal, config.memory_bytes}));
+  return std::unique_ptr<RankBackend>(
+      std::make_unique<CudaNcclBackend>(config.ordinal, std::move(device), nccl));
 }
 
 }  // namespace
 }  // namespace seqpar
 
-extern "C" __attribute__((visibility("default"))) const seqpar::CudaPlugin seqpar_cuda_plugin = {
-    seqpar::kVersion, seqpar::ListGpus, seqpar::Make};
+extern "C" __attribute__((visibility("default")))
+const seqpar::CudaPlugin seqpar_cuda_plugin = {seqpar::kVersion, seqpar::ListGpus, seqpar::Make};

@@ -20,7 +20,8 @@ absl::StatusOr<DeviceRanges> RangeCache::Get(cudaStream_t stream,
     SEQPAR_ASSIGN_OR_RETURN(entry.buffer, device_->Allocate(2 * count * 4, "key ranges"));
     auto* lo = static_cast<int32_t*>(entry.buffer.data());
     SEQPAR_CUDA_RETURN_IF_ERROR(
-        cudaMemcpyAsync(lo, ranges->lo.data(), count * 4, cudaMemcpyHostToDevice, stream), "upload key ranges");
+        cudaMemcpyAsync(lo, ranges->lo.data(), count * 4, cudaMemcpyHostToDevice, stream),
+        "upload key ranges");
     SEQPAR_CUDA_RETURN_IF_ERROR(
         cudaMemcpyAsync(lo + count, ranges->hi.data(), count * 4, cudaMemcpyHostToDevice, stream),
         "upload key ranges");

@@ -21,8 +21,8 @@ struct DeviceRanges {
 class RangeCache {
  public:
   explicit RangeCache(Device* device) : device_(device) {}
-  // Uploaded in the order of `stream` where it is new; valid until the ranges' last other owner lets go of them and
-  // Get is called again.
+  // Uploaded in the order of `stream` where it is new; valid until the ranges' last other owner lets go of
+  // them and Get is called again.
   absl::StatusOr<DeviceRanges> Get(cudaStream_t stream, const std::shared_ptr<const KeyRanges>& ranges);
 
  private:

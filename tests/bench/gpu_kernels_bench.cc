@@ -1,0 +1,198 @@
+// The kernels of the first GPU: attention, products and what reads memory once, each a median of five timings
+// by the stream's own clock, on random data. Rates are printed beside two ceilings measured in the same run:
+// a large product of the same type, and a copy.
+//
+//   gpu_kernels_bench [longest N of attention, default 32768]
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "common/base/check.h"
+#include "common/parallel/mask.h"
+#include "worker/backend/backend.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int kRounds = 5;
+
+class Bench {
+ public:
+  explicit Bench(Device* device) : device_(device), stream_(device->CreateStream("bench")) {}
+
+  Matrix New(DType type, int64_t rows, int64_t cols) {
+    auto buffer = device_->Allocate(rows * cols * SizeOf(type), "bench");
+    SEQPAR_CHECK(buffer.ok());
+    const Matrix m(buffer->data(), type, rows, cols);
+    memory_.push_back(std::move(buffer).value());
+    // One block of random numbers, repeated: making gigabytes of them would take longer than the bench.
+    std::vector<char> block(std::min<int64_t>(m.bytes(), int64_t{1} << 24));
+    const int64_t count = static_cast<int64_t>(block.size()) / SizeOf(type);
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = normal_(random_);
+      if (type == DType::kF32) {
+        reinterpret_cast<float*>(block.data())[i] = value;
+      } else {
+        reinterpret_cast<BF16*>(block.data())[i] = ToBF16(value);
+      }
+    }
+    for (int64_t at = 0; at < m.bytes(); at += static_cast<int64_t>(block.size())) {
+      device_->CopyFromHost(*stream_, block.data(), static_cast<char*>(m.data) + at,
+                            std::min<int64_t>(block.size(), m.bytes() - at));
+    }
+    SEQPAR_CHECK(stream_->Synchronize().ok());
+    return m;
+  }
+  void Clear() { memory_.clear(); }
+
+  // Median seconds of one call.
+  double Seconds(const std::function<void(Stream&)>& call) {
+    std::vector<double> all;
+    for (int round = -1; round < kRounds; ++round) {
+      const double before = stream_->times().busy_seconds;
+      call(*stream_);
+      const absl::Status status = stream_->Synchronize();
+      if (!status.ok()) {
+        std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+        std::exit(1);
+      }
+      if (round >= 0) all.push_back(stream_->times().busy_seconds - before);
+    }
+    std::sort(all.begin(), all.end());
+    return all[all.size() / 2];
+  }
+
+  double Product(DType type, int64_t m, int64_t n, int64_t k) {
+    const Matrix a = New(type, m, k), b = New(type, n, k), c = New(type, m, n);
+    const double seconds =
+        Seconds([&](Stream& s) { device_->Gemm(s, a, false, b, true, c, false, nullptr); });
+    Clear();
+    return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / seconds;
+  }
+
+  double CopyRate() {
+    const Matrix a = New(DType::kF32, 1 << 16, 1 << 12), b = New(DType::kF32, 1 << 16, 1 << 12);
+    const double seconds = Seconds([&](Stream& s) { device_->Copy(s, a, b); });
+    const double rate = 2.0 * static_cast<double>(a.bytes()) / seconds;
+    Clear();
+    return rate;
+  }
+
+  void Attention(DType type, int head_dim, int heads, int kv_heads, int64_t n, MaskKind kind,
+                 double ceiling) {
+    const Mask mask(kind, n);
+    const TokenShare all({{0, n, 1}});
+    AttentionTile tile;
+    tile.group = heads / kv_heads;
+    tile.heads = MakeHeadRange(0, heads, tile.group);
+    tile.head_dim = head_dim;
+    tile.scale = 1 / std::sqrt(static_cast<float>(head_dim));
+    tile.queries = tile.keys = n;
+    const auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(mask, all, all));
+    tile.ranges = ranges;
+    tile.mask = &mask;
+    tile.query_positions = tile.key_positions = all;
+    tile.q = New(type, n, int64_t{heads} * head_dim);
+    tile.k = New(type, n, int64_t{kv_heads} * head_dim);
+    tile.v = New(type, n, int64_t{kv_heads} * head_dim);
+    const Matrix out = New(DType::kF32, n, tile.q.cols), lse = New(DType::kF32, n, heads);
+    const double flops = 4 * ranges->pairs * heads * head_dim;
+    const double forward = Seconds([&](Stream& s) { device_->AttentionForward(s, tile, out, lse, true); });
+    const double merged = Seconds([&](Stream& s) { device_->AttentionForward(s, tile, out, lse, false); });
+    device_->AttentionForward(*stream_, tile, out, lse, true);
+    const Matrix dout = New(type, n, tile.q.cols), delta = New(DType::kF32, n, heads);
+    const Matrix dq = New(DType::kF32, n, tile.q.cols), dk = New(DType::kF32, n, tile.k.cols),
+                 dv = New(DType::kF32, n, tile.k.cols);
+    const double backward = Seconds([&](Stream& s) {
+      device_->AttentionDelta(s, head_dim, dout, out, delta);
+      device_->AttentionBackward(s, tile, dout, lse, delta, dq, dk, dv);
+    });
+    std::printf(
+        "attention %-8s Dh %3d heads %d/%-2d N %6lld %-6s forward %6.1f  merged %6.1f  backward %6.1f "
+        "TFLOP/s  (%.2f / %.2f of the product rate)\n",
+        type == DType::kF32 ? "float32" : "bfloat16", head_dim, heads, kv_heads, static_cast<long long>(n),
+        kind == MaskKind::kFull ? "full" : "causal", flops / forward / 1e12, flops / merged / 1e12,
+        2.5 * flops / backward / 1e12, flops / forward / ceiling, 2.5 * flops / backward / ceiling);
+    std::fflush(stdout);
+    Clear();
+  }
+
+  void Pointwise(double copy_rate) {
+    const int64_t rows = 32768, cols = 4096;
+    const DType type = DType::kBF16;
+    const Matrix x = New(type, rows, cols), y = New(type, rows, cols), z = New(type, rows, cols);
+    const Matrix weight = New(type, 1, cols), stats = New(DType::kF32, rows, 2),
+                 sums = New(DType::kF32, 1, cols);
+    const Matrix table = New(DType::kF32, rows, 128);
+    const double bytes = static_cast<double>(x.bytes());
+    const auto row = [&](const char* what, double moved, double seconds) {
+      std::printf("%-22s %6.0f GB/s  %.2f of the copy rate\n", what, moved / seconds / 1e9,
+                  moved / seconds / copy_rate);
+    };
+    float* s_stats = static_cast<float*>(stats.data);
+    row("norm forward", 2 * bytes, Seconds([&](Stream& s) {
+          device_->NormForward(s, NormKind::kRmsNorm, x, weight, nullptr, 1e-5f, y, s_stats);
+        }));
+    row("norm backward", 3 * bytes, Seconds([&](Stream& s) {
+          device_->NormBackward(s, NormKind::kRmsNorm, x, weight, s_stats, y, nullptr, z,
+                                static_cast<float*>(sums.data), nullptr);
+        }));
+    row("swiglu forward", 3 * bytes,
+        Seconds([&](Stream& s) { device_->ActivationForward(s, MlpKind::kSwiglu, &x, y, z); }));
+    row("swiglu backward", 5 * bytes,
+        Seconds([&](Stream& s) { device_->ActivationBackward(s, MlpKind::kSwiglu, &x, y, z, &x, y); }));
+    row("rotary", 2 * bytes + static_cast<double>(table.bytes()),
+        Seconds([&](Stream& s) { device_->Rotary(s, z, 1, 128, static_cast<float*>(table.data), false); }));
+    row("add", 3 * bytes, Seconds([&](Stream& s) { device_->Add(s, x, y, z); }));
+    Clear();
+  }
+
+ private:
+  Device* const device_;
+  const std::unique_ptr<Stream> stream_;
+  std::vector<Buffer> memory_;
+  std::mt19937 random_{1};
+  std::normal_distribution<float> normal_;
+};
+
+int Main(int argc, char** argv) {
+  const int64_t longest = argc > 1 ? std::atoll(argv[1]) : 32768;
+  BackendConfig config;
+  config.kind = "cuda";
+  auto backend = MakeRankBackend(config);
+  if (!backend.ok()) {
+    std::printf("skipped: %s\n", std::string(backend.status().message()).c_str());
+    return 0;
+  }
+  Bench bench((*backend)->device());
+  std::printf("%s\n", (*backend)->device()->info().name.c_str());
+  const double single = bench.Product(DType::kF32, 8192, 8192, 8192);
+  const double half = bench.Product(DType::kBF16, 8192, 8192, 8192);
+  const double copy = bench.CopyRate();
+  std::printf(
+      "product 8192^3: float32 %.1f, bfloat16 %.1f TFLOP/s; 32768 x 14336 x 4096 bfloat16 %.1f; copy %.0f "
+      "GB/s\n",
+      single / 1e12, half / 1e12, bench.Product(DType::kBF16, 32768, 14336, 4096) / 1e12, copy / 1e9);
+  bench.Pointwise(copy);
+  for (int64_t n = 8192; n <= longest; n *= 4) {
+    for (const int head_dim : {64, 128}) {
+      for (const MaskKind kind : {MaskKind::kCausal, MaskKind::kFull}) {
+        if (n > 8192 && kind == MaskKind::kFull) continue;
+        bench.Attention(DType::kF32, head_dim, 8, 8, n, kind, single);
+        bench.Attention(DType::kBF16, head_dim, 32, 32, n, kind, half);
+      }
+    }
+    bench.Attention(DType::kBF16, 128, 32, 8, n, MaskKind::kCausal, half);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace seqpar
+
+int main(int argc, char** argv) { return seqpar::Main(argc, argv); }
