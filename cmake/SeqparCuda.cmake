@@ -4,7 +4,7 @@ set(SEQPAR_CUDA OFF)
 option(SEQPAR_CUDA_ENABLED "Build the plug-in for GPUs where CUDA 12.4 or newer and NCCL's header are found" ON)
 set(SEQPAR_CUDA_ARCHITECTURES "" CACHE STRING
     "GPU architectures: empty for 8.0 and 9.0a (from CUDA 12.8 also 10.0a) and portable code of 8.0")
-if(NOT SEQPAR_CUDA_ENABLED OR SEQPAR_SANITIZE)
+if(NOT SEQPAR_CUDA_ENABLED OR SEQPAR_SANITIZE OR SEQPAR_ONLY_KERNELS)
   return() # sanitizers and CUDA's runtime do not live in one process
 endif()
 find_package(CUDAToolkit 12.4 QUIET) # module mode
