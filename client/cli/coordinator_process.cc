@@ -74,11 +74,16 @@ absl::StatusOr<std::unique_ptr<PrivateCoordinator>> PrivateCoordinator::Start(
   // From here on the folder goes with the object, also where a step below fails.
   std::unique_ptr<PrivateCoordinator> coordinator(new PrivateCoordinator(folder));
   const std::string port_file = folder + "/address", log = folder + "/log";
-  SEQPAR_ASSIGN_OR_RETURN(
-      coordinator->process_,
+  const absl::StatusOr<ProcessId> process =
       SpawnDaemon({binary, "--listen", "127.0.0.1:0", "--port-file", port_file, "--state-dir",
                    folder + "/state", "--data-root", absl::StrCat("here=", here), "--data-root", "files=/"},
-                  log, Lifetime::kOfParent));
+                  log, Lifetime::kOfParent);
+  if (!process.ok()) {
+    // The log goes with the folder: its end is told here.
+    return absl::Status(process.status().code(),
+                        absl::StrCat(std::string(process.status().message()), "\n", LogTail(log)));
+  }
+  coordinator->process_ = *process;
   SEQPAR_ASSIGN_OR_RETURN(coordinator->address_,
                           WaitForAddress(coordinator->process_, port_file, log, interrupted));
   return coordinator;

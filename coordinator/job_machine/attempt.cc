@@ -144,7 +144,7 @@ void Stepper::On(const event::RankProgressed& e) {
   rank->waiting_group = p.waiting_group();
   rank->collective = p.collective();
   rank->waiting_for_rank = p.waiting_for_rank();
-  const bool moved = p.percent() != rank->percent || (worked && phase == JobPhase::kExecute);
+  const bool moved = p.percent() != rank->percent;
   const double percent_before = r_.Percent();
   rank->percent = p.percent();
   if (r_.Percent() != percent_before) r_.percent_us = now_.boot_us;
@@ -155,7 +155,8 @@ void Stepper::On(const event::RankProgressed& e) {
     r_.phase = gang;
     return PersistAndPublish();
   }
-  if (moved) actions_.push_back(action::Publish{});
+  // Within a layer only the steps move.
+  if (moved || (worked && gang == JobPhase::kExecute)) actions_.push_back(action::Publish{});
 }
 
 void Stepper::On(const event::RankFinished& e) {

@@ -154,8 +154,8 @@ class Counter {
     return elements * kFloat;
   }
 
-  // One block, as large as the largest kernel needs: a product's copies, a norm's sums of weight gradients, or
-  // one KV head of an attention tile.
+  // One block, as large as the largest kernel needs: a product's copies, a norm's sums of weight gradients,
+  // or one KV head of an attention tile.
   double Workspace() const {
     const double product = std::min(std::max({hidden_, q_, f_}), kCopiedDepth) * kCopiedCols;
     const double blocks = std::min(kSumBlocks, std::ceil(own_ / kSumRows));

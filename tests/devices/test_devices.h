@@ -11,8 +11,8 @@
 
 namespace seqpar {
 
-// CPU kernels by the name of their instruction set, "scalar", "auto", with memory that nobody has written full of NaN;
-// "cuda" is the first GPU, with the test's memory on the host (mirror_device.h).
+// CPU kernels by the name of their instruction set, "scalar", "auto", with memory that nobody has written
+// full of NaN; "cuda" is the first GPU, with the test's memory on the host (mirror_device.h).
 absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice(const std::string& kernel, int threads = 1);
 
 // Every name of a kernel that this machine can run but "auto", widest vectors first. With

@@ -9,7 +9,6 @@ SCRIPT = """
 compopt() { :; }
 source <("$1" completion bash)
 COMP_LINE="seqpar $2" COMP_POINT=$((7 + ${#2}))
-seqpar() { :; }
 _seqpar
 printf '%s\\n' "${COMPREPLY[@]}"
 """

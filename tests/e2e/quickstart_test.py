@@ -46,11 +46,13 @@ class Quickstart(unittest.TestCase):
         script = subprocess.Popen([str(ROOT / "scripts/quickstart"), "--build", str(BUILD), "--text", str(self.text)],
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
                                   start_new_session=True)
-        self.addCleanup(script.wait)
-        self.addCleanup(lambda: script.poll() is None and os.killpg(script.pid, signal.SIGKILL))
         reader = threading.Thread(target=lambda: self.lines.extend(iter(script.stdout.readline, "")))
         reader.start()
+        # Last first: whatever still runs is killed, and with it ends what the reader reads.
+        self.addCleanup(script.stdout.close)
         self.addCleanup(reader.join)
+        self.addCleanup(script.wait)
+        self.addCleanup(lambda: script.poll() is None and os.killpg(script.pid, signal.SIGKILL))
         return script
 
     def ended(self, script):

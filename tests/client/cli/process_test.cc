@@ -75,7 +75,7 @@ TEST_F(ProcessTest, OneOfTheParentEndsWithIt) {
   const pid_t parent = fork();
   if (parent == 0) {
     const auto process =
-        SpawnDaemon({"/bin/sh", "-c", "exec sleep 600"}, folder_ + "/log", Lifetime::kOfParent);
+        SpawnDaemon({"/bin/sh", "-c", "exec sleep 600"}, folder_ / "log", Lifetime::kOfParent);
     const pid_t pid = process.ok() ? process->pid : 0;
     const ssize_t written = write(ends[1], &pid, sizeof(pid));
     static_cast<void>(written);

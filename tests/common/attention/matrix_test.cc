@@ -5,8 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
-#include "tests/oracle/meshes.h"
 #include "tests/devices/test_devices.h"
+#include "tests/oracle/meshes.h"
 
 namespace seqpar {
 namespace {

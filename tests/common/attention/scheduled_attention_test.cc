@@ -4,8 +4,8 @@
 
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
-#include "tests/oracle/meshes.h"
 #include "tests/devices/test_devices.h"
+#include "tests/oracle/meshes.h"
 
 namespace seqpar {
 namespace {

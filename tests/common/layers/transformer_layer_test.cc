@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/common/layers/layer_case.h"
+#include "tests/devices/test_devices.h"
 #include "tests/oracle/meshes.h"
 #include "tests/oracle/pairwise.h"
-#include "tests/devices/test_devices.h"
 
 namespace seqpar {
 namespace {

@@ -83,7 +83,7 @@ class AttentionTest : public testing::TestWithParam<std::string> {
 };
 
 // Runs the suite over every set of kernels.
-#define SEQPAR_INSTANTIATE_ATTENTION_TESTS(Suite)                                 \
+#define SEQPAR_INSTANTIATE_ATTENTION_TESTS(Suite)                            \
   INSTANTIATE_TEST_SUITE_P(Kernels, Suite, testing::ValuesIn(TestKernels()), \
                            [](const auto& info) { return info.param; })
 

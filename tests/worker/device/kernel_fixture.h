@@ -79,13 +79,13 @@ inline const std::vector<Shape> kShapes = {{1, 1, 0},   {1, 7, 2},    {3, 513, 1
                                            {67, 24, 0}, {130, 65, 3}, {5, 1500, 0}};
 
 // Runs the suite over both storage types and every set of kernels.
-#define SEQPAR_INSTANTIATE_KERNEL_TESTS(Suite)                                                             \
-  INSTANTIATE_TEST_SUITE_P(                                                                                \
-      Types, Suite,                                                                                        \
+#define SEQPAR_INSTANTIATE_KERNEL_TESTS(Suite)                                                        \
+  INSTANTIATE_TEST_SUITE_P(                                                                           \
+      Types, Suite,                                                                                   \
       testing::Combine(testing::Values(DType::kF32, DType::kBF16), testing::ValuesIn(TestKernels())), \
-      [](const auto& info) {                                                                               \
-        const bool single = std::get<DType>(info.param) == DType::kF32;                                    \
-        return absl::StrCat(single ? "F32_" : "BF16_", std::get<std::string>(info.param));                 \
+      [](const auto& info) {                                                                          \
+        const bool single = std::get<DType>(info.param) == DType::kF32;                               \
+        return absl::StrCat(single ? "F32_" : "BF16_", std::get<std::string>(info.param));            \
       })
 
 }  // namespace seqpar

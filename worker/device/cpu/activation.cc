@@ -39,15 +39,26 @@ ValueAndSlope Silu(float x) {
 }
 
 template <ValueAndSlope (*kFunction)(float)>
-void Apply(const float* x, int64_t n, float* value, float* slope) {
+void Forward(const float* x, const float* up, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = kFunction(x[i]).value * (up == nullptr ? 1 : up[i]);
+}
+
+template <ValueAndSlope (*kFunction)(float)>
+void Backward(const float* x, const float* up, const float* dy, int64_t n, float* dx, float* dup) {
   for (int64_t i = 0; i < n; ++i) {
-    const ValueAndSlope y = kFunction(x[i]);
-    value[i] = y.value;
-    if (slope != nullptr) slope[i] = y.slope;
+    const ValueAndSlope f = kFunction(x[i]);
+    const float dy_i = dy[i], up_i = up == nullptr ? 1 : up[i];
+    dx[i] = dy_i * up_i * f.slope;
+    if (up != nullptr) dup[i] = dy_i * f.value;
   }
 }
 
-ActivationFunction FunctionOf(const ActivationSimd& functions, MlpKind kind) {
+template <ValueAndSlope (*kFunction)(float)>
+constexpr ActivationFunction Functions() {
+  return {&Forward<kFunction>, &Backward<kFunction>};
+}
+
+const ActivationFunction& FunctionOf(const ActivationSimd& functions, MlpKind kind) {
   switch (kind) {
     case MlpKind::kGelu:
       return functions.gelu;
@@ -67,24 +78,23 @@ constexpr int64_t kCost = 4;
 }  // namespace
 
 const ActivationSimd& PlainActivations() {
-  static const ActivationSimd plain{&Apply<Gelu>, &Apply<GeluTanh>, &Apply<Silu>};
+  static const ActivationSimd plain{Functions<Gelu>(), Functions<GeluTanh>(), Functions<Silu>()};
   return plain;
 }
 
 void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
                        const Matrix* gate, const Matrix& up, const Matrix& y) {
-  const ActivationFunction function = FunctionOf(functions, kind);
+  const ActivationFunction& function = FunctionOf(functions, kind);
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, y_buffer, values;
+    SpanBuffer gate_buffer, up_buffer, y_buffer;
     for (int64_t row = begin; row < end; ++row) {
       ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
         const float* ups = simd.Read(up, row, col, n, up_buffer);
         float* to = SpanTarget(y, row, col, y_buffer);
         if (gate == nullptr) {
-          function(ups, n, to, nullptr);
+          function.forward(ups, nullptr, n, to);
         } else {
-          function(simd.Read(*gate, row, col, n, gate_buffer), n, values, nullptr);
-          simd.multiply(values, ups, n, to);
+          function.forward(simd.Read(*gate, row, col, n, gate_buffer), ups, n, to);
         }
         simd.Store(y, row, col, n, to);
       });
@@ -95,21 +105,19 @@ void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, Thr
 void ActivationBackward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
                         const Matrix* gate, const Matrix& up, const Matrix& dy, const Matrix* dgate,
                         const Matrix& dup) {
-  const ActivationFunction function = FunctionOf(functions, kind);
+  const ActivationFunction& function = FunctionOf(functions, kind);
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer, values, slopes;
+    SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer;
     for (int64_t row = begin; row < end; ++row) {
       ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
         const float* ups = simd.Read(up, row, col, n, up_buffer);
         const float* dys = simd.Read(dy, row, col, n, dy_buffer);
         float* dups = SpanTarget(dup, row, col, dup_buffer);
         if (gate == nullptr) {
-          function(ups, n, values, slopes);
-          simd.multiply(dys, slopes, n, dups);
+          function.backward(ups, nullptr, dys, n, dups, nullptr);
         } else {
-          function(simd.Read(*gate, row, col, n, gate_buffer), n, values, slopes);
           float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
-          simd.gated_gradient(dys, ups, values, slopes, n, dgates, dups);
+          function.backward(simd.Read(*gate, row, col, n, gate_buffer), ups, dys, n, dgates, dups);
           simd.Store(*dgate, row, col, n, dgates);
         }
         simd.Store(dup, row, col, n, dups);

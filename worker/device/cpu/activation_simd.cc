@@ -106,36 +106,66 @@ struct Gelu {
   }
 };
 
-template <typename Function, bool kWithSlope>
-void ApplyTo(const float* x, int64_t n, float* value, float* slope) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const Activated y = Function::Of(hn::LoadU(Floats(), x + i));
-    hn::StoreU(y.value, Floats(), value + i);
-    if (kWithSlope) hn::StoreU(y.slope, Floats(), slope + i);
-  }
-  if (i == n) return;
-  HWY_ALIGN float rest[kLanes] = {}, values[kLanes], slopes[kLanes];
-  std::copy(x + i, x + n, rest);
-  const Activated y = Function::Of(Load(rest));
-  Store(y.value, values);
-  std::copy_n(values, n - i, value + i);
-  if (!kWithSlope) return;
-  Store(y.slope, slopes);
-  std::copy_n(slopes, n - i, slope + i);
+template <typename Function>
+HWY_INLINE void ForwardVector(const float* x, const float* up, float* y) {
+  const Vec value = Function::Of(hn::LoadU(Floats(), x)).value;
+  hn::StoreU(up == nullptr ? value : hn::Mul(value, hn::LoadU(Floats(), up)), Floats(), y);
 }
 
 template <typename Function>
-void Apply(const float* x, int64_t n, float* value, float* slope) {
-  if (slope == nullptr) {
-    ApplyTo<Function, false>(x, n, value, slope);
-  } else {
-    ApplyTo<Function, true>(x, n, value, slope);
+HWY_INLINE void BackwardVector(const float* x, const float* up, const float* dy, float* dx, float* dup) {
+  const Activated f = Function::Of(hn::LoadU(Floats(), x));
+  const Vec dys = hn::LoadU(Floats(), dy);
+  if (up == nullptr) {
+    hn::StoreU(hn::Mul(dys, f.slope), Floats(), dx);
+    return;
   }
+  const Vec ups = hn::LoadU(Floats(), up);
+  hn::StoreU(hn::Mul(hn::Mul(dys, ups), f.slope), Floats(), dx);
+  hn::StoreU(hn::Mul(dys, f.value), Floats(), dup);
+}
+
+// Fewer numbers than a vector has, padded with zeros.
+struct Part {
+  HWY_ALIGN float values[kLanes] = {};
+  Part(const float* from, int64_t n) {
+    if (from != nullptr) std::copy_n(from, n, values);
+  }
+};
+
+template <typename Function>
+void Forward(const float* x, const float* up, int64_t n, float* y) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    ForwardVector<Function>(x + i, up == nullptr ? nullptr : up + i, y + i);
+  }
+  if (i == n) return;
+  Part xs(x + i, n - i), ups(up == nullptr ? nullptr : up + i, n - i), ys(nullptr, 0);
+  ForwardVector<Function>(xs.values, up == nullptr ? nullptr : ups.values, ys.values);
+  std::copy_n(ys.values, n - i, y + i);
+}
+
+template <typename Function>
+void Backward(const float* x, const float* up, const float* dy, int64_t n, float* dx, float* dup) {
+  int64_t i = 0;
+  const bool gated = up != nullptr;
+  for (; i + kLanes <= n; i += kLanes) {
+    BackwardVector<Function>(x + i, gated ? up + i : nullptr, dy + i, dx + i, gated ? dup + i : nullptr);
+  }
+  if (i == n) return;
+  Part xs(x + i, n - i), ups(gated ? up + i : nullptr, n - i), dys(dy + i, n - i);
+  BackwardVector<Function>(xs.values, gated ? ups.values : nullptr, dys.values, xs.values, ups.values);
+  std::copy_n(xs.values, n - i, dx + i);
+  if (gated) std::copy_n(ups.values, n - i, dup + i);
+}
+
+template <typename Function>
+constexpr ActivationFunction Functions() {
+  return {&Forward<Function>, &Backward<Function>};
 }
 
 const ActivationSimd* GetActivationSimd() {
-  static const ActivationSimd simd{&Apply<Gelu>, &Apply<GeluTanh>, &Apply<Silu>};
+  static const ActivationSimd simd{Functions<Gelu>(), Functions<GeluTanh>(), Functions<Silu>()};
   return &simd;
 }
 

@@ -8,10 +8,16 @@
 
 namespace seqpar::cpu {
 
-// value[i] = f(x[i]) and, where slope is not null, slope[i] = f'(x[i]) for i in [0, n); x may be value or
-// slope. Within a few units in
-// the last place of the larger of the result and 1e-1. No alignment is asked for.
-using ActivationFunction = void (*)(const float* x, int64_t n, float* value, float* slope);
+// One activation f, within a few units in the last place of the larger of the result and 1e-1. No alignment
+// is asked for. Element i of the operands is read before element i of a result is written: a result may be
+// the memory of an operand.
+struct ActivationFunction {
+  // y[i] = f(x[i]) * up[i] for i in [0, n), or f(x[i]) where up is null.
+  void (*forward)(const float* x, const float* up, int64_t n, float* y);
+  // dx[i] = dy[i] up[i] f'(x[i]) and dup[i] = dy[i] f(x[i]); where up is null dx[i] = dy[i] f'(x[i]) and
+  // nothing is written to dup.
+  void (*backward)(const float* x, const float* up, const float* dy, int64_t n, float* dx, float* dup);
+};
 
 struct ActivationSimd {
   ActivationFunction gelu, gelu_tanh, silu;

@@ -17,9 +17,11 @@ namespace HWY_NAMESPACE {
 // Every loop over a Block's rows or vectors is unrolled whole, so that all of it stays in registers.
 #define SEQPAR_EACH(i, count) HWY_UNROLL(16) for (int i = 0; i < (count); ++i)
 
-// kVectors vectors side by side.
+// kVectors vectors side by side. The constructors say what would go without saying, but that an implicit one
+// is compiled for no target in particular, and NEON's vectors cannot be inlined there.
 template <int kVectors>
 struct Vectors {
+  HWY_INLINE Vectors() {}
   Vec v[kVectors];
 };
 template <int kVectors>
@@ -42,6 +44,7 @@ HWY_INLINE Vectors<kVectors> FillVectors(float value) {
 // kRows such rows.
 template <int kRows, int kVectors>
 struct Block {
+  HWY_INLINE Block() {}
   Vectors<kVectors> row[kRows];
 };
 

@@ -72,12 +72,6 @@ void AddRows(const float* a, const float* b, int64_t n, float* to) {
   });
 }
 
-void MultiplyRows(const float* a, const float* b, int64_t n, float* to) {
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, to + i);
-  });
-}
-
 float SumOf(const float* x, int64_t n) {
   Sum sum = NoSum();
   ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
@@ -149,20 +143,9 @@ void Rotate(const float* low, const float* high, const float* cosines, const flo
   });
 }
 
-void GatedGradient(const float* dy, const float* up, const float* value, const float* slope, int64_t n,
-                   float* dgate, float* dup) {
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    const auto dys = hn::LoadU(d, dy + i), ups = hn::LoadU(d, up + i);
-    const auto values = hn::LoadU(d, value + i), slopes = hn::LoadU(d, slope + i);
-    hn::StoreU(hn::Mul(hn::Mul(dys, ups), slopes), d, dgate + i);
-    hn::StoreU(hn::Mul(dys, values), d, dup + i);
-  });
-}
-
 const RowSimd* GetRowSimd() {
-  static const RowSimd simd{&Widen,        &Narrow,       &AddRows,      &MultiplyRows,
-                            &SumOf,        &SumOfSquares, &Normalise,    &AddGradients,
-                            &NormGradient, &Rotate,       &GatedGradient};
+  static const RowSimd simd{&Widen,     &Narrow,       &AddRows,      &SumOf, &SumOfSquares,
+                            &Normalise, &AddGradients, &NormGradient, &Rotate};
   return &simd;
 }
 

@@ -29,7 +29,6 @@ struct RowSimd {
   void (*widen)(const BF16* from, int64_t n, float* to);
   void (*narrow)(const float* from, int64_t n, BF16* to);  // as ToBF16
   void (*add)(const float* a, const float* b, int64_t n, float* to);
-  void (*multiply)(const float* a, const float* b, int64_t n, float* to);
 
   float (*sum)(const float* x, int64_t n);
   float (*sum_of_squares)(const float* x, float center, int64_t n);  // of x - center
@@ -45,10 +44,6 @@ struct RowSimd {
   // new_low = low cosine - high sine, new_high = high cosine + low sine; sines times `direction`.
   void (*rotate)(const float* low, const float* high, const float* cosines, const float* sines,
                  float direction, int64_t n, float* new_low, float* new_high);
-
-  // dgate = dy up slope, dup = dy value.
-  void (*gated_gradient)(const float* dy, const float* up, const float* value, const float* slope, int64_t n,
-                         float* dgate, float* dup);
 
   // As ReadSpan and StoreSpan of spans.h.
   const float* Read(const Matrix& m, int64_t row, int64_t col, int64_t n, float* buffer) const {
