@@ -17,7 +17,7 @@ Transfer To(int peer, std::vector<char>& memory) {
 }
 
 void WaitUntilWaitingFor(const std::atomic<int>& waiting_for, int rank) {
-  while (waiting_for.load() != rank) std::this_thread::yield();
+  while (waiting_for.load() != rank) std::this_thread::sleep_for(std::chrono::microseconds(100));
 }
 
 TEST(InProcessTest, DestroyedEndpointIsADeadPeer) {

@@ -34,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr microseconds kPollingMax{5};
 constexpr milliseconds kSleepMax{50};       // where events wake us: only against an event that is lost
-constexpr microseconds kBlindSleepMin{50};  // where none do
+constexpr microseconds kBlindSleepMin{50};  // where none do: twice as long each time
 constexpr microseconds kBlindSleepMax{2000};
 constexpr milliseconds kCancelMax{20};
 constexpr milliseconds kFlushMax{1000};
@@ -179,7 +179,7 @@ void UcxEngine::Lead(const Call& own) {
       blind = kBlindSleepMin;
     } else if (Clock::now() - busy > kPollingMax && !active_.empty()) {
       SleepUntilEvent(blind);
-      blind = std::min<nanoseconds>(2 * blind, kBlindSleepMax);
+      blind = std::min<nanoseconds>(2 * blind, kSleepMax);
     }
   }
 }
@@ -256,7 +256,9 @@ void UcxEngine::SleepUntilEvent(nanoseconds blind) {
   const ucs_status_t armed = has_events ? ucp_worker_arm(context_->worker()) : UCS_ERR_UNSUPPORTED;
   const bool sends =
       std::any_of(active_.begin(), active_.end(), [](const Call* call) { return call->transfers->sends(); });
-  nanoseconds longest = armed == UCS_OK && !sends ? nanoseconds(kSleepMax) : blind;
+  nanoseconds longest = armed == UCS_OK ? kSleepMax : kBlindSleepMax;
+  // A transport may have a part of a send that no event tells of: then at most as long again as until now.
+  if (armed != UCS_OK || sends) longest = std::min(longest, blind);
   // Something has come in. Where that stays so without progress, a peer stopped or died while it wrote to the
   // memory that it shares with this rank: then its death must be found all the same.
   if (armed == UCS_ERR_BUSY && blind == kBlindSleepMin) longest = nanoseconds(0);
