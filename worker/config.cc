@@ -101,7 +101,14 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
       "COORDINATOR")
       ->capture_default_str();
   env(app->add_option("--node-name", config->node_name, "Name of this node [the host's name]"), "NODE_NAME");
-  env(app->add_option("--cpu-slots", config->cpu_slots, "Devices of this node: one rank runs on each"),
+  env(app->add_option(
+          "--devices", config->devices,
+          "What ranks run on: cpu (slots), cuda (every GPU that the driver shows), or auto (GPUs where "
+          "there are any)"),
+      "DEVICES")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  env(app->add_option("--cpu-slots", config->cpu_slots, "CPU devices of this node: one rank runs on each"),
       "CPU_SLOTS")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));

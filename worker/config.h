@@ -21,6 +21,7 @@ struct TestHold {
 struct WorkerConfig {
   std::string coordinator = "127.0.0.1:7700";  // host:port
   std::string node_name;                       // default: the host's name
+  std::string devices = "cpu";  // cpu | cuda | auto: the GPUs where there are any, else CPU slots
   int cpu_slots = 1;
   int threads_per_slot = 0;     // 0 until parsed: cores / slots, at least 1
   int64_t memory_per_slot = 0;  // bytes; 0 until parsed: 0.8 of the cgroup's or machine's, divided

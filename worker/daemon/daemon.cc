@@ -23,6 +23,7 @@
 #include "worker/daemon/calibration.h"
 #include "worker/daemon/executor_processes.h"
 #include "worker/daemon/fleet_client.h"
+#include "worker/daemon/gpus.h"
 #include "worker/daemon/node_agent.h"
 
 namespace seqpar {
@@ -128,7 +129,8 @@ class Daemon {
 
   static std::vector<std::string> Environment(const WorkerConfig& config) {
     if (config.data_interface.empty()) return {};
-    return {absl::StrCat("UCX_NET_DEVICES=", config.data_interface)};
+    return {absl::StrCat("UCX_NET_DEVICES=", config.data_interface),
+            absl::StrCat("NCCL_SOCKET_IFNAME=", config.data_interface)};
   }
 
   void Handle(FleetEvent& event) {
@@ -187,14 +189,9 @@ absl::StatusOr<int> CatchStopSignals() {
   return stop_fd;
 }
 
-NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const Calibration& calibration) {
-  NodeIdentity identity;
-  v1::Hello& hello = identity.hello;
-  hello.set_node(config.node_name);
-  std::random_device random;
-  hello.set_incarnation(static_cast<int64_t>((uint64_t{random()} << 31 | random()) & INT64_MAX));
-  hello.set_version(kVersion);
-  for (const auto& [key, value] : config.labels) (*hello.mutable_labels())[key] = value;
+// The slots of this node, alike.
+v1::NodeSpec SlotsOf(const WorkerConfig& config, const Calibration& calibration) {
+  v1::NodeSpec node;
   for (const DeviceRates& rates : calibration.slots) {
     DeviceSpec device;
     device.kind = "cpu";
@@ -202,9 +199,34 @@ NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const 
     device.memory_bytes = config.memory_per_slot;
     device.threads = config.threads_per_slot;
     device.rates = rates;
-    *hello.add_devices() = DeviceToProto(device);
+    *node.add_devices() = DeviceToProto(device);
   }
-  *hello.mutable_local() = LinkToProto(calibration.local);
+  *node.mutable_local() = LinkToProto(calibration.local);
+  return node;
+}
+
+// What ranks run on here: measured slots, or GPUs. CANCELLED where the daemon was told to stop meanwhile.
+absl::StatusOr<v1::NodeSpec> FindDevices(const WorkerConfig& config, int stop_fd) {
+  if (config.devices != "cpu") {
+    absl::StatusOr<v1::NodeSpec> gpus = FindGpus(stop_fd);
+    if (gpus.ok() || absl::IsCancelled(gpus.status())) return gpus;
+    if (config.devices == "cuda") return Annotate(gpus.status(), "--devices=cuda");
+    LogInfo("no GPUs: CPU slots instead", {{"why", gpus.status().message()}});
+  }
+  SEQPAR_ASSIGN_OR_RETURN(const Calibration calibration, Calibrate(config, stop_fd));
+  return SlotsOf(config, calibration);
+}
+
+NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const v1::NodeSpec& node) {
+  NodeIdentity identity;
+  v1::Hello& hello = identity.hello;
+  hello.set_node(config.node_name);
+  std::random_device random;
+  hello.set_incarnation(static_cast<int64_t>((uint64_t{random()} << 31 | random()) & INT64_MAX));
+  hello.set_version(kVersion);
+  for (const auto& [key, value] : config.labels) (*hello.mutable_labels())[key] = value;
+  *hello.mutable_devices() = node.devices();
+  *hello.mutable_local() = node.local();
   for (const DataRoots::Root& root : roots.roots()) identity.data_roots.emplace_back(root.name, root.given);
   return identity;
 }
@@ -223,17 +245,18 @@ absl::Status Run(const WorkerConfig& config) {
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
   if (!config.pid_file.empty()) SEQPAR_RETURN_IF_ERROR(WritePidFile(config.pid_file));
-  absl::StatusOr<Calibration> calibration = Calibrate(config, signals);
-  if (absl::IsCancelled(calibration.status())) return absl::OkStatus();
-  SEQPAR_RETURN_IF_ERROR(calibration.status());
+  const absl::StatusOr<v1::NodeSpec> devices = FindDevices(config, signals);
+  if (absl::IsCancelled(devices.status())) return absl::OkStatus();
+  SEQPAR_RETURN_IF_ERROR(devices.status());
   LogInfo("worker starts", {{"node", config.node_name},
                             {"coordinator", config.coordinator},
-                            {"cpu_slots", config.cpu_slots},
-                            {"threads_per_slot", config.threads_per_slot},
-                            {"memory_per_slot", config.memory_per_slot},
+                            {"devices", devices->devices_size()},
+                            {"kind", devices->devices(0).kind()},
+                            {"threads", devices->devices(0).threads()},
+                            {"memory", devices->devices(0).memory_bytes()},
                             {"data_interface", config.data_interface},
                             {"data_roots", roots.ToString()}});
-  Daemon(config, Identify(config, roots, *calibration), signals).Run();
+  Daemon(config, Identify(config, roots, *devices), signals).Run();
   return absl::OkStatus();
 }
 

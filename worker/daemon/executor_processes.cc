@@ -28,13 +28,6 @@ int PidFd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
 
 void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
-std::vector<char*> Pointers(const std::vector<std::string>& texts) {
-  std::vector<char*> pointers;
-  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
 // posix_spawn's two settings objects, destroyed on every path.
 struct SpawnSettings {
   posix_spawn_file_actions_t actions;
@@ -62,11 +55,22 @@ std::string DescribeExit(int status) {
   return absl::StrCat("was killed by signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
 }
 
+// A transport's settings that mean one process tree only: inherited, they would join strangers.
+constexpr const char* kNeverInherited[] = {"NCCL_COMM_BLOCKING", "NCCL_COMM_ID", "NCCL_HOSTID"};
+
+std::vector<char*> Pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
 std::vector<std::string> EnvironmentWith(const std::vector<std::string>& settings) {
   const auto name_of = [](const std::string& setting) { return setting.substr(0, setting.find('=')); };
   std::vector<std::string> all = settings;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     bool replaced = false;
+    for (const char* name : kNeverInherited) replaced |= name_of(*variable) == name;
     for (const std::string& setting : settings) replaced |= name_of(setting) == name_of(*variable);
     if (!replaced) all.emplace_back(*variable);
   }

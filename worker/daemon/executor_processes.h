@@ -73,8 +73,12 @@ class ExecutorProcesses : public ExecutorHost {
 // "exited with code 1", "was killed by signal 9 (Killed)": from waitpid's status.
 std::string DescribeExit(int wait_status);
 
-// This process's environment with `settings` (NAME=VALUE) in place of variables of the same names.
+// This process's environment with `settings` (NAME=VALUE) in place of variables of the same names, without
+// what no child may inherit (NCCL_COMM_ID and its kin).
 std::vector<std::string> EnvironmentWith(const std::vector<std::string>& settings);
+
+// As exec takes them: null at the end. Valid as long as `texts`.
+std::vector<char*> Pointers(const std::vector<std::string>& texts);
 
 }  // namespace seqpar
 

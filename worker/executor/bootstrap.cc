@@ -50,6 +50,8 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   const v1::Run& run = *context.run;
   RankRuntime runtime;
   BackendConfig config;
+  if (!run.device().kind().empty()) config.kind = run.device().kind();
+  config.ordinal = run.start().ranks(0).device();
   config.threads = std::max(1, run.device().threads());
   config.memory_bytes = run.device().memory_bytes();
   SEQPAR_ASSIGN_OR_RETURN(runtime.backend, MakeRankBackend(config));

@@ -69,7 +69,8 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   report.set_peak_bytes(runtime.device->memory().peak_bytes);
   report.set_predicted_peak_bytes(mine.predicted_peak_bytes);
   report.set_execute_seconds(total.wall_seconds);
-  report.set_cpu_seconds(total.cpu_seconds);
+  // A GPU is judged by the time of its kernels: no threads of ours compute there.
+  if (runtime.device->info().kind == "cpu") report.set_cpu_seconds(total.cpu_seconds);
   report.set_flops(RankFlops(job, plan, context.rank));
   report.set_peak_flops(context.run->device().rates().peak_flops());
   AddTraffic(*runtime.traffic, &report);
