@@ -52,62 +52,112 @@ __global__ void Forward(View x, View weight, View bias, bool biased, float eps, 
 
 struct BackwardViews {
   View x, weight, dy, residual, dx;
-  bool has_residual, has_bias;
+  bool has_residual;
   const float* stats;
   float* partial;  // [blocks][2 or 1][cols]: of dweight, then of dbias
 };
 
-// dx of one row; the row's part of dweight and dbias is added to the block's sums.
-template <int kWidth, bool kLayerNorm>
-__device__ void BackwardRow(const BackwardViews& v, int64_t row, float* dweight, float* dbias,
-                            float* shared) {
-  const int step = kThreads * kWidth;
-  const float mean = v.stats[2 * row], inverse = v.stats[2 * row + 1];
-  float dot = 0, sum = 0;
-  for (int64_t col = threadIdx.x * kWidth; col < v.x.cols; col += step) {
-    const Pack<kWidth> x = LoadAt<kWidth>(v.x, row, col), d = LoadAt<kWidth>(v.dy, row, col),
-                       w = LoadAt<kWidth>(v.weight, 0, col);
+// What a thread adds up over its block's rows for the columns that it owns. Up to kPacks packs of columns
+// stay in registers; wider matrices (kPacks 0) take memory, at a quarter of the speed.
+template <int kWidth, int kPacks>
+class ColumnSums {
+ public:
+  __device__ explicit ColumnSums(float*) {}
+  __device__ void Add(int pack, int64_t, int i, float value) { sums_[pack][i] += value; }
+  __device__ void Store(int pack, int64_t col, float* to) const {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float unit = (x.x[i] - mean) * inverse;
-      const float dw = __fmul_rn(d.x[i], w.x[i]);  // rounded alike below: a column alone must cancel
-      dot += dw * unit;
-      sum += dw;
-      dweight[col + i] += d.x[i] * unit;
-      if (dbias != nullptr) dbias[col + i] += d.x[i];
-    }
+    for (int i = 0; i < kWidth; ++i) to[col + i] = sums_[pack][i];
   }
-  const float count = static_cast<float>(v.x.cols);
-  dot = BlockSum(dot, shared) / count;
-  sum = kLayerNorm ? BlockSum(sum, shared) / count : 0.0f;
-  for (int64_t col = threadIdx.x * kWidth; col < v.x.cols; col += step) {
-    const Pack<kWidth> x = LoadAt<kWidth>(v.x, row, col), w = LoadAt<kWidth>(v.weight, 0, col);
-    Pack<kWidth> d = LoadAt<kWidth>(v.dy, row, col), r{};
-    if (v.has_residual) r = LoadAt<kWidth>(v.residual, row, col);
+
+ private:
+  float sums_[kPacks][kWidth] = {};
+};
+template <int kWidth>
+class ColumnSums<kWidth, 0> {
+ public:
+  __device__ explicit ColumnSums(float* memory) : memory_(memory) {}
+  __device__ void Add(int, int64_t col, int i, float value) { memory_[col + i] += value; }
+  __device__ void Store(int, int64_t, float*) const {}
+
+ private:
+  float* const memory_;
+};
+
+// Calls fn(pack, col) for the packs of columns that this thread owns; `pack` is known to the compiler where
+// kPacks is not 0.
+template <int kWidth, int kPacks, typename Fn>
+__device__ void ForEachOwnPack(int64_t cols, const Fn& fn) {
+  if constexpr (kPacks > 0) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float unit = (x.x[i] - mean) * inverse;
-      d.x[i] = inverse * (__fmul_rn(d.x[i], w.x[i]) - sum - unit * dot) + r.x[i];
+    for (int pack = 0; pack < kPacks; ++pack) {
+      const int64_t col = (pack * kThreads + static_cast<int64_t>(threadIdx.x)) * kWidth;
+      if (col < cols) fn(pack, col);
     }
-    StoreAt<kWidth>(d, v.dx, row, col);
+  } else {
+    for (int64_t col = threadIdx.x * kWidth; col < cols; col += kThreads * kWidth) fn(0, col);
   }
 }
 
-template <int kWidth, bool kLayerNorm>
-__global__ void Backward(BackwardViews v) {
+template <int kWidth, int kPacks, bool kLayerNorm>
+__global__ void __launch_bounds__(kThreads) Backward(BackwardViews v) {
   __shared__ float shared[32];
-  // Each thread owns its columns of the sums: no other reads or writes them.
-  float* dweight = v.partial + blockIdx.x * v.x.cols * (v.has_bias ? 2 : 1);
-  float* dbias = v.has_bias ? dweight + v.x.cols : nullptr;
-  for (int64_t col = threadIdx.x * kWidth; col < v.x.cols; col += kThreads * kWidth) {
-    for (int i = 0; i < kWidth; ++i) {
-      dweight[col + i] = 0;
-      if (dbias != nullptr) dbias[col + i] = 0;
-    }
+  float* const dweight = v.partial + blockIdx.x * v.x.cols * (kLayerNorm ? 2 : 1);
+  float* const dbias = dweight + v.x.cols;
+  if constexpr (kPacks == 0) {
+    ForEachOwnPack<kWidth, kPacks>(v.x.cols, [&](int, int64_t col) {
+      for (int i = 0; i < kWidth; ++i) {
+        dweight[col + i] = 0;
+        if (kLayerNorm) dbias[col + i] = 0;
+      }
+    });
   }
+  ColumnSums<kWidth, kPacks> dweight_sums(dweight);
+  ColumnSums<kWidth, kLayerNorm ? kPacks : (kPacks > 0 ? 1 : 0)> dbias_sums(dbias);
+  const float count = static_cast<float>(v.x.cols);
   for (int64_t row = blockIdx.x; row < v.x.rows; row += gridDim.x) {
-    BackwardRow<kWidth, kLayerNorm>(v, row, dweight, dbias, shared);
+    const float mean = v.stats[2 * row], inverse = v.stats[2 * row + 1];
+    float dot = 0, sum = 0;
+    ForEachOwnPack<kWidth, kPacks>(v.x.cols, [&](int pack, int64_t col) {
+      const Pack<kWidth> x = LoadAt<kWidth>(v.x, row, col), d = LoadAt<kWidth>(v.dy, row, col),
+                         w = LoadAt<kWidth>(v.weight, 0, col);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const float unit = (x.x[i] - mean) * inverse;
+        const float dw = __fmul_rn(d.x[i], w.x[i]);  // rounded alike below: a column alone must cancel
+        dot += dw * unit;
+        sum += dw;
+        dweight_sums.Add(pack, col, i, d.x[i] * unit);
+        if constexpr (kLayerNorm) dbias_sums.Add(pack, col, i, d.x[i]);
+      }
+    });
+    dot = BlockSum(dot, shared) / count;
+    sum = kLayerNorm ? BlockSum(sum, shared) / count : 0.0f;
+    ForEachOwnPack<kWidth, kPacks>(v.x.cols, [&](int, int64_t col) {
+      const Pack<kWidth> x = LoadAt<kWidth>(v.x, row, col), w = LoadAt<kWidth>(v.weight, 0, col);
+      Pack<kWidth> d = LoadAt<kWidth>(v.dy, row, col), r{};
+      if (v.has_residual) r = LoadAt<kWidth>(v.residual, row, col);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const float unit = (x.x[i] - mean) * inverse;
+        d.x[i] = inverse * (__fmul_rn(d.x[i], w.x[i]) - sum - unit * dot) + r.x[i];
+      }
+      StoreAt<kWidth>(d, v.dx, row, col);
+    });
   }
+  ForEachOwnPack<kWidth, kPacks>(v.x.cols, [&](int pack, int64_t col) {
+    dweight_sums.Store(pack, col, dweight);
+    if constexpr (kLayerNorm) dbias_sums.Store(pack, col, dbias);
+  });
+}
+
+template <bool kLayerNorm>
+auto ChooseBackward(bool wide, int64_t cols) {
+  if (!wide) return Backward<1, 0, kLayerNorm>;
+  const int64_t packs = (cols / 8 + kThreads - 1) / kThreads;
+  return packs <= 1   ? Backward<8, 1, kLayerNorm>
+         : packs <= 2 ? Backward<8, 2, kLayerNorm>
+         : packs <= 4 ? Backward<8, 4, kLayerNorm>
+                      : Backward<8, 0, kLayerNorm>;
 }
 
 __global__ void Finish(const float* partial, int blocks, int64_t stride, int64_t cols, float* sums) {
@@ -140,16 +190,15 @@ cudaError_t NormBackward(cudaStream_t stream, bool layer_norm, const View& x, co
                          const float* stats, const View& dy, const View* residual, const View& dx,
                          float* partial, float* dweight, float* dbias) {
   if (x.rows == 0 || x.cols == 0) return cudaSuccess;
-  const BackwardViews views{
-      x,     weight, dy, residual != nullptr ? *residual : dy, dx, residual != nullptr, dbias != nullptr,
-      stats, partial};
+  const BackwardViews views{x,     weight, dy, residual != nullptr ? *residual : dy, dx, residual != nullptr,
+                            stats, partial};
   const bool wide = Wide(x) && Wide(weight) && Wide(dy) && Wide(dx) && Wide(views.residual);
-  const auto kernel = wide ? (layer_norm ? Backward<8, true> : Backward<8, false>)
-                           : (layer_norm ? Backward<1, true> : Backward<1, false>);
+  // LayerNorm always has a bias, and RMSNorm never.
+  const auto kernel = layer_norm ? ChooseBackward<true>(wide, x.cols) : ChooseBackward<false>(wide, x.cols);
   const int blocks = BackwardBlocks(x.rows);
   kernel<<<blocks, kThreads, 0, stream>>>(views);
   const unsigned across = static_cast<unsigned>((x.cols + kThreads - 1) / kThreads);
-  const int64_t stride = x.cols * (dbias != nullptr ? 2 : 1);
+  const int64_t stride = x.cols * (layer_norm ? 2 : 1);
   Finish<<<across, kThreads, 0, stream>>>(partial, blocks, stride, x.cols, dweight);
   if (dbias != nullptr)
     Finish<<<across, kThreads, 0, stream>>>(partial + x.cols, blocks, stride, x.cols, dbias);
