@@ -108,11 +108,14 @@ std::string RenderPasses(const v1::Report& report) {
 
 std::string RenderPhases(const v1::Report& report) {
   if (report.phases().empty()) return "";
-  std::vector<std::string> parts;
+  TextTable table({{"phase"}, {"measured", kRight}, {"predicted", kRight}, {"", kRight}});
   for (const v1::PhaseSeconds& phase : report.phases()) {
-    parts.push_back(absl::StrCat(phase.phase(), " ", FormatSeconds(phase.seconds())));
+    const double predicted = phase.predicted();
+    table.AddRow({phase.phase(), FormatSeconds(phase.seconds()),
+                  predicted > 0 ? FormatSeconds(predicted) : "",
+                  predicted > 0 ? absl::StrFormat("%+.1f%%", 100 * (phase.seconds() / predicted - 1)) : ""});
   }
-  return absl::StrCat("phases        ", absl::StrJoin(parts, ", "), "\n");
+  return absl::StrCat("\nphases, of the slowest rank\n", table.ToString(2));
 }
 
 std::string RenderVerification(const v1::Verification& verification) {
@@ -146,12 +149,13 @@ std::string RenderReport(const v1::Report& report) {
                   FormatPercent(report.fraction_of_peak()), " of the measured peak (",
                   FormatCount(report.model_flops(), "FLOP"), ", ", report.tokens(), " tokens, ",
                   report.layers(), report.layers() == 1 ? " layer)\n" : " layers)\n");
-  absl::StrAppend(&text, RenderPhases(report), RenderVerification(report.verification()));
+  absl::StrAppend(&text, RenderVerification(report.verification()));
   if (!report.output().empty()) absl::StrAppend(&text, "output        ", report.output(), "\n");
   if (report.ignored_tensors() > 0) {
     absl::StrAppend(&text, "ignored       ", report.ignored_tensors(), " tensors outside the layers used\n");
   }
-  return absl::StrCat(text, RenderPasses(report), RenderRanks(report), RenderTraffic(report));
+  return absl::StrCat(text, RenderPasses(report), RenderPhases(report), RenderRanks(report),
+                      RenderTraffic(report));
 }
 
 }  // namespace seqpar

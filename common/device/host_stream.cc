@@ -130,15 +130,16 @@ class HostStream : public Stream {
     return times_;
   }
 
-  void HostFunction(std::function<absl::Status()> fn) override {
-    Push(Operation{Operation::kRun, std::move(fn), nullptr});
+ private:
+  void Host(std::function<absl::Status()> fn, WorkKind kind) override {
+    Push(Operation{Operation::kRun, std::move(fn), nullptr, kind});
   }
 
- private:
   struct Operation {
     enum Kind { kRun, kRecord, kWait } kind;
     std::function<absl::Status()> fn;
     std::shared_ptr<HostEvent> event;
+    WorkKind work = WorkKind::kOther;
   };
 
   void Push(Operation operation) {
@@ -180,6 +181,7 @@ class HostStream : public Stream {
         if (!result.ok()) Fail(result);
         MutexLock lock(wakeup_->mutex);
         times_.busy_seconds += seconds;
+        times_.busy_by_kind[static_cast<int>(operation.work)] += seconds;
         break;
       }
     }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 
@@ -30,9 +31,15 @@ class Event {
   std::shared_ptr<State> state_;
 };
 
+// What an operation is, for the times of a stream.
+enum class WorkKind { kOther, kAttention, kProduct, kPointwise };
+inline constexpr int kWorkKinds = 4;
+
 struct StreamTimes {
-  double busy_seconds = 0;  // executing operations
-  double wait_seconds = 0;  // waiting for events of other streams
+  double busy_seconds = 0;               // executing operations
+  double wait_seconds = 0;               // waiting for events of other streams
+  double busy_by_kind[kWorkKinds] = {};  // their sum is busy_seconds
+  double Busy(WorkKind kind) const { return busy_by_kind[static_cast<int>(kind)]; }
 };
 
 // Enqueue from one thread at a time. Destroying a stream waits until it is empty.
@@ -52,7 +59,11 @@ class Stream {
   virtual StreamTimes times() const = 0;
   // Runs `fn` on the host in stream order. `fn` must not enqueue or synchronise. Its failure fails the
   // stream.
-  virtual void HostFunction(std::function<absl::Status()> fn) = 0;
+  void HostFunction(std::function<absl::Status()> fn) { Host(std::move(fn), WorkKind::kOther); }
+  void HostFunction(WorkKind kind, std::function<absl::Status()> fn) { Host(std::move(fn), kind); }
+
+ private:
+  virtual void Host(std::function<absl::Status()> fn, WorkKind kind) = 0;
 };
 
 }  // namespace seqpar

@@ -25,10 +25,14 @@ class ClusterChecker {
     if (!(value > 0) || !std::isfinite(value)) Add(field, absl::StrCat("must be positive, is ", value));
   }
 
+  // 0 is: left out.
+  void NotNegative(const std::string& field, double value) {
+    if (!(value >= 0) || !std::isfinite(value))
+      Add(field, absl::StrCat("must not be negative, is ", value), "0");
+  }
+
   void Link(const std::string& field, const v1::LinkRates& link) {
-    if (!(link.latency() >= 0) || !std::isfinite(link.latency())) {
-      Add(field + ".latency", absl::StrCat("must not be negative, is ", link.latency()), "0");
-    }
+    NotNegative(field + ".latency", link.latency());
     Positive(field + ".bandwidth", link.bandwidth());
   }
 
@@ -47,6 +51,29 @@ class ClusterChecker {
     Positive(field + ".rates.attention_backward_flops", rates.attention_backward_flops());
     Positive(field + ".rates.copy_bytes", rates.copy_bytes());
     Positive(field + ".rates.peak_flops", rates.peak_flops());
+    NotNegative(field + ".rates.gemm_input_gradient_flops", rates.gemm_input_gradient_flops());
+    NotNegative(field + ".rates.gemm_weight_gradient_flops", rates.gemm_weight_gradient_flops());
+    NotNegative(field + ".rates.weight_bytes", rates.weight_bytes());
+    NotNegative(field + ".rates.pointwise_bytes", rates.pointwise_bytes());
+    NotNegative(field + ".rates.operation_seconds", rates.operation_seconds());
+    NotNegative(field + ".rates.seeded_values", rates.seeded_values());
+    NotNegative(field + ".rates.touch_bytes", rates.touch_bytes());
+    int last = 0;
+    for (int i = 0; i < rates.attention_size(); ++i) {
+      const std::string one = absl::StrCat(field, ".rates.attention[", i, "]");
+      const v1::AttentionRates& attention = rates.attention(i);
+      if (attention.head_dim() <= last) {
+        Add(one + ".head_dim", absl::StrCat("must ascend from 1, is ", attention.head_dim()),
+            absl::StrCat(last + 1));
+      }
+      last = attention.head_dim();
+      Positive(one + ".forward_flops", attention.forward_flops());
+      Positive(one + ".backward_flops", attention.backward_flops());
+      NotNegative(one + ".forward_row_seconds", attention.forward_row_seconds());
+      NotNegative(one + ".backward_row_seconds", attention.backward_row_seconds());
+      NotNegative(one + ".forward_edge_seconds", attention.forward_edge_seconds());
+      NotNegative(one + ".backward_edge_seconds", attention.backward_edge_seconds());
+    }
   }
 
   // Returns the number of nodes and the number of devices of each that `node` stands for; zeros where it is
@@ -65,6 +92,8 @@ class ClusterChecker {
     }
     const int64_t count = std::max<int64_t>(node.count(), 1);
     const int64_t devices = node.devices_each() > 0 ? node.devices_each() : node.devices_size();
+    if (node.cores() < 0) Add(field + ".cores", absl::StrCat("must not be negative, is ", node.cores()), "0");
+    NotNegative(field + ".start_seconds", node.start_seconds());
     if (devices > 1 || node.has_local()) Link(field + ".local", node.local());
     devices_ += count * devices;
     if (devices_ > kDevicesMax) {
@@ -98,6 +127,23 @@ v1::DeviceSpec DeviceToProto(const DeviceSpec& device) {
   rates->set_attention_backward_flops(device.rates.attention_backward_flops);
   rates->set_copy_bytes(device.rates.copy_bytes);
   rates->set_peak_flops(device.rates.peak_flops);
+  rates->set_gemm_input_gradient_flops(device.rates.gemm_input_gradient_flops);
+  rates->set_gemm_weight_gradient_flops(device.rates.gemm_weight_gradient_flops);
+  rates->set_weight_bytes(device.rates.weight_bytes);
+  rates->set_pointwise_bytes(device.rates.pointwise_bytes);
+  rates->set_operation_seconds(device.rates.operation_seconds);
+  rates->set_seeded_values(device.rates.seeded_values);
+  rates->set_touch_bytes(device.rates.touch_bytes);
+  for (const AttentionRates& attention : device.rates.attention) {
+    v1::AttentionRates* out = rates->add_attention();
+    out->set_head_dim(attention.head_dim);
+    out->set_forward_flops(attention.forward_flops);
+    out->set_backward_flops(attention.backward_flops);
+    out->set_forward_row_seconds(attention.forward_row);
+    out->set_backward_row_seconds(attention.backward_row);
+    out->set_forward_edge_seconds(attention.forward_edge);
+    out->set_backward_edge_seconds(attention.backward_edge);
+  }
   return proto;
 }
 
@@ -112,6 +158,18 @@ DeviceSpec DeviceFromProto(const v1::DeviceSpec& proto) {
   device.rates.attention_backward_flops = proto.rates().attention_backward_flops();
   device.rates.copy_bytes = proto.rates().copy_bytes();
   device.rates.peak_flops = proto.rates().peak_flops();
+  device.rates.gemm_input_gradient_flops = proto.rates().gemm_input_gradient_flops();
+  device.rates.gemm_weight_gradient_flops = proto.rates().gemm_weight_gradient_flops();
+  device.rates.weight_bytes = proto.rates().weight_bytes();
+  device.rates.pointwise_bytes = proto.rates().pointwise_bytes();
+  device.rates.operation_seconds = proto.rates().operation_seconds();
+  device.rates.seeded_values = proto.rates().seeded_values();
+  device.rates.touch_bytes = proto.rates().touch_bytes();
+  for (const v1::AttentionRates& in : proto.rates().attention()) {
+    device.rates.attention.push_back({in.head_dim(), in.forward_flops(), in.backward_flops(),
+                                      in.forward_row_seconds(), in.backward_row_seconds(),
+                                      in.forward_edge_seconds(), in.backward_edge_seconds()});
+  }
   return device;
 }
 
@@ -146,6 +204,8 @@ absl::StatusOr<ClusterSnapshot> ClusterFromProto(const v1::Cluster& proto) {
       }
       node.free.assign(node.devices.size(), true);
       node.local = LinkFromProto(spec.local());
+      node.cores = spec.cores();
+      node.start_seconds = spec.start_seconds();
       cluster.nodes.push_back(std::move(node));
     }
   }

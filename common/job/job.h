@@ -87,6 +87,7 @@ struct JobSpec {
   bool output_hidden_states = false, output_hidden_grad = false, output_weight_grads = false;
   bool overwrite = false;
   ParallelismSpec parallelism;
+  std::optional<Recompute> recompute;  // none: auto, the least that fits
   int min_workers = 1;
   int max_workers = 0;  // 0: as many as there are
   int verify_rows = 0;

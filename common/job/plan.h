@@ -29,6 +29,8 @@ struct RankPlan {
 struct PassPrediction {
   double compute_seconds = 0;
   double communication_seconds = 0;  // exposed
+
+  double seconds() const { return compute_seconds + communication_seconds; }
 };
 
 struct Prediction {
@@ -40,6 +42,9 @@ struct Prediction {
   double model_flops = 0;
   // They add up to the seconds above. Backward includes what the plan computes again; 0 where there is none.
   PassPrediction forward, backward;
+  double attention_seconds = 0, product_seconds = 0, pointwise_seconds = 0;  // parts of compute_seconds
+  double bootstrap_seconds = 0, shard_seconds = 0, verify_seconds = 0, merge_seconds = 0;  // beside the step
+  double correction = 1;  // what finished jobs multiplied into the step's seconds
 };
 
 struct Plan {
@@ -51,6 +56,7 @@ struct Plan {
   std::vector<RankPlan> ranks;
   Prediction prediction;
   std::string reason;
+  std::string node_kind;  // what finished jobs teach is kept by it
 
   // The token layout made of the ranks' shares.
   TokenLayout MakeTokenLayout() const;

@@ -149,6 +149,14 @@ void PredictionToProto(const Prediction& prediction, v1::Prediction* proto) {
   proto->set_model_flops(prediction.model_flops);
   PassToProto(prediction.forward, proto->mutable_forward());
   PassToProto(prediction.backward, proto->mutable_backward());
+  proto->set_attention_seconds(prediction.attention_seconds);
+  proto->set_product_seconds(prediction.product_seconds);
+  proto->set_pointwise_seconds(prediction.pointwise_seconds);
+  proto->set_bootstrap_seconds(prediction.bootstrap_seconds);
+  proto->set_shard_seconds(prediction.shard_seconds);
+  proto->set_verify_seconds(prediction.verify_seconds);
+  proto->set_merge_seconds(prediction.merge_seconds);
+  proto->set_correction(prediction.correction);
 }
 
 Prediction PredictionFromProto(const v1::Prediction& proto) {
@@ -161,6 +169,14 @@ Prediction PredictionFromProto(const v1::Prediction& proto) {
   prediction.model_flops = proto.model_flops();
   prediction.forward = {proto.forward().compute_seconds(), proto.forward().communication_seconds()};
   prediction.backward = {proto.backward().compute_seconds(), proto.backward().communication_seconds()};
+  prediction.attention_seconds = proto.attention_seconds();
+  prediction.product_seconds = proto.product_seconds();
+  prediction.pointwise_seconds = proto.pointwise_seconds();
+  prediction.bootstrap_seconds = proto.bootstrap_seconds();
+  prediction.shard_seconds = proto.shard_seconds();
+  prediction.verify_seconds = proto.verify_seconds();
+  prediction.merge_seconds = proto.merge_seconds();
+  prediction.correction = proto.correction() > 0 ? proto.correction() : 1;
   return prediction;
 }
 
@@ -288,6 +304,7 @@ v1::Plan PlanToProto(const Plan& plan) {
   for (const RankPlan& rank : plan.ranks) RankToProto(rank, proto.add_ranks());
   PredictionToProto(plan.prediction, proto.mutable_prediction());
   proto.set_reason(plan.reason);
+  proto.set_node_kind(plan.node_kind);
   return proto;
 }
 
@@ -319,6 +336,7 @@ absl::StatusOr<Plan> PlanFromProto(const v1::Plan& proto) {
   SEQPAR_RETURN_IF_ERROR(CheckShares(plan));
   plan.prediction = PredictionFromProto(proto.prediction());
   plan.reason = proto.reason();
+  plan.node_kind = proto.node_kind();
   return plan;
 }
 

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -14,23 +12,13 @@
 namespace seqpar {
 namespace {
 
-constexpr auto kTickPeriod = std::chrono::milliseconds(50);
+// While a job's time matters, and while only leases run.
+constexpr auto kTickPeriod = std::chrono::milliseconds(50), kIdlePeriod = std::chrono::milliseconds(250);
 // Revisions of one start of the coordinator; the next start begins above all of them without having written
 // each.
 constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr char kCalibration[] = "calibration";
-
-Calibration ParseCalibration(const std::string& text) {
-  Calibration calibration;
-  const std::vector<std::string> parts = absl::StrSplit(text, ' ');
-  double values[3];
-  if (parts.size() != 3) return calibration;
-  for (int i = 0; i < 3; ++i) {
-    if (!absl::SimpleAtod(parts[i], &values[i]) || !(values[i] > 0)) return calibration;
-  }
-  return {values[0], values[1], values[2]};
-}
 
 }  // namespace
 
@@ -51,7 +39,7 @@ Engine::~Engine() {
 absl::Status Engine::Start() {
   revision_ = store_->term() * kRevisionsPerTerm;
   SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
-  calibration_ = ParseCalibration(calibration);
+  calibration_ = CalibrationFromText(calibration);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> drains, store_->LoadDrains());
   for (const std::string& node : drains) registry_.SetDrained(node, true);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_->LoadLive());
@@ -74,6 +62,7 @@ absl::Status Engine::Start() {
     LogInfo("job taken up",
             {{"job", record.id}, {"stage", StageName(record.stage)}, {"attempt", record.attempt}});
     restored.push_back(record.id);
+    KeepTime(record);
     live_.emplace(row.id, std::move(record));
   }
   schedule_ = true;
@@ -134,7 +123,7 @@ void Engine::Loop() {
       MutexLock lock(mutex_);
       const auto due = [this]()
                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); };
-      wake_.wait_for(mutex_, kTickPeriod, due);
+      wake_.wait_for(mutex_, timed_.empty() ? kIdlePeriod : kTickPeriod, due);
       tasks.swap(queue_);
       stopping = stopping_;
     }
@@ -162,13 +151,23 @@ void Engine::Tick() {
     ApplyToAll(event::NodeLost{name});
     schedule_ = true;
   }
-  if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) schedule_ = true;
-  for (const auto& [id, record] : live_) {
+  if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) {
+    unfit_.clear();  // those that were to be refused may be now
+    schedule_ = true;
+  }
+  const std::vector<std::string> timed(timed_.begin(), timed_.end());
+  for (const std::string& id : timed) {
+    const auto found = live_.find(id);
+    if (found == live_.end()) {
+      timed_.erase(id);
+      continue;
+    }
     // Its pause between two attempts is over.
+    const JobRecord& record = found->second;
     const int64_t due_us = record.not_before_us;
     if (record.stage == Stage::kQueued && due_us > last_tick_us_ && due_us <= now_us) schedule_ = true;
+    Apply(id, event::Tick{});
   }
-  ApplyToAll(event::Tick{});
   for (auto it = log_queries_.begin(); it != log_queries_.end();) {
     it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
   }
@@ -204,7 +203,11 @@ void Engine::Flush() {
       watchers_.Publish(ViewOf(found->second, now_us), found->second.ended());
     }
   }
-  for (const std::string& id : ended) live_.erase(id);
+  for (const std::string& id : ended) {
+    live_.erase(id);
+    timed_.erase(id);
+    unfit_.erase(id);
+  }
   dirty_.clear();
   batch_ = WriteBatch();
   std::vector<std::function<void()>> outbox;
@@ -253,6 +256,7 @@ absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& requ
         LogInfo("job submitted", {{"job", job.id}, {"name", job.spec.name}, {"phase", "submit"}});
         schedule_ = true;
         v1::Job view = ViewOf(job, Time().boot_us);
+        KeepTime(job);
         live_.emplace(job.id, std::move(job));
         return view;
       });

@@ -120,6 +120,8 @@ class Engine {
   // engine_jobs.cc
   void Apply(const std::string& job, const JobEvent& event);
   void ApplyToAll(const JobEvent& event);
+  // Time passes for jobs that hold devices or wait for a moment, not for the thousands that wait for devices.
+  void KeepTime(const JobRecord& record);
   void Do(JobRecord* record, const action::Persist& a);
   void Do(JobRecord* record, const action::PersistBlob& a);
   void Do(JobRecord* record, const action::PersistResult& a);
@@ -135,7 +137,12 @@ class Engine {
   void Schedule();
   // Unlinks the staging files of attempts 1 to `attempt`. `ended`: and that was the last of the job.
   void CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended);
-  void ApplyDecisions(const std::vector<Decision>& decisions);
+  // What a pass looked at beside its queue.
+  struct PassView {
+    std::string nodes;  // ReadyNodes
+    bool more = false;  // jobs waited behind those of the pass
+  };
+  void ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view);
   void Place(const std::string& job, const Plan& plan);
 
   // engine_fleet.cc
@@ -163,6 +170,9 @@ class Engine {
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;
   std::set<std::string> placing_;  // a staging file is being made
+  std::set<std::string> timed_;  // of live_: those that Tick looks at
+  // Jobs that the ready nodes (NodeRegistry::ReadyNodes) cannot serve, however free they are.
+  std::map<std::string, std::string> unfit_;
   NodeRegistry registry_;
   Watchers watchers_;
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking

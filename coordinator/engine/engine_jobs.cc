@@ -1,4 +1,5 @@
 // The engine's side of jobs: events to machines, their actions to effects, and the scheduler's passes.
+#include <algorithm>
 #include <set>
 #include <utility>
 #include <variant>
@@ -8,10 +9,17 @@
 #include "common/job/proto.h"
 #include "coordinator/commit/staging.h"
 #include "coordinator/engine/engine.h"
+#include "coordinator/report/learn.h"
 #include "coordinator/report/report.h"
 #include "coordinator/scheduler/scheduler.h"
 
 namespace seqpar {
+namespace {
+
+// Of a pass: those behind them wait for these anyway, as long as one of them waits for devices.
+constexpr size_t kPassJobs = 200;
+
+}  // namespace
 
 void Engine::Apply(const std::string& job, const JobEvent& event) {
   const auto found = live_.find(job);
@@ -24,6 +32,7 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
   for (const JobAction& action : actions) {
     std::visit([&](const auto& a) { Do(&record, a); }, action);
   }
+  KeepTime(record);
   if (record.stage == before) return;
   const absl::Status& why = record.ended() ? record.error : record.cause;
   LogInfo("job", {{"job", job},
@@ -35,6 +44,16 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
   if (!record.HoldsDevices()) {
     registry_.Release(job);
     schedule_ = true;
+  }
+}
+
+void Engine::KeepTime(const JobRecord& record) {
+  const bool waits =
+      record.stage == Stage::kQueued && DeadlineUs(record) == 0 && record.not_before_us <= last_tick_us_;
+  if (record.ended() || waits) {
+    timed_.erase(record.id);
+  } else {
+    timed_.insert(record.id);
   }
 }
 
@@ -174,9 +193,8 @@ void Engine::Do(JobRecord* record, const action::Commit&) {
 
 void Engine::Do(JobRecord* record, const action::Report&) {
   if (record->report) {
-    calibration_ = Learn(calibration_, record->plan, *record->report);
-    batch_.settings["calibration"] =
-        absl::StrCat(calibration_.compute, " ", calibration_.communication, " ", calibration_.memory);
+    calibration_ = Learn(calibration_, record->plan, record->spec.pass, *record->report);
+    batch_.settings["calibration"] = CalibrationToText(calibration_);
   }
   WorkLater(record->id, [this, id = record->id]() -> std::optional<JobEvent> {
     if (!hold_->Wait(JobPhase::kReport, id).ok()) return std::nullopt;
@@ -189,38 +207,61 @@ void Engine::Do(JobRecord* record, const action::Report&) {
 void Engine::Schedule() {
   schedule_ = false;
   const int64_t now_us = clock_->BootMicros();
-  std::vector<QueuedJob> queue;
+  PassView view;
+  view.nodes = registry_.ReadyNodes();
+  std::vector<const JobRecord*> waiting;
   for (const auto& [id, record] : live_) {
     if (record.stage != Stage::kQueued || record.not_before_us > now_us) continue;
-    queue.push_back({id, record.sequence, record.fits || record.attempt > 0, record.spec});
+    if (const auto unfit = unfit_.find(id); unfit != unfit_.end() && unfit->second == view.nodes) continue;
+    waiting.push_back(&record);
   }
-  if (queue.empty()) return;
+  if (waiting.empty()) return;
+  const auto taken = waiting.begin() + static_cast<int64_t>(std::min(kPassJobs, waiting.size()));
+  std::partial_sort(waiting.begin(), taken, waiting.end(), [](const JobRecord* a, const JobRecord* b) {
+    return a->spec.priority != b->spec.priority ? a->spec.priority > b->spec.priority
+                                                : a->sequence < b->sequence;
+  });
+  std::vector<QueuedJob> queue;
+  for (auto it = waiting.begin(); it != taken; ++it) {
+    queue.push_back({(*it)->id, (*it)->sequence, (*it)->fits || (*it)->attempt > 0, (*it)->spec});
+  }
+  view.more = taken != waiting.end();
+  for (auto it = taken; it != waiting.end(); ++it) {
+    if ((*it)->reason.empty()) {
+      Apply((*it)->id,
+            event::Waits{absl::StrCat("waits for its turn: at least ", kPassJobs, " jobs are before it")});
+    }
+  }
   scheduling_ = true;
   // Planning takes its time: not in this thread, which answers heartbeats.
-  Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_] {
-    const bool runs = work_->Run([this, queue, cluster, calibration] {
+  Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_, view] {
+    const bool runs = work_->Run([this, queue, cluster, calibration, view] {
       if (!hold_->Wait(JobPhase::kPlan, queue.front().id).ok()) return;
       std::vector<Decision> decisions = seqpar::Schedule(
           queue, cluster,
           [&](const JobSpec& job, const ClusterSnapshot& snapshot, const PlanOptions& options) {
             return PlanJob(job, snapshot, calibration, options);
           });
-      Post([this, decisions = std::move(decisions)] { ApplyDecisions(decisions); });
+      Post([this, decisions = std::move(decisions), view] { ApplyDecisions(decisions, view); });
     });
     if (!runs) scheduling_ = false;
   });
 }
 
-void Engine::ApplyDecisions(const std::vector<Decision>& decisions) {
+void Engine::ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view) {
   scheduling_ = false;
+  bool held_up = false;
   for (const Decision& decision : decisions) {
     const auto found = live_.find(decision.id);
     if (found == live_.end() || found->second.stage != Stage::kQueued) continue;
     if (const auto* wait = std::get_if<Decision::Wait>(&decision.what)) {
+      if (wait->for_nodes) unfit_[decision.id] = view.nodes;
+      held_up = held_up || !wait->for_nodes;
       Apply(decision.id, event::Waits{wait->reason});
     } else if (const auto* refuse = std::get_if<Decision::Refuse>(&decision.what)) {
       // Not on the word of the first nodes of a cluster that is still coming up.
       if (clock_->BootMicros() < settled_us_) {
+        unfit_[decision.id] = view.nodes;  // planned again when other nodes are ready, or it has settled
         Apply(decision.id,
               event::Waits{absl::StrCat("waits to see which nodes come: ", refuse->status.message())});
       } else {
@@ -230,6 +271,8 @@ void Engine::ApplyDecisions(const std::vector<Decision>& decisions) {
       Place(decision.id, std::get<Decision::Place>(decision.what).plan);
     }
   }
+  // Nobody of this pass waits for devices to become free: those behind it may have some.
+  if (view.more && !held_up) schedule_ = true;
 }
 
 // The cluster may have changed while the plan was made: then the next pass plans anew.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
@@ -68,11 +69,22 @@ ClusterSnapshot NodeRegistry::Snapshot() const {
     snapshot.devices = node.devices;
     snapshot.ready = node.Ready();
     snapshot.local = LinkFromProto(node.hello.local());
+    snapshot.cores = node.hello.cores();
+    snapshot.start_seconds = node.hello.start_seconds();
     for (size_t i = 0; i < node.devices.size(); ++i)
       snapshot.free.push_back(node.busy.count(static_cast<int>(i)) == 0);
     cluster.nodes.push_back(std::move(snapshot));
   }
   return cluster;
+}
+
+std::string NodeRegistry::ReadyNodes() const {
+  std::string ready;
+  for (const auto& [name, node] : nodes_) {
+    if (node.lost || !node.Ready()) continue;
+    absl::StrAppend(&ready, name, " ", node.hello.incarnation(), "\n");
+  }
+  return ready;
 }
 
 v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds) {
@@ -82,6 +94,8 @@ v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, d
   proto.set_version(node.hello.version());
   *proto.mutable_labels() = node.hello.labels();
   *proto.mutable_local() = node.hello.local();
+  proto.set_cores(node.hello.cores());
+  proto.set_start_seconds(node.hello.start_seconds());
   for (int i = 0; i < node.hello.devices_size(); ++i) {
     v1::NodeDevice* device = proto.add_devices();
     *device->mutable_spec() = node.hello.devices(i);

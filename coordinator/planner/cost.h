@@ -2,6 +2,7 @@
 #ifndef SEQPAR_COORDINATOR_PLANNER_COST_H_
 #define SEQPAR_COORDINATOR_PLANNER_COST_H_
 
+#include <functional>
 #include <map>
 #include <tuple>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "coordinator/planner/planner.h"
 #include "coordinator/planner/ring_cost.h"
 #include "coordinator/planner/shapes.h"
+#include "coordinator/planner/work.h"
 
 namespace seqpar {
 
@@ -32,23 +34,36 @@ class CostModel {
   const RingCost& Ring(const Shape& shape, const Gang* gang);
 
  private:
-  // One layer, one pass, of the slowest rank.
+  // One layer, one pass.
   struct Cost {
-    double compute = 0;  // seconds
-    double exposed = 0;  // seconds of communication that nothing hides
-    double bytes = 0;    // sent along the tensor axis and for weight gradients
+    ComputeSeconds compute;  // of the slowest rank
+    double copies = 0;       // seconds that computing waits for cores which copy what is hidden
+    double exposed = 0;      // seconds of communication that nothing hides
+    double bytes = 0;        // sent along the tensor axis and for weight gradients
+    double seconds() const { return compute.total() + copies + exposed; }
   };
-  // What the busiest rank computes in one layer's forward, in seconds (attention_flops: flops).
-  struct Work {
-    double attention_flops = 0, attention = 0, elementwise = 0;
-    double qkv = 0, out = 0, up = 0, down = 0;  // products: projections, then the MLP's
-    double linear() const { return qkv + out + up + down; }
+  // The most that a rank has to do, and the mean over all.
+  struct Shares {
+    RankShare busiest, mean;
   };
-  Work ForwardWork(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Gang& gang) const;
-  Cost Forward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Work& work,
+  Shares SharesOf(const Shape& shape, const HeadLayout& heads, const RingCost& ring) const;
+  // How long the gang computes: until its busiest rank is done, or where threads share cores, until the cores
+  // have done the work of all.
+  ComputeSeconds Compute(const Shares& shares, const Gang& gang,
+                         const std::function<ComputeSeconds(const LayerWork&)>& part) const;
+  Cost Forward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Shares& shares,
                const Gang& gang) const;
-  Cost Backward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Work& work,
+  Cost Backward(const Shape& shape, const HeadLayout& heads, const RingCost& ring, const Shares& shares,
                 Recompute recompute, const Gang& gang) const;
+  // `transfer` goes on beside `hiding` seconds of computing.
+  void AddHidden(double transfer, double near_bytes, double hiding, const Gang& gang, Cost* cost) const;
+  // Sums of `values` float32 or storage values that arrive.
+  void AddSums(double values, double bytes_each, const Gang& gang, Cost* cost) const;
+  // Of the matrices that a rank holds of one layer.
+  double WeightElements(const Shape& shape, const HeadLayout& heads) const;
+  double FirstTouchSeconds(const Shape& shape, const HeadLayout& heads, int64_t peak_bytes,
+                           const Gang& gang) const;
+  void AddBesideTheStep(const Shape& shape, const HeadLayout& heads, const Gang& gang, Prediction* p) const;
   void AddUlysses(const Shape& shape, const HeadLayout& heads, const RingCost& ring, bool backward,
                   const Gang& gang, Cost* cost) const;
   // Bytes that Ulysses rank u sends in one pass of one layer.
@@ -69,7 +84,7 @@ class CostModel {
   const Calibration calibration_;
   const Mask mask_;
   const ModelFlops flops_;
-  using RingKey = std::tuple<LayoutKind, CoreKind, int, std::vector<int>>;  // layout, core, inner, nodes
+  using RingKey = std::tuple<LayoutKind, CoreKind, int, std::vector<int>, bool>;  // the last: with calls
   std::map<RingKey, RingCost> rings_;
 };
 

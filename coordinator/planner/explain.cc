@@ -1,5 +1,7 @@
 #include "coordinator/planner/explain.h"
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/units.h"
@@ -99,10 +101,14 @@ std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
                   absl::StrFormat("%.1f %%", Percent(p.communication_seconds, p.step_seconds)),
                   " of it waiting for communication; ", FormatBytes(static_cast<double>(p.peak_bytes)),
                   " of ", FormatBytes(static_cast<double>(chosen.usable_bytes)), " a device");
-  if (c.recompute == Recompute::kAttention) {
-    absl::StrAppend(&text, ", by running attention again in backward");
+  if (std::abs(p.correction - 1) > 0.005) {
+    absl::StrAppend(&text, absl::StrFormat("; times are %.2f of the calibration's, as finished jobs taught",
+                                           p.correction));
   }
-  if (c.recompute == Recompute::kLayer) absl::StrAppend(&text, ", by running each layer again in backward");
+  if (c.recompute != Recompute::kNone) {
+    absl::StrAppend(&text, ", by running ", c.recompute == Recompute::kAttention ? "attention" : "each layer",
+                    " again in backward", job.recompute ? ", as the job asks" : "");
+  }
   return text;
 }
 

@@ -5,6 +5,8 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace seqpar {
 namespace {
 
@@ -42,13 +44,46 @@ void Least(T* least, T value) {
   if (*least == 0 || value < *least) *least = value;
 }
 
-void AddDevice(const DeviceSpec& spec, Gang* gang) {
-  Least(&gang->rates.gemm_flops, spec.rates.gemm_flops);
-  Least(&gang->rates.attention_forward_flops, spec.rates.attention_forward_flops);
-  Least(&gang->rates.attention_backward_flops, spec.rates.attention_backward_flops);
-  Least(&gang->rates.copy_bytes, spec.rates.copy_bytes);
-  Least(&gang->rates.peak_flops, spec.rates.peak_flops);
+int Threads(const NodeSnapshot& node) {
+  int threads = 0;
+  for (const DeviceSpec& device : node.devices) threads += device.threads;
+  return threads;
+}
+
+// Rates are of a node whose devices are all busy: a device by itself has its cores' whole rate.
+double AloneFactor(const NodeSnapshot& node) {
+  return node.cores > 0 ? std::max(1.0, static_cast<double>(Threads(node)) / node.cores) : 1;
+}
+
+void AddDevice(const DeviceSpec& spec, double alone_factor, Gang* gang) {
+  const DeviceRates alone = alone_factor > 1 ? Scaled(spec.rates, alone_factor) : spec.rates;
+  gang->rates = gang->devices.size() == 1 ? alone : SlowerOf(gang->rates, alone);
   Least(&gang->memory_bytes, spec.memory_bytes);
+}
+
+// `taken`: devices of the node that the gang gets.
+void AddNode(const NodeSnapshot& node, const std::vector<int>& devices, int taken, Gang* gang) {
+  gang->local.latency = std::max(gang->local.latency, node.local.latency);
+  Least(&gang->local.bandwidth, node.local.bandwidth);
+  gang->start_seconds = std::max(gang->start_seconds, node.start_seconds);
+  if (node.cores <= 0) return;
+  std::vector<bool> runs(node.devices.size(), false);
+  for (size_t d = 0; d < node.devices.size(); ++d) runs[d] = d < node.free.size() && !node.free[d];
+  for (int i = 0; i < taken; ++i) runs[devices[i]] = true;
+  int threads = 0;
+  for (size_t d = 0; d < node.devices.size(); ++d) threads += runs[d] ? node.devices[d].threads : 0;
+  gang->contention = std::max(gang->contention, static_cast<double>(threads) / node.cores);
+  gang->copies_compete = gang->copies_compete || threads >= node.cores;
+}
+
+std::string KindOf(const NodeSnapshot& node, const DeviceSpec& device) {
+  std::string kind = absl::StrCat(device.kind, " ", device.name);
+  if (node.cores > 0) {
+    absl::StrAppend(&kind, ", ", node.devices.size(), node.devices.size() == 1 ? " slot of " : " slots of ",
+                    device.threads, device.threads == 1 ? " thread on " : " threads on ", node.cores,
+                    node.cores == 1 ? " core" : " cores");
+  }
+  return kind;
 }
 
 Gang MakeGang(const ClusterSnapshot& cluster, std::vector<NodeDevices> nodes, int ranks) {
@@ -66,12 +101,13 @@ Gang MakeGang(const ClusterSnapshot& cluster, std::vector<NodeDevices> nodes, in
     if (gang.per_node == 0) gang.per_node = taken;
     even = even && (before_last == 0 || before_last == gang.per_node) && taken <= gang.per_node;
     before_last = taken;
-    const LinkRates& local = cluster.nodes[node.node].local;
-    gang.local.latency = std::max(gang.local.latency, local.latency);
-    Least(&gang.local.bandwidth, local.bandwidth);
+    const NodeSnapshot& snapshot = cluster.nodes[node.node];
+    AddNode(snapshot, node.devices, taken, &gang);
+    const double alone_factor = AloneFactor(snapshot);
+    if (gang.node_kind.empty()) gang.node_kind = KindOf(snapshot, snapshot.devices[node.devices[0]]);
     for (int i = 0; i < taken; ++i) {
       gang.devices.push_back({node.node, node.devices[i]});
-      AddDevice(cluster.nodes[node.node].devices[node.devices[i]], &gang);
+      AddDevice(snapshot.devices[node.devices[i]], alone_factor, &gang);
     }
   }
   if (!even) gang.per_node = 0;

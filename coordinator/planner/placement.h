@@ -19,7 +19,14 @@ struct PlacedDevice {
 // What a gang runs on: devices by rank, all of one kind, and the slowest and smallest of them.
 struct Gang {
   std::vector<PlacedDevice> devices;
-  DeviceRates rates;         // the least of each rate
+  DeviceRates rates;  // the least of each rate, of a device that has its cores to itself
+  // Threads that run on a node over its cores, at least 1: of the gang, and of jobs that hold other devices
+  // there. Work that all ranks have as much of takes so many times longer than on a device by itself.
+  double contention = 1;
+  // No core is left over: what a transfer copies, compute waits for.
+  bool copies_compete = false;
+  double start_seconds = 0;  // until executors are connected, of the slowest node; 0: not known
+  std::string node_kind;     // of the first node: "cpu NAME, 4 slots of 1 thread on 2 cores"
   int64_t memory_bytes = 0;  // the least
   // Of it, what a plan may count on: predictions err by a few percent.
   int64_t usable_bytes() const { return memory_bytes / 20 * 19; }

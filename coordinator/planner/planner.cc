@@ -56,7 +56,7 @@ absl::Status CheckMeaning(const JobSpec& job) {
 // kMostDevicesSuggested. Sizes grow by half and by whole nodes: a suggestion, not a proof of the least.
 std::optional<Mesh> SmallMeshThatFits(const JobSpec& job, const std::vector<int>& sizes, int above,
                                       int per_node, int64_t memory_bytes, CostModel* model) {
-  const Recompute most = job.backward() ? Recompute::kLayer : Recompute::kNone;
+  const Recompute most = job.backward() ? job.recompute.value_or(Recompute::kLayer) : Recompute::kNone;
   const int node = std::max(1, per_node);
   for (int tried = above; tried < std::min(sizes.back(), kMostDevicesSuggested);) {
     const int next = (std::max(tried + 1, tried + tried / 2) + node - 1) / node * node;
@@ -99,6 +99,7 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
   JobSpec wider = job;
   wider.max_workers = 0;
   wider.parallelism = {};
+  wider.recompute.reset();
   const std::optional<Mesh> beyond =
       SmallMeshThatFits(wider, WorldSizes(wider, kMaxRanks), 0, gang.per_node, gang.usable_bytes(), model);
   if (beyond) {
@@ -123,6 +124,7 @@ Plan MakePlan(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOpti
   plan.layout = chosen.shape.layout;
   plan.recompute = chosen.candidate.recompute;
   plan.prediction = chosen.candidate.prediction;
+  plan.node_kind = gang->node_kind;
   for (int rank = 0; rank < m.size(); ++rank) {
     const MeshCoord at = m.CoordOf(rank);
     RankPlan r;

@@ -9,15 +9,9 @@
 #include "common/job/cluster.h"
 #include "common/job/job.h"
 #include "common/job/plan.h"
+#include "coordinator/planner/calibration.h"
 
 namespace seqpar {
-
-// What finished jobs taught: measured over predicted, multiplied into predictions. 1 where nothing is known.
-struct Calibration {
-  double compute = 1;
-  double communication = 1;
-  double memory = 1;
-};
 
 struct PlanOptions {
   bool all_candidates = false;  // Explanation::all

@@ -227,6 +227,42 @@ void AddLoads(const Mask& mask, LayoutKind layout, CoreKind core, int inner, con
   }
 }
 
+// The ends of p's key range that lie inside the segment's keys: a causal query has one on the diagonal.
+int EdgesOf(const Mask& mask, int64_t p, const Segment& keys) {
+  const auto index_of = [&](int64_t position) {  // of the first key at or after it
+    return std::clamp<int64_t>((position - keys.begin + keys.stride - 1) / keys.stride, 0, keys.size());
+  };
+  const int64_t lo = mask.Lo(p) <= keys.begin ? 0 : index_of(mask.Lo(p));
+  const int64_t hi = mask.Hi(p) <= keys.begin ? 0 : index_of(mask.Hi(p));
+  return lo >= hi ? 0 : (lo > 0) + (hi < keys.size());
+}
+
+// A call for each segment of keys that the reader attends, with all of its queries.
+void CountCalls(const Mask& mask, const Attendance& attendance, const std::vector<TokenShare>& shares,
+                int reader, RingCost* cost) {
+  constexpr int64_t kSampled = 24;
+  const TokenShare& mine = shares[reader];
+  const int64_t sampled = std::min(kSampled, mine.size());
+  if (sampled == 0) return;
+  const double queries = static_cast<double>(mine.size());
+  for (int owner = 0; owner < static_cast<int>(shares.size()); ++owner) {
+    if (owner != reader && attendance.Keys(reader, owner) == 0) continue;
+    for (const Segment& keys : shares[owner].segments()) {
+      int64_t edges = 0;
+      bool seen = false;
+      for (int64_t i = 0; i < sampled; ++i) {
+        const int64_t p = mine.PositionAt((2 * i + 1) * mine.size() / (2 * sampled));
+        edges += EdgesOf(mask, p, keys);
+        seen = seen || (mask.Lo(p) < keys.end && mask.Hi(p) > keys.begin);
+      }
+      if (!seen) continue;
+      cost->edges += queries * static_cast<double>(edges) / static_cast<double>(sampled);
+      cost->query_rows += queries;
+      cost->key_rows += static_cast<double>(keys.size());
+    }
+  }
+}
+
 }  // namespace
 
 const RingLoad& RingCost::LoadOf(int ring_rank) const {
@@ -238,7 +274,7 @@ const RingLoad& RingCost::LoadOf(int ring_rank) const {
 }
 
 RingCost MakeRingCost(const Mask& mask, LayoutKind layout, CoreKind core, int inner,
-                      const std::vector<int>& nodes) {
+                      const std::vector<int>& nodes, bool count_calls) {
   const int ring = static_cast<int>(nodes.size());
   const std::vector<TokenShare> shares = RingShares(layout, mask.tokens(), ring);
   RingCost cost;
@@ -248,10 +284,15 @@ RingCost MakeRingCost(const Mask& mask, LayoutKind layout, CoreKind core, int in
   }
   const auto busiest = std::max_element(cost.pairs.begin(), cost.pairs.end());
   cost.busiest_pairs = *busiest;
+  for (const double pairs : cost.pairs) cost.mean_pairs += pairs / ring;
   const TokenShare& its_share = shares[busiest - cost.pairs.begin()];
   cost.own_pairs = ring == 1 ? cost.busiest_pairs : AttendedPairs(mask, its_share, its_share);
   AddLoads(mask, layout, core, inner, nodes, shares, &cost);
   cost.fullest = FullestRanks(cost);
+  if (count_calls) {
+    const int reader = static_cast<int>(busiest - cost.pairs.begin());
+    CountCalls(mask, Attendance(mask, layout, shares), shares, reader, &cost);
+  }
   return cost;
 }
 

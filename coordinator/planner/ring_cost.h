@@ -29,7 +29,11 @@ struct RingCost {
   std::vector<int64_t> tokens;  // by ring rank
   std::vector<double> pairs;    // attended, by ring rank
   double busiest_pairs = 0;
-  double own_pairs = 0;                         // of the busiest rank, on its own share: what hides a gather
+  double mean_pairs = 0;
+  double own_pairs = 0;  // of the busiest rank, on its own share: what hides a gather
+  // Of the calls of the attention kernel on the busiest rank, where they were asked for: their queries and
+  // keys, and the ends of queries' key ranges that lie inside a call's keys. One head, one batch row.
+  double query_rows = 0, key_rows = 0, edges = 0;
   std::vector<RingLoad> loads;                  // of every ring rank, or of the sampled ones, ascending
   const RingLoad& LoadOf(int ring_rank) const;  // the nearest there is
   // Ring ranks of which one holds most, whatever a token and a key take: no other has as many of everything.
@@ -40,8 +44,9 @@ struct RingCost {
 // exactly; beyond, the ends and the middle stand for all (they hold the extremes of every layout), and a
 // ring's sends are taken to be what the rank receives. Striped shares under a window narrower than the ring
 // or very many documents are counted but for the ends of documents.
+// Calls of the kernel are counted with `count_calls` only: edges from a sample of the queries.
 RingCost MakeRingCost(const Mask& mask, LayoutKind layout, CoreKind core, int inner,
-                      const std::vector<int>& nodes);
+                      const std::vector<int>& nodes, bool count_calls = false);
 
 }  // namespace seqpar
 

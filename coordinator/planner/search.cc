@@ -87,6 +87,13 @@ std::vector<SizedGang> GangsOf(const ClusterSnapshot& cluster, int ranks, bool o
   return gangs;
 }
 
+// What the job leaves open, the least first.
+std::vector<Recompute> RecomputesOf(const JobSpec& job) {
+  if (!job.backward()) return {Recompute::kNone};
+  if (job.recompute) return {*job.recompute};
+  return {Recompute::kNone, Recompute::kAttention, Recompute::kLayer};
+}
+
 // Predicts a shape with the least recomputation that fits, or where nothing fits with the most.
 Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, CostModel* model) {
   const Gang& gang = sized.gang;
@@ -97,11 +104,11 @@ Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, C
   c.layout = shape.layout;
   c.strategy = StrategyOfMesh(shape.mesh, shape.core);
   int64_t peak = 0;
-  for (Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kLayer}) {
+  for (Recompute recompute : RecomputesOf(job)) {
     c.recompute = recompute;
     peak = model->PeakBytes(shape, recompute, &gang);
     c.feasible = peak <= gang.usable_bytes();
-    if (c.feasible || !job.backward()) break;
+    if (c.feasible) break;
   }
   c.prediction = model->Predict(shape, c.recompute, peak, gang);
   return scored;

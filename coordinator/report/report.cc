@@ -15,9 +15,6 @@ namespace {
 
 constexpr double kRateTolerance = 1.25;
 constexpr double kRateSecondsMin = 0.010;  // shorter runs are timed too coarsely to judge
-constexpr double kLearnSecondsMin = 0.050;
-constexpr double kLearnWeight = 1.0 / 3;
-constexpr double kCalibrationMax = 8;
 
 // The time that the device itself worked: thread CPU time where it is one of threads, so that slots which
 // share cores are judged by what they got of them; else the time that its kernels took.
@@ -69,7 +66,29 @@ v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOut
   return merged;
 }
 
-void AddPhases(const std::vector<RankOutcome>& ranks, v1::Report* report) {
+void AddPhase(const std::string& name, double seconds, double predicted, v1::Report* report) {
+  v1::PhaseSeconds* phase = report->add_phases();
+  phase->set_phase(name);
+  phase->set_seconds(seconds);
+  phase->set_predicted(predicted);
+}
+
+// The kinds of kernels of the step, each of the slowest rank. Its passes are the report's `passes`.
+void AddStepParts(const Prediction& p, v1::Report* report) {
+  const auto slowest = [&](double (v1::RankReport::*seconds)() const) {
+    double most = 0;
+    for (const v1::RankReport& rank : report->ranks()) most = std::max(most, (rank.*seconds)());
+    return most;
+  };
+  AddPhase("execute/attention", slowest(&v1::RankReport::attention_seconds), p.attention_seconds, report);
+  AddPhase("execute/products", slowest(&v1::RankReport::product_seconds), p.product_seconds, report);
+  AddPhase("execute/pointwise", slowest(&v1::RankReport::pointwise_seconds), p.pointwise_seconds, report);
+}
+
+// Phases as the ranks name them, each of the slowest rank. What execute takes beside the step is verification
+// and the writing of gradients.
+void AddPhases(const JobSpec& job, const Prediction& p, const std::vector<RankOutcome>& ranks,
+               v1::Report* report) {
   std::vector<std::string> order;
   std::map<std::string, double> slowest;
   for (const RankOutcome& rank : ranks) {
@@ -79,10 +98,19 @@ void AddPhases(const std::vector<RankOutcome>& ranks, v1::Report* report) {
       seconds = std::max(seconds, phase.seconds());
     }
   }
+  const double verify = job.verify_rows > 0 ? p.verify_seconds : 0;
+  const std::map<std::string, double> predicted = {{"bootstrap", p.bootstrap_seconds},
+                                                   {"shard", p.shard_seconds},
+                                                   {"execute", p.step_seconds + verify},
+                                                   {"merge", p.merge_seconds}};
   for (const std::string& name : order) {
-    v1::PhaseSeconds* phase = report->add_phases();
-    phase->set_phase(name);
-    phase->set_seconds(slowest[name]);
+    const auto found = predicted.find(name);
+    AddPhase(name, slowest[name], found == predicted.end() ? 0 : found->second, report);
+    if (name != "execute") continue;
+    AddStepParts(p, report);
+    if (job.verify_rows > 0) {
+      AddPhase("verify", std::max(0.0, slowest[name] - report->step_seconds()), verify, report);
+    }
   }
 }
 
@@ -106,16 +134,10 @@ void AddPasses(const Plan& plan, v1::Report* report) {
         measured.pass() == "backward" ? plan.prediction.backward : plan.prediction.forward;
     v1::PassFigures* predicted = report->add_predicted_passes();
     predicted->set_pass(measured.pass());
-    predicted->set_seconds(one.compute_seconds + one.communication_seconds);
+    predicted->set_seconds(one.seconds());
     predicted->set_compute_seconds(one.compute_seconds);
     predicted->set_communication_exposed_seconds(one.communication_seconds);
   }
-}
-
-double LearnFactor(double now, double measured, double predicted) {
-  if (measured <= 0 || predicted <= 0) return now;
-  const double next = now * std::pow(measured / predicted, kLearnWeight);
-  return std::clamp(next, 1 / kCalibrationMax, kCalibrationMax);
 }
 
 }  // namespace
@@ -154,7 +176,7 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
     report.set_flops_per_second(report.model_flops() / report.step_seconds());
   }
   if (flops_at_peak > 0) report.set_fraction_of_peak(flops / flops_at_peak);
-  AddPhases(ranks, &report);
+  AddPhases(job, plan.prediction, ranks, &report);
   AddPasses(plan, &report);
   report.set_output(job.output_file);
   return report;
@@ -172,23 +194,6 @@ absl::Status CheckVerification(const JobSpec& job, const v1::Report& report) {
                    absl::StrFormat("verification: layer %d, %s: error %.3g above the bound %.3g",
                                    verification.worst_layer(), verification.worst_tensor(),
                                    verification.worst_error(), verification.max_error()));
-}
-
-Calibration Learn(const Calibration& now, const Plan& plan, const v1::Report& report) {
-  if (report.step_seconds() < kLearnSecondsMin) return now;
-  double compute = 0, exposed = 0, memory = 0;
-  int64_t predicted_memory = 0;
-  for (const v1::RankReport& rank : report.ranks()) {
-    compute = std::max(compute, rank.compute_seconds());
-    exposed = std::max(exposed, rank.communication_exposed_seconds());
-    memory = std::max(memory, static_cast<double>(rank.peak_bytes()));
-    predicted_memory = std::max<int64_t>(predicted_memory, rank.predicted_peak_bytes());
-  }
-  Calibration next;
-  next.compute = LearnFactor(now.compute, compute, plan.prediction.compute_seconds);
-  next.communication = LearnFactor(now.communication, exposed, plan.prediction.communication_seconds);
-  next.memory = LearnFactor(now.memory, memory, static_cast<double>(predicted_memory));
-  return next;
 }
 
 }  // namespace seqpar

@@ -1,4 +1,4 @@
-// From what the ranks of a finished attempt say to one report, and what the planner learns from it. Pure.
+// From what the ranks of a finished attempt say to one report. Pure.
 #ifndef SEQPAR_COORDINATOR_REPORT_REPORT_H_
 #define SEQPAR_COORDINATOR_REPORT_REPORT_H_
 
@@ -7,7 +7,6 @@
 #include "absl/status/statusor.h"
 #include "common/job/job.h"
 #include "common/job/plan.h"
-#include "coordinator/planner/planner.h"
 #include "seqpar/v1/fleet.pb.h"
 #include "seqpar/v1/report.pb.h"
 
@@ -28,11 +27,6 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
 // rows is above the job's bound, or where a job that asked for verification got none. Apart from BuildReport:
 // the job that fails has its report all the same, with the error of each layer.
 absl::Status CheckVerification(const JobSpec& job, const v1::Report& report);
-
-// What the planner's figures are to be multiplied with from now on: a third of the way (in logarithms) from
-// the present factor to the one that would have predicted this report, within [1/8, 8]. Steps under 50 ms
-// teach nothing.
-Calibration Learn(const Calibration& now, const Plan& plan, const v1::Report& report);
 
 }  // namespace seqpar
 

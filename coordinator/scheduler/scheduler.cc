@@ -39,13 +39,13 @@ std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot clu
   });
   std::vector<Decision> decisions;
   std::string blocker;
-  const auto wait = [&](const QueuedJob& job, std::string reason) {
-    decisions.push_back({job.id, Decision::Wait{std::move(reason)}});
+  const auto wait = [&](const QueuedJob& job, std::string reason, bool for_nodes = false) {
+    decisions.push_back({job.id, Decision::Wait{std::move(reason), for_nodes}});
   };
   const int attached = CountDevices(cluster, false);
   for (const QueuedJob& job : queue) {
     if (attached == 0) {
-      wait(job, "waits for a node: none is ready");
+      wait(job, "waits for a node: none is ready", true);
       continue;
     }
     if (!blocker.empty()) {
@@ -73,9 +73,9 @@ std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot clu
     }
     const std::string why(whole.status().message());
     if (absl::IsUnavailable(whole.status())) {
-      wait(job, why);
+      wait(job, why, true);
     } else if (job.fitted) {
-      wait(job, absl::StrCat("waits for other nodes: ", why));
+      wait(job, absl::StrCat("waits for other nodes: ", why), true);
     } else {
       decisions.push_back({job.id, Decision::Refuse{whole.status()}});
     }

@@ -29,6 +29,9 @@ struct Decision {
   };
   struct Wait {
     std::string reason;  // in words, for the user
+    // It needs more or other nodes than are ready: as long as these are the same, it waits whatever becomes
+    // free, and holds up nobody.
+    bool for_nodes = false;
   };
   struct Refuse {
     absl::Status status;

@@ -166,6 +166,14 @@ void CheckVerify(const v1::Verify& verify, DType dtype, Violations* v) {
   }
 }
 
+void CheckRecompute(const JobSpec& spec, Violations* v) {
+  if (spec.backward() || spec.recompute.value_or(Recompute::kNone) == Recompute::kNone) return;
+  v->Add("recompute",
+         absl::StrCat("is ", RecomputeName(*spec.recompute),
+                      ", but the pass has no backward that would compute again"),
+         "none, or pass: forward_backward");
+}
+
 // The rest is still judged where the config is wrong, on the nearest legal one, so that one answer holds
 // everything.
 JobSpec SpecOf(const v1::Job& job, const Violations& v) {
@@ -197,6 +205,7 @@ absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& ro
   CheckMask(job.mask(), result.spec.tokens, &v);
   CheckParallelism(job, result.spec, &v);
   CheckVerify(job.verify(), result.spec.dtype, &v);
+  CheckRecompute(result.spec, &v);
   ValidateWeights(roots, &result, &v);
   CheckOutput(job, result.spec, &v);
   ValidateOutput(roots, &result, &v);

@@ -202,6 +202,8 @@ v1::NodeSpec SlotsOf(const WorkerConfig& config, const Calibration& calibration)
     *node.add_devices() = DeviceToProto(device);
   }
   *node.mutable_local() = LinkToProto(calibration.local);
+  node.set_cores(calibration.cores);
+  node.set_start_seconds(calibration.start_seconds);
   return node;
 }
 
@@ -227,6 +229,8 @@ NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const 
   for (const auto& [key, value] : config.labels) (*hello.mutable_labels())[key] = value;
   *hello.mutable_devices() = node.devices();
   *hello.mutable_local() = node.local();
+  hello.set_cores(node.cores());
+  hello.set_start_seconds(node.start_seconds());
   for (const DataRoots::Root& root : roots.roots()) identity.data_roots.emplace_back(root.name, root.given);
   return identity;
 }

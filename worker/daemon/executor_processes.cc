@@ -44,6 +44,13 @@ struct SpawnSettings {
 
 }  // namespace
 
+std::vector<char*> Pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
 std::string DescribeExit(int status) {
   if (WIFEXITED(status)) {
     const int code = WEXITSTATUS(status);
@@ -57,13 +64,6 @@ std::string DescribeExit(int status) {
 
 // A transport's settings that mean one process tree only: inherited, they would join strangers.
 constexpr const char* kNeverInherited[] = {"NCCL_COMM_BLOCKING", "NCCL_COMM_ID", "NCCL_HOSTID"};
-
-std::vector<char*> Pointers(const std::vector<std::string>& texts) {
-  std::vector<char*> pointers;
-  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
-  pointers.push_back(nullptr);
-  return pointers;
-}
 
 std::vector<std::string> EnvironmentWith(const std::vector<std::string>& settings) {
   const auto name_of = [](const std::string& setting) { return setting.substr(0, setting.find('=')); };

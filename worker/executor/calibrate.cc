@@ -1,44 +1,143 @@
 #include "worker/executor/calibrate.h"
 
+#include <google/protobuf/util/json_util.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
-#include <cstdio>
+#include <chrono>
+#include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/comm/exchange_communicator.h"
+#include "common/comm/measure_link.h"
+#include "common/job/proto.h"
+#include "common/job/tensors.h"
+#include "worker/comm/ucx/ucx_endpoint.h"
 #include "worker/device/cpu/calibrate.h"
 #include "worker/device/cpu/cpu_device.h"
+#include "worker/executor/tensor_reader.h"
 
 namespace seqpar {
 namespace {
 
-constexpr int kHeadDim = 128;  // of most models; rates at 64 are a few percent lower
+constexpr int64_t kSeededRows = 512, kSeededCols = 512;
 
-absl::StatusOr<CpuRates> Measure(int threads) {
-  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, MakeCpuDevice({.threads = threads}));
-  return MeasureCpuRates(*device, kHeadDim);
+struct Arguments {
+  int threads = 0, slot = -1, slots = 0, by_cpu_time = 0;
+};
+
+bool ParseArguments(int argc, char** argv, Arguments* arguments) {
+  for (int i = 0; i + 1 < argc; i += 2) {
+    const std::string flag = argv[i];
+    int* value = flag == "--threads"       ? &arguments->threads
+                 : flag == "--slot"        ? &arguments->slot
+                 : flag == "--slots"       ? &arguments->slots
+                 : flag == "--by-cpu-time" ? &arguments->by_cpu_time
+                                           : nullptr;
+    if (value == nullptr || !absl::SimpleAtoi(argv[i + 1], value)) return false;
+  }
+  return argc % 2 == 0 && arguments->threads > 0 && arguments->slot >= 0 &&
+         arguments->slot < arguments->slots;
+}
+
+// The slots of the node as one group; null where they are not connected.
+class SlotGroup {
+ public:
+  // Tells the daemon this slot's address and connects with those that it answers.
+  static absl::StatusOr<SlotGroup> Create(const Arguments& arguments, Device* device) {
+    SlotGroup group;
+    const absl::StatusOr<std::unique_ptr<UcxWorker>> worker = UcxWorker::Create({});
+    if (!worker.ok()) std::cerr << "calibration: " << worker.status().message() << "\n";
+    std::cout << "blob " << (worker.ok() ? absl::BytesToHexString((*worker)->AddressBlob()) : "-")
+              << std::endl;
+    std::vector<std::string> blobs;
+    std::string line;
+    while (static_cast<int>(blobs.size()) < arguments.slots && std::getline(std::cin, line)) {
+      if (line == "alone" || !worker.ok()) return absl::StatusOr<SlotGroup>(std::move(group));
+      blobs.push_back(absl::HexStringToBytes(line));
+    }
+    if (static_cast<int>(blobs.size()) != arguments.slots) {
+      return absl::UnavailableError("the daemon gave no table of addresses");
+    }
+    if (arguments.slots == 1) return absl::StatusOr<SlotGroup>(std::move(group));
+    SEQPAR_ASSIGN_OR_RETURN(std::shared_ptr<Endpoint> endpoint, (*worker)->Connect(arguments.slot, blobs));
+    group.world_ = MakeExchangeCommunicator(std::move(endpoint), device, nullptr);
+    group.comm_ = device->CreateStream("comm");
+    SEQPAR_RETURN_IF_ERROR(group.Meet());
+    std::cout << "connected" << std::endl;
+    return absl::StatusOr<SlotGroup>(std::move(group));
+  }
+
+  // Returns when every slot has come.
+  absl::Status Meet() {
+    if (world_ == nullptr) return absl::OkStatus();
+    world_->Barrier(*comm_);
+    return comm_->Synchronize();
+  }
+  Communicator* world() { return world_.get(); }
+  Stream* comm() { return comm_.get(); }
+
+ private:
+  std::unique_ptr<Communicator> world_;
+  std::unique_ptr<Stream> comm_;
+};
+
+absl::StatusOr<double> SeededValuesPerSecond() {
+  const std::unique_ptr<TensorReader> reader = MakeSeededReader(1);
+  const WeightInfo tensor{"calibration", {kSeededRows, kSeededCols}, 1, 0};
+  std::vector<float> values(kSeededRows * kSeededCols);
+  const TensorBlock all{{0, kSeededRows}, 1, {0, kSeededCols}};
+  const auto start = std::chrono::steady_clock::now();
+  SEQPAR_RETURN_IF_ERROR(reader->Read(tensor, all, DType::kF32, values.data()));
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return static_cast<double>(values.size()) / took.count();
+}
+
+absl::Status Measure(const Arguments& arguments) {
+  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device,
+                          MakeCpuDevice({.threads = arguments.threads}));
+  SEQPAR_ASSIGN_OR_RETURN(SlotGroup group, SlotGroup::Create(arguments, device.get()));
+  CpuCalibration how;
+  how.by_cpu_time = arguments.by_cpu_time != 0;
+  how.together = [&group] { return group.Meet(); };
+  SEQPAR_ASSIGN_OR_RETURN(DeviceRates rates, MeasureCpuRates(*device, how));
+  SEQPAR_ASSIGN_OR_RETURN(rates.seeded_values, SeededValuesPerSecond());
+  v1::NodeSpec measured;
+  DeviceSpec spec;
+  spec.rates = rates;
+  *measured.add_devices() = DeviceToProto(spec);
+  if (group.world() != nullptr) {
+    const auto compute = device->CreateStream("compute");
+    SEQPAR_ASSIGN_OR_RETURN(const LinkRates link,
+                            MeasureLink(*device, *group.world(), *compute, *group.comm()));
+    *measured.mutable_local() = LinkToProto(link);
+    SEQPAR_RETURN_IF_ERROR(group.Meet());  // nobody leaves while another may wait for its messages
+  }
+  std::string json;
+  const auto printed = google::protobuf::util::MessageToJsonString(measured, &json);
+  if (!printed.ok()) return absl::InternalError(printed.ToString());
+  std::cout << json << std::endl;
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 int CalibrateMain(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int threads = 0;
-  if (argc != 2 || std::string(argv[0]) != "--threads" || !absl::SimpleAtoi(argv[1], &threads)) return 2;
-  const absl::StatusOr<CpuRates> rates = Measure(threads);
-  if (!rates.ok()) {
-    std::fprintf(stderr, "calibration: %s\n", std::string(rates.status().message()).c_str());
-    return 1;
-  }
-  std::printf(
-      "{\"gemm_flops\": %.6g, \"attention_forward_flops\": %.6g, \"attention_backward_flops\": %.6g, "
-      "\"copy_bytes\": %.6g, \"peak_flops\": %.6g}\n",
-      rates->gemm_flops, rates->attention_forward_flops, rates->attention_backward_flops,
-      rates->copy_bytes_per_second, threads * rates->peak_flops);
-  return 0;
+  prctl(PR_SET_PTRACER, getppid());  // as executors do: UCX's CMA between the daemon's children
+  Arguments arguments;
+  if (!ParseArguments(argc, argv, &arguments)) return 2;
+  const absl::Status measured = Measure(arguments);
+  if (measured.ok()) return 0;
+  std::cerr << "calibration: " << measured.message() << "\n";
+  return 1;
 }
 
 }  // namespace seqpar

@@ -4,8 +4,12 @@
 
 namespace seqpar {
 
-// `seqpar-worker calibrate --threads N`: measures a CPU device of N threads and prints its rates as one JSON
-// object, in the words of DeviceRates. Returns the exit code.
+// `seqpar-worker calibrate --threads N --slot I --slots S [--by-cpu-time 1]`: measures a CPU device of N
+// threads as slot I of S that measure at the same time, and the links between them. Lines on stdout: first
+// "blob HEX", this slot's part of a bootstrap ("blob -" where it has no transport); "connected" when all are;
+// last a v1.NodeSpec as JSON with the device's rates and, where slots are connected, the link between them.
+// Reads after the blob the S blobs by slot from stdin, one a line, or "alone": the rest is not
+// connected then. Returns the exit code.
 int CalibrateMain(int argc, char** argv);
 
 }  // namespace seqpar

@@ -44,6 +44,10 @@ class Stopwatch {
     figures_.exposed_seconds += exposed;
     figures_.hidden_seconds += std::max(0.0, communicating - exposed);
     figures_.cpu_seconds += now.cpu - begin_.cpu;
+    const auto busy = [&](WorkKind kind) { return now.compute.Busy(kind) - begin_.compute.Busy(kind); };
+    figures_.attention_seconds += busy(WorkKind::kAttention);
+    figures_.product_seconds += busy(WorkKind::kProduct);
+    figures_.pointwise_seconds += busy(WorkKind::kPointwise);
   }
 
   const PassFigures& figures() const { return figures_; }
@@ -94,9 +98,14 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
 }
 
 PassFigures ExecuteFigures::total() const {
-  return {forward.wall_seconds + backward.wall_seconds, forward.compute_seconds + backward.compute_seconds,
-          forward.exposed_seconds + backward.exposed_seconds,
-          forward.hidden_seconds + backward.hidden_seconds, forward.cpu_seconds + backward.cpu_seconds};
+  PassFigures sum;
+  for (double PassFigures::*const seconds :
+       {&PassFigures::wall_seconds, &PassFigures::compute_seconds, &PassFigures::exposed_seconds,
+        &PassFigures::hidden_seconds, &PassFigures::cpu_seconds, &PassFigures::attention_seconds,
+        &PassFigures::product_seconds, &PassFigures::pointwise_seconds}) {
+    sum.*seconds = forward.*seconds + backward.*seconds;
+  }
+  return sum;
 }
 
 double RankFlops(const JobSpec& job, const Plan& plan, int rank) {

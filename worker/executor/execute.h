@@ -21,6 +21,7 @@ struct PassFigures {
   double exposed_seconds = 0;  // compute waited for communication
   double hidden_seconds = 0;   // communication that compute did not wait for
   double cpu_seconds = 0;      // of the compute threads
+  double attention_seconds = 0, product_seconds = 0, pointwise_seconds = 0;  // parts of compute_seconds
 };
 
 struct ExecuteFigures {

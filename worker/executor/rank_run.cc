@@ -71,6 +71,9 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   report.set_execute_seconds(total.wall_seconds);
   // A GPU is judged by the time of its kernels: no threads of ours compute there.
   if (runtime.device->info().kind == "cpu") report.set_cpu_seconds(total.cpu_seconds);
+  report.set_attention_seconds(total.attention_seconds);
+  report.set_product_seconds(total.product_seconds);
+  report.set_pointwise_seconds(total.pointwise_seconds);
   report.set_flops(RankFlops(job, plan, context.rank));
   report.set_peak_flops(context.run->device().rates().peak_flops());
   AddTraffic(*runtime.traffic, &report);

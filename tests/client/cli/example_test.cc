@@ -162,7 +162,7 @@ TEST_F(ExampleTest, EveryExampleFileIsValid) {
     }
   }
   EXPECT_GE(jobs, 8);
-  EXPECT_EQ(clusters, 3);
+  EXPECT_GE(clusters, 4);
 }
 
 // Every example job has a plan on every example cluster that is large enough for it, chosen among several.

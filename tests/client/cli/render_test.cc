@@ -23,7 +23,8 @@ TEST(RenderReport, Golden) {
     attempt: 1 strategy: "ring" mesh: "R2" layout: "zigzag" core: "ring" recompute: "none" reason: "least predicted time"
     tokens: 35149 layers: 2 predicted_step_seconds: 40 step_seconds: 42 tokens_per_second: 836.9 model_flops: 4.8e12
     flops_per_second: 1.14e11 fraction_of_peak: 0.55 output: "/data/out.safetensors" ignored_tensors: 3
-    phases { phase: "bootstrap" seconds: 0.25 } phases { phase: "execute" seconds: 42 }
+    phases { phase: "bootstrap" seconds: 0.25 } phases { phase: "execute" seconds: 42 predicted: 40 }
+    phases { phase: "execute/attention" seconds: 20 predicted: 25 }
     ranks { rank: 0 device: "local/0" kernel: "avx2" tokens: 17575 compute_seconds: 41 communication_exposed_seconds: 0.5
       communication_hidden_seconds: 1.5 peak_bytes: 104857600 predicted_peak_bytes: 94371840 execute_seconds: 42
       traffic { operation: "ring" pass: "forward" bytes: 1000 messages: 2 }
@@ -44,7 +45,6 @@ TEST(RenderReport, Golden) {
 why           least predicted time
 step          42.0 s, predicted 40.0 s (+5.0%)
 rate          837 tokens/s, 114 GFLOP/s, 55.0% of the measured peak (4.80 TFLOP, 35149 tokens, 2 layers)
-phases        bootstrap 250 ms, execute 42.0 s
 verification  passed: worst error 2.50e-07 (dk, layer 1), bound 1.00e-04, 8 rows a layer in float64
   layer 0  hidden_states 1.00e-07
   layer 1  dk 2.50e-07
@@ -55,6 +55,12 @@ passes, of the slowest rank (exposed and hidden: communication)
   pass      seconds  predicted  compute  predicted  exposed  predicted  hidden
   forward    12.0 s     10.0 s   11.0 s     9.50 s   250 ms     500 ms  500 ms
   backward   30.0 s     30.0 s   29.0 s     29.0 s   250 ms     1.00 s     0 s
+
+phases, of the slowest rank
+  phase              measured  predicted
+  bootstrap            250 ms
+  execute              42.0 s     40.0 s   +5.0%
+  execute/attention    20.0 s     25.0 s  -20.0%
 
 ranks, all passes
   rank  device   kernel  tokens  compute  exposed  hidden  execute     peak  predicted      sent

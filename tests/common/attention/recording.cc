@@ -81,9 +81,10 @@ class RecordingStream : public Stream {
   absl::Status status() const override { return absl::OkStatus(); }
   void Fail(const absl::Status& why) override { SEQPAR_CHECK(false); }
   StreamTimes times() const override { return {}; }
-  void HostFunction(std::function<absl::Status()> fn) override {}
 
  private:
+  void Host(std::function<absl::Status()>, WorkKind) override {}
+
   StreamClock& clock_;
 };
 

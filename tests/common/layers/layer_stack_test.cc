@@ -121,7 +121,7 @@ TEST(LayerStackTest, WeightGradientTrafficIsWhatTheFormulaSays) {
   }
 }
 
-// A small stack on one rank, its weights and inputs zero but for what the test fills in.
+// A small stack of one rank, its weights and inputs zero but for what the test fills in.
 struct OneRankStack {
   RankGroups groups;
   std::unique_ptr<TransformerLayer> layer;
@@ -134,6 +134,7 @@ absl::StatusOr<std::unique_ptr<OneRankStack>> MakeOneRankStack(TestRank& self, c
   plan.batch = c.problem.batch;
   plan.mask = c.problem.mask.Make(c.problem.tokens);
   plan.tokens = TokenLayout(c.mesh, c.layout, c.problem.tokens);
+  plan.rank = self.rank;
   plan.backward = plan.inspect = true;
   const RankStreams streams{self.device, self.compute, self.comm};
   auto made = std::make_unique<OneRankStack>();
@@ -211,6 +212,41 @@ TEST(LayerStackTest, ShowsWhatTheAttentionCoreSawAndGave) {
       EXPECT_LT(ErrorOf(Values(view.dkv.Cols(half, 2 * half)), want.dv, ScaleOf(want.dv)).norm, 1e-5);
       return absl::OkStatus();
     });
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+// Everything is allocated before or in the first layer of a pass; what a run held is free when it is gone.
+TEST(LayerStackTest, MemoryGrowsNeitherFromLayerToLayerNorFromRunToRun) {
+  const LayerCase c = Case({1, 2, 2, 2});
+  const absl::Status status = RunRanks(4, [&](TestRank& self) -> absl::Status {
+    int64_t peaks[2] = {};
+    const int64_t before = self.device->memory().used_bytes;
+    for (int64_t& peak : peaks) {
+      self.device->ResetPeak();
+      {
+        SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<OneRankStack> made, MakeOneRankStack(self, c));
+        std::vector<int64_t> used;
+        const auto look = [&](const LayerStep&) {
+          used.push_back(self.device->memory().peak_bytes);
+          return absl::OkStatus();
+        };
+        SEQPAR_RETURN_IF_ERROR(made->stack->Forward(look));
+        SEQPAR_RETURN_IF_ERROR(made->stack->Backward(look));
+        const int layers = c.problem.config.layers;
+        EXPECT_EQ(static_cast<int>(used.size()), 2 * layers);
+        for (int l = 1; l < layers; ++l) {
+          EXPECT_EQ(used[l], used[0]) << "forward, layer " << l;
+          EXPECT_EQ(used[layers + l], used[layers]) << "backward, layer " << layers - 1 - l;
+        }
+        peak = used.back();
+      }
+      SEQPAR_RETURN_IF_ERROR(self.compute->Synchronize());
+    }
+    EXPECT_EQ(peaks[1] - peaks[0], self.device->memory().used_bytes - before)
+        << "beside what the device keeps for its kernels, a second run takes what the first did";
+    EXPECT_GT(peaks[0], 0);
+    return absl::OkStatus();
   });
   EXPECT_TRUE(status.ok()) << status;
 }

@@ -98,6 +98,22 @@ TEST_F(JobsTest, WaitsAndSaysWhy) {
   EXPECT_THAT(done.attempts(0).devices(), ::testing::UnorderedElementsAre("large/0", "small/0"));
 }
 
+// More than a pass of the scheduler takes, none of which the node can ever serve: they say why, and hold up
+// nobody; one that fits runs past all of them.
+TEST_F(JobsTest, ManyThatWaitForOtherNodesHoldUpNobody) {
+  auto worker = Worker({.devices = 2});
+  v1::Job large = Job();
+  large.mutable_workers()->set_min(64);
+  large.mutable_workers()->set_max(64);
+  std::vector<std::string> waiting;
+  for (int i = 0; i < 450; ++i) waiting.push_back(Create(large).id());
+  const v1::Job done = WaitEnded(Create(Job()).id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  for (const std::string& id : {waiting.front(), waiting[225], waiting.back()}) {
+    EXPECT_THAT(WaitReason(id, "64 devices").reason(), HasSubstr("waits for 64 devices"));
+  }
+}
+
 TEST_F(JobsTest, CancelWhereverItIs) {
   const v1::Job waiting = Create(Job());
   EXPECT_EQ(Cancel(waiting.id()).state(), v1::JOB_STATE_CANCELLED);

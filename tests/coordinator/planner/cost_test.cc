@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "coordinator/planner/planner.h"
 #include "tests/coordinator/planner/clusters.h"
 
@@ -120,8 +123,106 @@ TEST(StepSeconds, ASlowLinkIsExposed) {
   const auto fast = PlanOn(job, MakeCluster(1, 4, CpuSlot(), {0, 5e9}, {0, 1e9}));
   const auto slow = PlanOn(job, MakeCluster(4, 1, CpuSlot(), {0, 5e9}, {0, 1e9}));
   ASSERT_TRUE(fast.ok() && slow.ok());
-  EXPECT_NEAR(slow->plan.prediction.communication_seconds, 5 * fast->plan.prediction.communication_seconds,
+  // Beside the transfers, what arrives in half of them is summed: as long on both.
+  const double transfers = static_cast<double>(fast->plan.prediction.bytes_sent);
+  EXPECT_NEAR(slow->plan.prediction.communication_seconds - fast->plan.prediction.communication_seconds,
+              transfers / 1e9 - transfers / 5e9, 1e-9);
+  EXPECT_GT(fast->plan.prediction.communication_seconds, transfers / 5e9);
+}
+
+// --- slots that share cores ---
+
+ClusterSnapshot SharedCores(int slots, int cores) {
+  // Rates as measured while all slots are busy.
+  DeviceSpec slot = CpuSlot();
+  slot.rates = Scaled(slot.rates, std::min(1.0, static_cast<double>(cores) / slots));
+  ClusterSnapshot cluster = MakeCluster(1, slots, slot, {0, 1e12}, {0, 1e12});
+  cluster.nodes[0].cores = cores;
+  return cluster;
+}
+
+double StepSeconds(const JobSpec& job, const ClusterSnapshot& cluster) {
+  const auto planned = PlanOn(job, cluster);
+  return planned.ok() ? planned->plan.prediction.step_seconds : -1;
+}
+
+TEST(StepSeconds, FourSlotsOnTwoCoresAreAsFastAsTwo) {
+  JobSpec job = WithStrategy(EvenJob(), StrategyKind::kUlysses, 0, 4);
+  job.tokens = 65536;
+  const double four = StepSeconds(job, SharedCores(4, 2));
+  job = WithStrategy(job, StrategyKind::kUlysses, 0, 2);
+  EXPECT_NEAR(StepSeconds(job, SharedCores(4, 2)) / four, 1, 0.02);
+  EXPECT_NEAR(StepSeconds(job, SharedCores(2, 2)) / four, 1, 0.02);
+  job = WithStrategy(job, StrategyKind::kUlysses, 0, 4);
+  EXPECT_NEAR(StepSeconds(job, SharedCores(4, 4)) / four, 0.5, 0.02);
+}
+
+// The rank with most of the mask works alone at the end; until then the cores always have somebody's work.
+TEST(StepSeconds, WhereCoresAreSharedAnUnevenSplitCostsLess) {
+  JobSpec job = WithStrategy(EvenJob(), StrategyKind::kRing, 0, 0, 4);
+  job.tokens = 65536;
+  job.mask.kind = MaskKind::kCausal;
+  const auto layout = [&](LayoutKind kind) {
+    job.parallelism.layout = kind;
+    return job;
+  };
+  const double own = StepSeconds(layout(LayoutKind::kContiguous), SharedCores(4, 4)) /
+                     StepSeconds(layout(LayoutKind::kZigzag), SharedCores(4, 4));
+  const double shared = StepSeconds(layout(LayoutKind::kContiguous), SharedCores(4, 2)) /
+                        StepSeconds(layout(LayoutKind::kZigzag), SharedCores(4, 2));
+  EXPECT_GT(own, 1.5);
+  EXPECT_LT(shared, 1.1);
+}
+
+// --- what was measured ---
+
+TEST(StepSeconds, CountsRowsEdgesAndPassesByThemselves) {
+  ClusterSnapshot cluster = FourSlots();
+  DeviceRates& rates = cluster.nodes[0].devices[0].rates;
+  rates.attention = {{32, 60e9, 50e9, 0, 0, 0, 0}};
+  cluster.nodes[0].devices.assign(4, cluster.nodes[0].devices[0]);
+  JobSpec job = WithStrategy(EvenJob(), StrategyKind::kRing, 0, 0, 1);
+  job.mask.kind = MaskKind::kCausal;
+  job.pass = JobPass::kForwardBackward;
+  const auto with = [&](const std::function<void(DeviceRates*)>& change) {
+    ClusterSnapshot changed = cluster;
+    for (DeviceSpec& device : changed.nodes[0].devices) change(&device.rates);
+    const auto planned = PlanOn(job, changed);
+    return planned.ok() ? planned->plan.prediction : Prediction();
+  };
+  const Prediction plain = with([](DeviceRates*) {});
+  const double layers = 2, batch = 2, heads = 8, kv_heads = 4, tokens = 4096;
+  const Prediction rows = with([](DeviceRates* r) { r->attention[0].forward_row = 1e-7; });
+  EXPECT_NEAR(rows.attention_seconds - plain.attention_seconds,
+              layers * batch * (heads + kv_heads) * tokens * 1e-7, 1e-9);
+  const Prediction edges = with([](DeviceRates* r) { r->attention[0].backward_edge = 1e-7; });
+  EXPECT_NEAR(edges.backward.seconds() - plain.backward.seconds(), layers * batch * heads * tokens * 1e-7,
               1e-9);
+  EXPECT_EQ(edges.forward.seconds(), plain.forward.seconds());
+  const Prediction slow = with([](DeviceRates* r) { r->gemm_weight_gradient_flops = 40e9; });
+  EXPECT_NEAR(slow.product_seconds / plain.product_seconds, 4.0 / 3, 1e-6) << "one of three passes at half";
+  const Prediction pointwise = with([](DeviceRates* r) { r->pointwise_bytes = 5e9; });
+  EXPECT_GT(pointwise.pointwise_seconds, 1.5 * plain.pointwise_seconds);
+  EXPECT_NEAR(plain.step_seconds, plain.forward.seconds() + plain.backward.seconds(), 1e-12);
+  EXPECT_NEAR(plain.compute_seconds,
+              plain.attention_seconds + plain.product_seconds + plain.pointwise_seconds, 1e-12);
+  EXPECT_NEAR(plain.compute_seconds, plain.forward.compute_seconds + plain.backward.compute_seconds, 1e-12);
+  EXPECT_NEAR(plain.communication_seconds,
+              plain.forward.communication_seconds + plain.backward.communication_seconds, 1e-12);
+}
+
+TEST(StepSeconds, CopiesOfAHiddenRingTakeTheCoresTime) {
+  JobSpec job = WithStrategy(EvenJob(), StrategyKind::kRing, 0, 0, 4);
+  job.tokens = 65536;
+  ClusterSnapshot spare = SharedCores(4, 8), busy = SharedCores(4, 4);
+  for (ClusterSnapshot* cluster : {&spare, &busy}) cluster->nodes[0].local = {0, 5e9};
+  const auto with_cores = PlanOn(job, spare), without = PlanOn(job, busy);
+  ASSERT_TRUE(with_cores.ok() && without.ok());
+  EXPECT_EQ(with_cores->plan.prediction.communication_seconds, 0);
+  EXPECT_EQ(without->plan.prediction.communication_seconds, 0) << "nobody waits";
+  const double bytes = 2 * 2.0 * 2 * 65536 * 128 * 4 * 3 / 4;  // layers, K and V, batch, keys of others
+  EXPECT_NEAR(without->plan.prediction.compute_seconds - with_cores->plan.prediction.compute_seconds,
+              bytes / CpuSlot().rates.copy_bytes, 1e-6);
 }
 
 }  // namespace

@@ -74,5 +74,45 @@ TEST(RingCost, KeysThatCrossNodes) {
   }
 }
 
+// Against the ranges that the kernel is really called with.
+TEST(RingCost, CallsAreThoseOfTheSchedule) {
+  const int64_t tokens = 2400;
+  const int ring = 4;
+  for (LayoutKind layout : {LayoutKind::kContiguous, LayoutKind::kZigzag, LayoutKind::kStriped}) {
+    for (const Mask& mask : {Mask(MaskKind::kFull, tokens), Mask(MaskKind::kCausal, tokens),
+                             Mask(MaskKind::kWindow, tokens, 300, 0)}) {
+      const RingCost cost =
+          MakeRingCost(mask, layout, CoreKind::kRing, ring, std::vector<int>(ring, 0), true);
+      const std::vector<TokenShare> shares = RingShares(layout, tokens, ring);
+      const TokenShare& mine =
+          shares[std::max_element(cost.pairs.begin(), cost.pairs.end()) - cost.pairs.begin()];
+      double queries = 0, keys = 0, edges = 0;
+      for (const TokenShare& owner : shares) {
+        for (const Segment& segment : owner.segments()) {
+          const KeyRanges ranges = ComputeKeyRanges(mask, mine, TokenShare({segment}));
+          if (ranges.overlap == Overlap::kEmpty) continue;
+          queries += static_cast<double>(mine.size());
+          keys += static_cast<double>(segment.size());
+          for (size_t i = 0; i < ranges.lo.size(); ++i) {
+            if (ranges.lo[i] == ranges.hi[i]) continue;
+            edges += (ranges.lo[i] > 0) + (ranges.hi[i] < segment.size());
+          }
+        }
+      }
+      EXPECT_EQ(cost.query_rows, queries) << mask.ToString() << LayoutName(layout);
+      EXPECT_EQ(cost.key_rows, keys) << mask.ToString() << LayoutName(layout);
+      EXPECT_NEAR(cost.edges, edges, 0.06 * edges + 1) << mask.ToString() << LayoutName(layout);
+    }
+  }
+}
+
+TEST(RingCost, CallsAreNotCountedUnasked) {
+  const RingCost cost =
+      MakeRingCost(Mask(MaskKind::kCausal, 100), LayoutKind::kZigzag, CoreKind::kRing, 2, {0, 0});
+  EXPECT_EQ(cost.query_rows, 0);
+  EXPECT_EQ(cost.edges, 0);
+  EXPECT_EQ(cost.mean_pairs, 100 * 101 / 4.0);
+}
+
 }  // namespace
 }  // namespace seqpar

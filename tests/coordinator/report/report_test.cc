@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <limits>
+#include <map>
 
 #include "common/base/status.h"
 #include "tests/coordinator/job_machine/samples.h"
@@ -49,7 +49,7 @@ TEST_F(ReportTest, SecondsAreThoseOfTheSlowestRank) {
   EXPECT_DOUBLE_EQ(report->model_flops(), CountModelFlops(spec_).total);
   // Of what the devices could have done in the time that the ranks computed: half a second each.
   EXPECT_DOUBLE_EQ(report->fraction_of_peak(), 2e6 / (2 * 0.5 * 1e9));
-  ASSERT_EQ(report->phases_size(), 1);
+  ASSERT_EQ(report->phases_size(), 1 + 3);  // and the kinds of kernels of execute
   EXPECT_EQ(report->phases(0).seconds(), 1.5);
   EXPECT_EQ(report->ranks(1).device(), "a/1");
   EXPECT_EQ(report->ranks(1).predicted_peak_bytes(), 1000);
@@ -141,20 +141,26 @@ TEST_F(ReportTest, VerificationThatWasAskedForMustHaveRun) {
   EXPECT_TRUE(CheckVerification(spec_, *Build()).ok());
 }
 
-TEST_F(ReportTest, LearnsAThirdOfTheWay) {
-  auto report = Build();
-  ASSERT_TRUE(report.ok());
-  plan_.prediction.compute_seconds = 0.5 / 8;  // measured is 8 times that
-  const Calibration learnt = Learn(Calibration(), plan_, *report);
-  EXPECT_NEAR(learnt.compute, 2, 1e-12);
-  EXPECT_EQ(learnt.communication, 1);  // nothing was predicted
-  EXPECT_NEAR(learnt.memory, std::cbrt(0.9), 1e-12);
-  // Again and again towards what was measured, never past the bound.
-  Calibration calibration;
-  for (int i = 0; i < 50; ++i) calibration = Learn(calibration, plan_, *report);
-  EXPECT_EQ(calibration.compute, 8);
-  report->set_step_seconds(0.01);
-  EXPECT_EQ(Learn(Calibration(), plan_, *report).compute, 1);
+TEST_F(ReportTest, PredictedStandsBesideMeasured) {
+  spec_.pass = JobPass::kForwardBackward;
+  spec_.verify_rows = 4;
+  plan_.prediction.attention_seconds = 0.3;
+  plan_.prediction.verify_seconds = 0.25;
+  results_[0].mutable_report()->set_attention_seconds(0.1);
+  results_[1].mutable_report()->set_attention_seconds(0.2);
+  results_[0].mutable_phases(0)->set_seconds(2);
+  const auto report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  std::map<std::string, v1::PhaseSeconds> phases;
+  for (const v1::PhaseSeconds& phase : report->phases()) phases[phase.phase()] = phase;
+  EXPECT_EQ(phases["execute"].seconds(), 2);
+  EXPECT_EQ(phases["execute"].predicted(), 1.25);
+  EXPECT_EQ(phases["execute/attention"].seconds(), 0.2);
+  EXPECT_EQ(phases["execute/attention"].predicted(), 0.3);
+  EXPECT_EQ(phases.count("execute/products"), 1u);
+  EXPECT_EQ(phases.count("execute/pointwise"), 1u);
+  EXPECT_EQ(phases["verify"].seconds(), 2 - 1.5) << "what the phase took beside the step";
+  EXPECT_EQ(phases["verify"].predicted(), 0.25);
 }
 
 }  // namespace

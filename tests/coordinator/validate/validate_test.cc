@@ -135,6 +135,8 @@ const BadJob kBadJobs[] = {
      "output.tensors[0]", "needs pass forward_backward", "hidden_states"},
     {"OutputWithoutFile", [](v1::Job* j) { j->mutable_output()->add_tensors("hidden_states"); },
      "output.file", "is missing", ""},
+    {"RecomputeWithoutBackward", [](v1::Job* j) { j->set_recompute(v1::RECOMPUTE_LAYER); }, "recompute",
+     "is layer, but the pass has no backward", "none, or pass: forward_backward"},
     {"DegreeOfAuto", [](v1::Job* j) { j->mutable_parallelism()->set_ring(2); }, "parallelism.ring",
      "is not an axis of strategy auto", "a strategy, or no degrees"},
     {"DegreeOfAnotherAxis",

@@ -66,15 +66,35 @@ TEST(CpuDeviceTest, MemoryIsCountedAndLimited) {
 
 TEST(CpuDeviceTest, CalibrationMeasuresEveryRate) {
   auto device = std::move(MakeCpuDevice({2, 0, "auto"})).value();
-  const auto rates = MeasureCpuRates(*device, 40);
+  int meetings = 0;
+  CpuCalibration how;
+  how.head_dims = {40, 64};
+  how.together = [&meetings] {
+    ++meetings;
+    return absl::OkStatus();
+  };
+  const auto rates = MeasureCpuRates(*device, how);
   ASSERT_TRUE(rates.ok()) << rates.status();
   EXPECT_GT(rates->gemm_flops, 0);
+  EXPECT_GT(rates->gemm_input_gradient_flops, 0);
+  EXPECT_GT(rates->gemm_weight_gradient_flops, 0);
+  EXPECT_GT(rates->weight_bytes, 0);
   EXPECT_GT(rates->attention_forward_flops, 0);
   EXPECT_GT(rates->attention_backward_flops, 0);
-  EXPECT_GT(rates->copy_bytes_per_second, 0);
+  EXPECT_GT(rates->pointwise_bytes, 0);
+  EXPECT_GT(rates->copy_bytes, 0);
+  EXPECT_GT(rates->touch_bytes, 0);
+  EXPECT_GT(rates->operation_seconds, 0);
   EXPECT_GT(rates->peak_flops, 0);
+  ASSERT_EQ(rates->attention.size(), 2u);
+  EXPECT_EQ(rates->attention[0].head_dim, 40);
+  EXPECT_GT(rates->attention[1].forward_flops, 0);
+  EXPECT_GT(rates->attention[1].backward_flops, 0);
+  EXPECT_EQ(meetings, 8 + 2 * 6) << "every measurement begins together with the other slots'";
+  how.together = [] { return absl::UnavailableError("a slot is gone"); };
+  EXPECT_TRUE(absl::IsUnavailable(MeasureCpuRates(*device, how).status()));
   auto tiny = std::move(MakeCpuDevice({1, kMiB, "auto"})).value();
-  EXPECT_EQ(MeasureCpuRates(*tiny, 64).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MeasureCpuRates(*tiny, {}).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST(HostMemoryTest, FreedBigBlocksAreReusedWithinTheLargestUse) {

@@ -1,8 +1,11 @@
 #include "worker/device/cpu/calibrate.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -14,12 +17,19 @@
 namespace seqpar {
 namespace {
 
-constexpr double kSecondsEach = 0.1;  // for each of the rates
-constexpr int64_t kGemmSize = 768;
-constexpr int64_t kTokens = 768;                   // enough for the packing to weigh as little as in a job
-constexpr int64_t kCopyBytes = int64_t{32} << 20;  // beyond the last level cache that one core can fill
+constexpr double kSecondsEach = 0.012;  // for each measurement, at least
+constexpr int kRepetitionsMin = 4;
+constexpr double kPeakSeconds = 0.06;
+constexpr int64_t kLongTokens = 512, kShortTokens = 128;     // of attention's two sizes
+constexpr int64_t kWidth = 512, kRows = 512, kFewRows = 16;  // of products
+constexpr int64_t kPointwiseRows = 2048, kPointwiseCols = 512;
+constexpr int64_t kCopyBytes = int64_t{16} << 20;  // beyond the second level cache
+constexpr int64_t kFreshBytes = int64_t{8} << 20;
+constexpr int kFreshBlocks = 8;
+constexpr int kSmallOperations = 64;
+constexpr int kUsualHeadDim = 128;
 
-// Memory of a float32 matrix that stays while rates are measured, filled with small numbers.
+// Memory of float32 matrices that stays while rates are measured, filled with small numbers.
 class Operands {
  public:
   explicit Operands(Device* device) : device_(device) {}
@@ -37,83 +47,273 @@ class Operands {
   std::vector<Buffer> buffers_;
 };
 
-// `work` done in `enqueue`, per second: the best of the repetitions that fit the time, after one that warms
-// up.
-absl::StatusOr<double> RateOf(Stream& stream, double work, const std::function<void()>& enqueue) {
-  using SteadyClock = std::chrono::steady_clock;
-  const auto seconds_since = [](SteadyClock::time_point start) {
-    return std::chrono::duration<double>(SteadyClock::now() - start).count();
-  };
-  enqueue();
-  SEQPAR_RETURN_IF_ERROR(stream.Synchronize());
-  double best = 0;
-  const auto begin = SteadyClock::now();
-  do {
-    const auto start = SteadyClock::now();
-    enqueue();
-    SEQPAR_RETURN_IF_ERROR(stream.Synchronize());
-    best = std::max(best, work / seconds_since(start));
-  } while (seconds_since(begin) < kSecondsEach);
-  return best;
+double SecondsOn(clockid_t clock) {
+  timespec now;
+  clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-absl::Status MeasureAttention(Device& device, Stream& stream, int head_dim, CpuRates* rates) {
-  Operands operands(&device);
-  AttentionTile tile;
-  // Heads enough for every thread to have tiles of its own.
-  const int heads = (device.info().threads + 3) / 4;
-  tile.heads = HeadRange{0, heads, 0, heads};
-  tile.head_dim = head_dim;
-  tile.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)));
-  tile.queries = tile.keys = kTokens;
-  auto ranges = std::make_shared<KeyRanges>();
-  ranges->lo.assign(kTokens, 0);
-  ranges->hi.assign(kTokens, kTokens);
-  tile.ranges = ranges;
-  SEQPAR_ASSIGN_OR_RETURN(tile.q, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(tile.k, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(tile.v, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix dout, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix out, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix dq, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix dk, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix dv, operands.New(kTokens, int64_t{heads} * head_dim));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix lse, operands.New(kTokens, heads));
-  SEQPAR_ASSIGN_OR_RETURN(const Matrix delta, operands.New(kTokens, heads));
-  const double flops = 4.0 * kTokens * kTokens * head_dim * heads;
-  SEQPAR_ASSIGN_OR_RETURN(rates->attention_forward_flops, RateOf(stream, flops, [&] {
-                            device.AttentionForward(stream, tile, out, lse, true);
-                          }));
-  device.AttentionDelta(stream, head_dim, dout, out, delta);
-  SEQPAR_ASSIGN_OR_RETURN(rates->attention_backward_flops, RateOf(stream, 2.5 * flops, [&] {
-                            device.AttentionBackward(stream, tile, dout, lse, delta, dq, dk, dv);
-                          }));
+class Bench {
+ public:
+  Bench(Device* device, const CpuCalibration& how)
+      : device_(device), how_(how), stream_(device->CreateStream("calibrate")) {}
+
+  Device& device() const { return *device_; }
+  Stream& stream() const { return *stream_; }
+  int threads() const { return device_->info().threads; }
+
+  // The lower quartile of so many calls of `once`, each to its end.
+  absl::StatusOr<double> SecondsEach(int calls, const std::function<absl::Status()>& once) {
+    if (how_.together) SEQPAR_RETURN_IF_ERROR(how_.together());
+    std::vector<double> seconds;
+    for (int i = 0; i < calls; ++i) {
+      const double start = Now();
+      SEQPAR_RETURN_IF_ERROR(once());
+      SEQPAR_RETURN_IF_ERROR(stream_->Synchronize());
+      seconds.push_back(Now() - start);
+    }
+    std::nth_element(seconds.begin(), seconds.begin() + calls / 4, seconds.end());
+    return std::max(seconds[calls / 4], 1e-9);
+  }
+
+  // Seconds of what `enqueue` enqueues: the lower quartile of the repetitions that fit the time, after one
+  // that warms up. The best is a moment that jobs do not see, the mean is the neighbours'.
+  absl::StatusOr<double> Seconds(const std::function<void()>& enqueue) {
+    if (how_.together) SEQPAR_RETURN_IF_ERROR(how_.together());
+    enqueue();
+    SEQPAR_RETURN_IF_ERROR(stream_->Synchronize());
+    std::vector<double> seconds;
+    const double begin = SecondsOn(CLOCK_MONOTONIC);
+    do {
+      const double start = Now();
+      enqueue();
+      SEQPAR_RETURN_IF_ERROR(stream_->Synchronize());
+      seconds.push_back(Now() - start);
+    } while (seconds.size() < kRepetitionsMin || SecondsOn(CLOCK_MONOTONIC) - begin < kSecondsEach);
+    const auto quartile = seconds.begin() + static_cast<int64_t>(seconds.size()) / 4;
+    std::nth_element(seconds.begin(), quartile, seconds.end());
+    return std::max(*quartile, 1e-9);
+  }
+
+ private:
+  double Now() const {
+    return how_.by_cpu_time ? SecondsOn(CLOCK_PROCESS_CPUTIME_ID) / threads() : SecondsOn(CLOCK_MONOTONIC);
+  }
+
+  Device* const device_;
+  const CpuCalibration& how_;
+  const std::unique_ptr<Stream> stream_;
+};
+
+// Forward and backward of square tiles, one head for every thread.
+class AttentionBench {
+ public:
+  static absl::StatusOr<AttentionBench> Create(Bench* bench, int head_dim) {
+    AttentionBench made(bench, head_dim);
+    const int64_t cols = int64_t{made.heads()} * head_dim;
+    for (Matrix* m :
+         {&made.q_, &made.k_, &made.v_, &made.dout_, &made.out_, &made.dq_, &made.dk_, &made.dv_}) {
+      SEQPAR_ASSIGN_OR_RETURN(*m, made.operands_.New(kLongTokens, cols));
+    }
+    for (Matrix* m : {&made.lse_, &made.delta_}) {
+      SEQPAR_ASSIGN_OR_RETURN(*m, made.operands_.New(kLongTokens, made.heads()));
+    }
+    return absl::StatusOr<AttentionBench>(std::move(made));
+  }
+
+  struct Times {
+    double forward = 0, backward = 0;  // seconds of a head
+  };
+  absl::StatusOr<Times> Measure(int64_t n, bool causal) {
+    AttentionTile tile;
+    tile.heads = HeadRange{0, heads(), 0, heads()};
+    tile.head_dim = head_dim_;
+    tile.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim_)));
+    tile.queries = tile.keys = n;
+    auto ranges = std::make_shared<KeyRanges>();
+    ranges->lo.assign(n, 0);
+    for (int64_t i = 0; i < n; ++i) ranges->hi.push_back(static_cast<int32_t>(causal ? i + 1 : n));
+    tile.ranges = ranges;
+    tile.q = q_.Rows(0, n);
+    tile.k = k_.Rows(0, n);
+    tile.v = v_.Rows(0, n);
+    Device& device = bench_->device();
+    Stream& stream = bench_->stream();
+    const Matrix out = out_.Rows(0, n), lse = lse_.Rows(0, n), delta = delta_.Rows(0, n);
+    const Matrix dout = dout_.Rows(0, n), dq = dq_.Rows(0, n), dk = dk_.Rows(0, n), dv = dv_.Rows(0, n);
+    Times times;
+    SEQPAR_ASSIGN_OR_RETURN(times.forward,
+                            bench_->Seconds([&] { device.AttentionForward(stream, tile, out, lse, true); }));
+    device.AttentionDelta(stream, head_dim_, dout, out, delta);
+    SEQPAR_ASSIGN_OR_RETURN(times.backward, bench_->Seconds([&] {
+      device.AttentionBackward(stream, tile, dout, lse, delta, dq, dk, dv);
+    }));
+    return times;
+  }
+
+ private:
+  AttentionBench(Bench* bench, int head_dim)
+      : bench_(bench), head_dim_(head_dim), operands_(&bench->device()) {}
+  // Alike for all threads, so that a head takes as long as the call.
+  int heads() const { return bench_->threads(); }
+
+  Bench* bench_;
+  int head_dim_;
+  Operands operands_;
+  Matrix q_, k_, v_, dout_, out_, dq_, dk_, dv_, lse_, delta_;
+};
+
+struct Fit {
+  double pair = 0, row = 0, edge = 0;  // seconds; all heads of the device at once
+};
+
+// From a long and a short full call and a long causal one. A row or an edge that seems to cost less than
+// nothing is noise, and so is a pair that seems to take less than `least`.
+Fit FitTimes(double full, double few, double causal, double least) {
+  constexpr double kLong = kLongTokens, kShort = kShortTokens;
+  Fit fit;
+  // full = L L pair + 2 L row, few = S S pair + 2 S row
+  fit.row = std::max(0.0, (few * kLong / kShort - full * kShort / kLong) / (2 * kLong - 2 * kShort));
+  fit.pair = (full - 2 * kLong * fit.row) / (kLong * kLong);
+  if (fit.pair < least) {
+    fit.pair = std::min(least, full / (kLong * kLong));
+    fit.row = (full - kLong * kLong * fit.pair) / (2 * kLong);
+  }
+  const double pairs = kLong * (kLong + 1) / 2;
+  fit.edge = std::max(0.0, (causal - pairs * fit.pair - 2 * kLong * fit.row) / kLong);
+  return fit;
+}
+
+absl::Status MeasureAttention(Bench* bench, int head_dim, DeviceRates* rates) {
+  SEQPAR_ASSIGN_OR_RETURN(AttentionBench attention, AttentionBench::Create(bench, head_dim));
+  SEQPAR_ASSIGN_OR_RETURN(const auto full, attention.Measure(kLongTokens, false));
+  SEQPAR_ASSIGN_OR_RETURN(const auto few, attention.Measure(kShortTokens, false));
+  SEQPAR_ASSIGN_OR_RETURN(const auto causal, attention.Measure(kLongTokens, true));
+  // A call of so many heads takes as long as one head on one thread: what a head costs the device is a part.
+  const double heads = bench->threads();
+  const double pair_flops = 4.0 * head_dim * heads;
+  const Fit forward = FitTimes(full.forward, few.forward, causal.forward, pair_flops / rates->peak_flops);
+  const Fit backward =
+      FitTimes(full.backward, few.backward, causal.backward, 2.5 * pair_flops / rates->peak_flops);
+  AttentionRates one;
+  one.head_dim = head_dim;
+  one.forward_flops = pair_flops / forward.pair;
+  one.backward_flops = 2.5 * pair_flops / backward.pair;
+  one.forward_row = forward.row / heads;
+  one.backward_row = backward.row / heads;
+  one.forward_edge = forward.edge / heads;
+  one.backward_edge = backward.edge / heads;
+  rates->attention.push_back(one);
+  return absl::OkStatus();
+}
+
+// Rows * threads, so that every thread has as many.
+absl::Status MeasureProducts(Bench* bench, DeviceRates* rates) {
+  Operands operands(&bench->device());
+  Device& device = bench->device();
+  Stream& stream = bench->stream();
+  const int64_t rows = kRows * bench->threads();
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix x, operands.New(rows, kWidth));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix y, operands.New(rows, kWidth));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix weight, operands.New(kWidth, kWidth));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix gradient, operands.New(kWidth, kWidth));
+  SEQPAR_ASSIGN_OR_RETURN(const double forward, bench->Seconds([&] {
+    device.Gemm(stream, x, false, weight, true, y, false, nullptr);
+  }));
+  SEQPAR_ASSIGN_OR_RETURN(const double few, bench->Seconds([&] {
+    device.Gemm(stream, x.Rows(0, kFewRows), false, weight, true, y.Rows(0, kFewRows), false, nullptr);
+  }));
+  SEQPAR_ASSIGN_OR_RETURN(const double inputs, bench->Seconds([&] {
+    device.Gemm(stream, y, false, weight, false, x, false, nullptr);
+  }));
+  SEQPAR_ASSIGN_OR_RETURN(const double weights, bench->Seconds([&] {
+    device.Gemm(stream, y, true, x, false, gradient, true, nullptr);
+  }));
+  const double row_flops = 2.0 * kWidth * kWidth, bytes = 4.0 * kWidth * kWidth;
+  // forward = rows * row_flops / rate + bytes / weight_bytes, and the same with few rows.
+  const double row = (forward - few) / static_cast<double>(rows - kFewRows);
+  const double beside = std::max(few - kFewRows * row, 1e-7);
+  const double all = static_cast<double>(rows) * row_flops;
+  rates->gemm_flops = row > 0 ? std::min(row_flops / row, rates->peak_flops) : all / forward;
+  rates->weight_bytes = bytes / beside;
+  const auto rate_of = [&](double seconds) { return all / std::max(seconds - beside, seconds / 2); };
+  rates->gemm_input_gradient_flops = rate_of(inputs);
+  rates->gemm_weight_gradient_flops = rate_of(weights);
+  return absl::OkStatus();
+}
+
+// What a layer does to its activations beside products and attention, each as often as the others.
+absl::Status MeasurePointwise(Bench* bench, DeviceRates* rates) {
+  Operands operands(&bench->device());
+  Device& device = bench->device();
+  Stream& stream = bench->stream();
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix x, operands.New(kPointwiseRows, kPointwiseCols));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix y, operands.New(kPointwiseRows, kPointwiseCols));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix z, operands.New(kPointwiseRows, kPointwiseCols));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix weight, operands.New(1, kPointwiseCols));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix sums, operands.New(1, kPointwiseCols));
+  SEQPAR_ASSIGN_OR_RETURN(const Matrix stats, operands.New(kPointwiseRows, 2));
+  float* const statistics = static_cast<float*>(stats.data);
+  SEQPAR_ASSIGN_OR_RETURN(const double seconds, bench->Seconds([&] {
+    device.NormForward(stream, NormKind::kRmsNorm, x, weight, nullptr, 1e-5f, y, statistics);
+    device.NormBackward(stream, NormKind::kRmsNorm, x, weight, statistics, y, &x, z,
+                        static_cast<float*>(sums.data), nullptr);
+    device.ActivationForward(stream, MlpKind::kSwiglu, &x, y, z);
+    device.Add(stream, x, y, z);
+  }));
+  constexpr double kMatrices = 2 + 4 + 3 + 3;  // read or written
+  rates->pointwise_bytes = kMatrices * static_cast<double>(x.bytes()) / seconds;
+
+  const Matrix one = x.Rows(0, 1), other = y.Rows(0, 1), sum = z.Rows(0, 1);
+  SEQPAR_ASSIGN_OR_RETURN(const double small, bench->Seconds([&] {
+    for (int i = 0; i < kSmallOperations; ++i) device.Add(stream, one, other, sum);
+  }));
+  rates->operation_seconds = small / kSmallOperations;
+  return absl::OkStatus();
+}
+
+// Before anything else: what was freed is kept by the device, and not new the next time.
+absl::Status MeasureFirstTouch(Bench* bench, DeviceRates* rates) {
+  std::vector<Buffer> fresh;
+  SEQPAR_ASSIGN_OR_RETURN(const double seconds, bench->SecondsEach(kFreshBlocks, [&]() -> absl::Status {
+    SEQPAR_ASSIGN_OR_RETURN(Buffer block, bench->device().Allocate(kFreshBytes, "calibration"));
+    bench->device().Zero(bench->stream(), block.data(), kFreshBytes);
+    fresh.push_back(std::move(block));
+    return absl::OkStatus();
+  }));
+  rates->touch_bytes = static_cast<double>(kFreshBytes) / seconds;
+  return absl::OkStatus();
+}
+
+absl::Status MeasureCopies(Bench* bench, DeviceRates* rates) {
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer from, bench->device().Allocate(kCopyBytes, "calibration"));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer to, bench->device().Allocate(kCopyBytes, "calibration"));
+  std::memset(from.data(), 1, kCopyBytes);
+  SEQPAR_ASSIGN_OR_RETURN(const double seconds, bench->Seconds([&] {
+    bench->device().CopyFromHost(bench->stream(), from.data(), to.data(), kCopyBytes);
+  }));
+  rates->copy_bytes = static_cast<double>(kCopyBytes) / seconds;
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<CpuRates> MeasureCpuRates(Device& device, int head_dim) {
-  CpuRates rates;
-  rates.peak_flops = MeasureFmaPeak(kSecondsEach);
-  const auto stream = device.CreateStream("calibrate");
-  {
-    Operands operands(&device);
-    const int64_t rows = kGemmSize * ((device.info().threads + 3) / 4);
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix a, operands.New(rows, kGemmSize));
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix b, operands.New(kGemmSize, kGemmSize));
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix c, operands.New(rows, kGemmSize));
-    SEQPAR_ASSIGN_OR_RETURN(rates.gemm_flops, RateOf(*stream, 2.0 * rows * kGemmSize * kGemmSize, [&] {
-                              device.Gemm(*stream, a, false, b, true, c, false, nullptr);
-                            }));
-  }
-  SEQPAR_RETURN_IF_ERROR(MeasureAttention(device, *stream, head_dim, &rates));
-  SEQPAR_ASSIGN_OR_RETURN(Buffer from, device.Allocate(kCopyBytes, "calibration"));
-  SEQPAR_ASSIGN_OR_RETURN(Buffer to, device.Allocate(kCopyBytes, "calibration"));
-  std::memset(from.data(), 1, kCopyBytes);
-  SEQPAR_ASSIGN_OR_RETURN(rates.copy_bytes_per_second, RateOf(*stream, kCopyBytes, [&] {
-                            device.CopyFromHost(*stream, from.data(), to.data(), kCopyBytes);
-                          }));
+absl::StatusOr<DeviceRates> MeasureCpuRates(Device& device, const CpuCalibration& how) {
+  DeviceRates rates;
+  rates.peak_flops = device.info().threads * MeasureFmaPeak(kPeakSeconds);
+  Bench bench(&device, how);
+  SEQPAR_RETURN_IF_ERROR(MeasureFirstTouch(&bench, &rates));
+  SEQPAR_RETURN_IF_ERROR(MeasureProducts(&bench, &rates));
+  for (int head_dim : how.head_dims) SEQPAR_RETURN_IF_ERROR(MeasureAttention(&bench, head_dim, &rates));
+  SEQPAR_RETURN_IF_ERROR(MeasurePointwise(&bench, &rates));
+  SEQPAR_RETURN_IF_ERROR(MeasureCopies(&bench, &rates));
+  // What is said where no head dimension is named: of the one nearest to most models'.
+  const auto usual =
+      std::min_element(rates.attention.begin(), rates.attention.end(), [](const auto& a, const auto& b) {
+        return std::abs(a.head_dim - kUsualHeadDim) < std::abs(b.head_dim - kUsualHeadDim);
+      });
+  rates.attention_forward_flops = usual->forward_flops;
+  rates.attention_backward_flops = usual->backward_flops;
   return rates;
 }
 

@@ -2,24 +2,33 @@
 #ifndef SEQPAR_WORKER_DEVICE_CPU_CALIBRATE_H_
 #define SEQPAR_WORKER_DEVICE_CPU_CALIBRATE_H_
 
+#include <functional>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "common/device/device.h"
+#include "common/job/cluster.h"
 
 namespace seqpar {
 
-// Of one device with all of its threads, by the clock on the wall: what shares the machine is in them. Peak
-// is of one thread by its CPU time (MeasureFmaPeak).
-struct CpuRates {
-  double gemm_flops = 0;                // float32, a square product
-  double attention_forward_flops = 0;   // 4 flops a pair and head dimension
-  double attention_backward_flops = 0;  // 2.5 times that
-  double copy_bytes_per_second = 0;     // payload
-  double peak_flops = 0;
+struct CpuCalibration {
+  std::vector<int> head_dims = {32, 64, 128, 256};  // ascending, not empty
+  // By the CPU time of the process instead of the clock on the wall, divided by the device's threads: what
+  // counts where slots have more threads than there are cores and take turns on them. Nothing else of the
+  // process may run meanwhile.
+  bool by_cpu_time = false;
+  // Called before each measurement: returns when every slot of the node is about to begin the same one.
+  // Empty: there is no other.
+  std::function<absl::Status()> together;
 };
 
-// Takes less than a second on a free core. RESOURCE_EXHAUSTED where the device has not some 100 MiB left.
-// head_dim > 0.
-absl::StatusOr<CpuRates> MeasureCpuRates(Device& device, int head_dim);
+// Of one device with all of its threads; the peak is of one thread by its CPU time (MeasureFmaPeak), times
+// threads. seeded_values is not measured. About a second on a free core. RESOURCE_EXHAUSTED where the device
+// has not some 100 MiB left.
+//
+// Attention: a square call of n queries and keys with a full mask takes pairs * flops / rate + 2 n * row, so
+// two sizes give both; a causal one takes n * edge more than its pairs and rows.
+absl::StatusOr<DeviceRates> MeasureCpuRates(Device& device, const CpuCalibration& how);
 
 }  // namespace seqpar
 

@@ -120,7 +120,7 @@ class CpuDevice : public Device {
 
   void AddColumnSums(Stream& s, const Matrix& x, float* sums) override {
     SEQPAR_CHECK(HasShape(x, x.rows, x.cols));
-    s.HostFunction([=, this] { return cpu::AddColumnSums(rows_, context(), x, sums); });
+    s.HostFunction(WorkKind::kPointwise, [=, this] { return cpu::AddColumnSums(rows_, context(), x, sums); });
   }
 
   void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
@@ -129,7 +129,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(a.dtype == b.dtype && HasShape(c, c.rows, c.cols) && IsOptionalRow(bias, c.cols));
     SEQPAR_CHECK(transpose_a ? HasShape(a, depth, c.rows) : HasShape(a, c.rows, depth));
     SEQPAR_CHECK(transpose_b ? HasShape(b, c.cols, depth) : HasShape(b, depth, c.cols));
-    s.HostFunction([=, this, row = Optional(bias)] {
+    s.HostFunction(WorkKind::kProduct, [=, this, row = Optional(bias)] {
       return cpu::LibraryGemm(context(), a, transpose_a, b, transpose_b, c, accumulate, row.get());
     });
   }
@@ -149,7 +149,7 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(kind != NormKind::kNone && HasShape(x, x.rows, x.cols) && HasShape(weight, 1, x.cols));
     SEQPAR_CHECK(HasShape(dy, x.rows, x.cols) && HasShape(dx, x.rows, x.cols));
     SEQPAR_CHECK(residual == nullptr || HasShape(*residual, x.rows, x.cols));
-    s.HostFunction([=, this, around = Optional(residual)] {
+    s.HostFunction(WorkKind::kPointwise, [=, this, around = Optional(residual)] {
       return cpu::NormBackward(rows_, context(), kind, x, weight, stats, dy, around.get(), dx, dweight,
                                dbias);
     });
@@ -189,14 +189,16 @@ class CpuDevice : public Device {
     CheckTile(tile);
     SEQPAR_CHECK(HasFloatShape(out, tile.q.rows, tile.q.cols));
     SEQPAR_CHECK(HasFloatShape(lse, tile.q.rows, tile.heads.q_heads()));
-    s.HostFunction([=, this] { return attention_->Forward(context(), tile, out, lse, first); });
+    s.HostFunction(WorkKind::kAttention,
+                   [=, this] { return attention_->Forward(context(), tile, out, lse, first); });
   }
 
   void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,
                       const Matrix& delta) override {
     SEQPAR_CHECK(HasShape(dout, delta.rows, delta.cols * head_dim) && HasShape(out, dout.rows, dout.cols));
     SEQPAR_CHECK(HasFloatShape(delta, delta.rows, delta.cols));
-    s.HostFunction([=, this] { return attention_->Delta(context(), head_dim, dout, out, delta); });
+    s.HostFunction(WorkKind::kAttention,
+                   [=, this] { return attention_->Delta(context(), head_dim, dout, out, delta); });
   }
 
   void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
@@ -206,7 +208,8 @@ class CpuDevice : public Device {
     SEQPAR_CHECK(HasFloatShape(lse, tile.q.rows, tile.heads.q_heads()));
     SEQPAR_CHECK(HasFloatShape(delta, tile.q.rows, tile.heads.q_heads()));
     SEQPAR_CHECK(HasFloatShape(dk, tile.k.rows, tile.k.cols) && HasFloatShape(dv, tile.v.rows, tile.v.cols));
-    s.HostFunction([=, this] { return attention_->Backward(context(), tile, dout, lse, delta, dq, dk, dv); });
+    s.HostFunction(WorkKind::kAttention,
+                   [=, this] { return attention_->Backward(context(), tile, dout, lse, delta, dq, dk, dv); });
   }
 
  private:
@@ -215,7 +218,7 @@ class CpuDevice : public Device {
   // Kernels that cannot fail.
   template <typename Fn>
   static void Run(Stream& s, Fn fn) {
-    s.HostFunction([fn = std::move(fn)] {
+    s.HostFunction(WorkKind::kPointwise, [fn = std::move(fn)] {
       fn();
       return absl::OkStatus();
     });

@@ -224,6 +224,7 @@ void CudaStream::AddTimes(cudaEvent_t end) {
   first_.reset();
   std::lock_guard<std::mutex> lock(times_mutex_);
   times_.busy_seconds += times.busy_seconds;
+  times_.busy_by_kind[static_cast<int>(WorkKind::kOther)] += times.busy_seconds;
   times_.wait_seconds += times.wait_seconds;
 }
 
@@ -242,7 +243,7 @@ StreamTimes CudaStream::times() const {
   return times_;
 }
 
-void CudaStream::HostFunction(std::function<absl::Status()> fn) {
+void CudaStream::Host(std::function<absl::Status()> fn, WorkKind) {
   struct Call {
     std::function<absl::Status()> fn;
     std::shared_ptr<Core> core;

@@ -57,8 +57,8 @@ class CudaStream : public Stream {
   absl::Status Synchronize() override;
   absl::Status status() const override;
   void Fail(const absl::Status& why) override;
+  // All busy time is kOther: kernels are not timed one by one.
   StreamTimes times() const override;
-  void HostFunction(std::function<absl::Status()> fn) override;
 
   // For who enqueues on the handle: runs enqueue(handle) unless the stream has failed; its error fails the
   // stream.
@@ -89,6 +89,7 @@ class CudaStream : public Stream {
 
   CudaStream(int device, cudaStream_t handle, std::shared_ptr<EventPool> events,
              std::shared_ptr<WorkCounter> work);
+  void Host(std::function<absl::Status()> fn, WorkKind kind) override;
   bool Begin();
   std::shared_ptr<CUevent_st> Mark();
   absl::Status WaitUntil(cudaEvent_t event);

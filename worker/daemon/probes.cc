@@ -1,0 +1,176 @@
+#include "worker/daemon/probes.h"
+
+#include <fcntl.h>
+#include <google/protobuf/util/json_util.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "common/base/fd.h"
+#include "common/base/status.h"
+#include "worker/daemon/executor_processes.h"
+
+namespace seqpar {
+namespace {
+
+constexpr int64_t kTimeoutUs = 30'000'000;  // a machine that is busy with other work still ends in it
+constexpr char kBlob[] = "blob ", kNoTransport[] = "-", kConnected[] = "connected";
+
+struct Probe {
+  pid_t pid = -1;
+  UniqueFd channel;    // both its stdin and its stdout
+  std::string text;    // of the line that has not ended
+  std::string blob;    // "-": no transport
+  std::string result;  // the last line
+  bool connected = false;
+
+  Probe() = default;
+  Probe(Probe&&) = default;
+  ~Probe() {
+    if (pid <= 0) return;
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+  }
+};
+
+absl::Status Start(const WorkerConfig& config, int slot, bool by_cpu_time, Probe* probe) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::InternalError(absl::StrCat("socketpair: ", std::strerror(errno)));
+  }
+  probe->channel.Reset(ends[0]);
+  const UniqueFd its_end(ends[1]);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, its_end.get(), STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, its_end.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+  const std::vector<std::string> arguments = {"seqpar-worker", "calibrate",
+                                              "--threads",     absl::StrCat(config.threads_per_slot),
+                                              "--slot",        absl::StrCat(slot),
+                                              "--slots",       absl::StrCat(config.cpu_slots),
+                                              "--by-cpu-time", by_cpu_time ? "1" : "0"};
+  const std::vector<std::string> environment = EnvironmentWith(
+      config.data_interface.empty()
+          ? std::vector<std::string>()
+          : std::vector<std::string>{absl::StrCat("UCX_NET_DEVICES=", config.data_interface)});
+  const int error = posix_spawn(&probe->pid, "/proc/self/exe", &actions, nullptr, Pointers(arguments).data(),
+                                Pointers(environment).data());
+  posix_spawn_file_actions_destroy(&actions);
+  if (error == 0) return absl::OkStatus();
+  probe->pid = -1;
+  return absl::InternalError(absl::StrCat("cannot start a calibration: ", std::strerror(error)));
+}
+
+class Conversation {
+ public:
+  explicit Conversation(std::vector<Probe>* probes)
+      : probes_(probes), begin_us_(Clock::System().BootMicros()) {}
+
+  // Reads every probe to its end, and gives them the table of addresses meanwhile.
+  absl::Status Run(int stop_fd) {
+    size_t open = probes_->size();
+    while (open > 0) {
+      std::vector<pollfd> fds = {{stop_fd, POLLIN, 0}};
+      for (const Probe& probe : *probes_) fds.push_back({probe.channel.get(), POLLIN, 0});
+      const int64_t left_us = begin_us_ + kTimeoutUs - Clock::System().BootMicros();
+      if (left_us <= 0) return absl::DeadlineExceededError("calibration did not end in 30 s");
+      if (poll(fds.data(), fds.size(), static_cast<int>(left_us / 1000 + 1)) < 0) continue;
+      if (fds[0].revents != 0) return absl::CancelledError("stopped");
+      for (size_t i = 0; i < probes_->size(); ++i) {
+        if (fds[i + 1].revents == 0) continue;
+        Probe& probe = (*probes_)[i];
+        char buffer[4096];
+        const ssize_t n = read(fds[i + 1].fd, buffer, sizeof(buffer));
+        if (n > 0) Take(std::string(buffer, static_cast<size_t>(n)), &probe);
+        if (n > 0 || (n < 0 && errno == EINTR)) continue;
+        probe.channel.Reset();
+        --open;
+      }
+      AnswerBlobs();
+    }
+    return absl::OkStatus();
+  }
+
+  double start_seconds() const { return start_seconds_; }
+
+ private:
+  void Take(const std::string& bytes, Probe* probe) {
+    probe->text += bytes;
+    for (size_t end; (end = probe->text.find('\n')) != std::string::npos;) {
+      const std::string line = probe->text.substr(0, end);
+      probe->text.erase(0, end + 1);
+      if (line.rfind(kBlob, 0) == 0) {
+        probe->blob = line.substr(sizeof(kBlob) - 1);
+      } else if (line == kConnected) {
+        probe->connected = true;
+        const bool all =
+            std::all_of(probes_->begin(), probes_->end(), [](const Probe& p) { return p.connected; });
+        if (all) start_seconds_ = static_cast<double>(Clock::System().BootMicros() - begin_us_) * 1e-6;
+      } else {
+        probe->result = line;
+      }
+    }
+  }
+
+  void AnswerBlobs() {
+    if (answered_) return;
+    std::string table;
+    bool alone = false;
+    for (const Probe& probe : *probes_) {
+      if (probe.blob.empty()) return;
+      alone = alone || probe.blob == kNoTransport;
+      absl::StrAppend(&table, probe.blob, "\n");
+    }
+    answered_ = true;
+    if (alone) table = "alone\n";
+    for (const Probe& probe : *probes_) {
+      // A probe that is gone is seen by its end of the channel. Tables are small: they fit the socket.
+      if (probe.channel.valid()) (void)send(probe.channel.get(), table.data(), table.size(), MSG_NOSIGNAL);
+    }
+  }
+
+  std::vector<Probe>* const probes_;
+  const int64_t begin_us_;
+  bool answered_ = false;
+  double start_seconds_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<ProbeResults> RunProbes(const WorkerConfig& config, bool by_cpu_time, int stop_fd) {
+  pollfd stop = {stop_fd, POLLIN, 0};
+  if (poll(&stop, 1, 0) > 0) return absl::CancelledError("stopped");
+  std::vector<Probe> probes(config.cpu_slots);
+  Conversation conversation(&probes);
+  for (int slot = 0; slot < config.cpu_slots; ++slot) {
+    SEQPAR_RETURN_IF_ERROR(Start(config, slot, by_cpu_time, &probes[slot]));
+  }
+  SEQPAR_RETURN_IF_ERROR(conversation.Run(stop_fd));
+  ProbeResults results;
+  results.start_seconds = conversation.start_seconds();
+  for (Probe& probe : probes) {
+    int status = 0;
+    waitpid(probe.pid, &status, 0);
+    probe.pid = -1;
+    v1::NodeSpec measured;
+    const bool parsed = google::protobuf::util::JsonStringToMessage(probe.result, &measured).ok();
+    if (status != 0 || !parsed || measured.devices_size() != 1) {
+      return absl::InternalError(absl::StrCat("a calibration process ", DescribeExit(status)));
+    }
+    results.slots.push_back(std::move(measured));
+  }
+  return results;
+}
+
+}  // namespace seqpar
