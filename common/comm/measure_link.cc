@@ -61,14 +61,14 @@ class LinkBench {
 
 }  // namespace
 
-absl::StatusOr<LinkRates> MeasureLink(Device& device, Communicator& group, Stream& compute, Stream& comm) {
+absl::StatusOr<MeasuredLink> MeasureLink(Device& device, Communicator& group, Stream& compute, Stream& comm) {
   SEQPAR_CHECK(group.size() > 1);
   SEQPAR_ASSIGN_OR_RETURN(const Buffer send, device.Allocate(kLargeBytes, "link measurement"));
   SEQPAR_ASSIGN_OR_RETURN(const Buffer receive, device.Allocate(kLargeBytes, "link measurement"));
   device.Zero(compute, send.data(), kLargeBytes);
   SEQPAR_RETURN_IF_ERROR(compute.Synchronize());
   LinkBench bench(&group, &compute, &comm, send, receive);
-  LinkRates link;
+  MeasuredLink link;
   SEQPAR_ASSIGN_OR_RETURN(link.latency, bench.Seconds(kSmallBytes, kSmallRounds, kSmallRepetitions));
   SEQPAR_ASSIGN_OR_RETURN(const double large, bench.Seconds(kLargeBytes, kLargeRounds, kLargeRepetitions));
   link.bandwidth = static_cast<double>(kLargeBytes) / std::max(large - link.latency, large / 2);

@@ -7,16 +7,20 @@
 #include "absl/status/statusor.h"
 #include "common/comm/communicator.h"
 #include "common/device/device.h"
-#include "common/job/cluster.h"
 
 namespace seqpar {
+
+struct MeasuredLink {
+  double latency = 0;    // seconds
+  double bandwidth = 0;  // bytes/s, each direction
+};
 
 // Called by every rank of `group` at once, with nothing outstanding; each sends to the next rank and receives
 // from the one before. Latency: of an exchange of 8 bytes as layers make them, from one operation on the
 // compute stream to the next, over the communication stream. Bandwidth: payload that a rank sends while it
 // receives as much, as all others do. Lower quartiles of repetitions; about 0.2 s on a fast link. REQUIRES:
 // group.size() > 1.
-absl::StatusOr<LinkRates> MeasureLink(Device& device, Communicator& group, Stream& compute, Stream& comm);
+absl::StatusOr<MeasuredLink> MeasureLink(Device& device, Communicator& group, Stream& compute, Stream& comm);
 
 }  // namespace seqpar
 

@@ -60,7 +60,7 @@ NodeSnapshot MeasureNode(int ranks, double bytes_per_second) {
   node.name = "bench";
   node.cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   std::vector<DeviceRates> rates(ranks);
-  std::vector<LinkRates> links(ranks);
+  std::vector<MeasuredLink> links(ranks);
   RunRanksOptions options;
   options.bytes_per_second = bytes_per_second;
   const absl::Status measured = RunRanks(
@@ -82,7 +82,7 @@ NodeSnapshot MeasureNode(int ranks, double bytes_per_second) {
   DeviceSpec slot{"cpu", "bench", int64_t{6} << 30, 1, MeanRates(rates)};
   node.devices.assign(ranks, slot);
   node.free.assign(ranks, true);
-  for (const LinkRates& link : links) {
+  for (const MeasuredLink& link : links) {
     node.local.latency += link.latency / ranks;
     node.local.bandwidth += link.bandwidth / ranks;
   }

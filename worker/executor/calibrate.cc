@@ -115,9 +115,9 @@ absl::Status Measure(const Arguments& arguments) {
   *measured.add_devices() = DeviceToProto(spec);
   if (group.world() != nullptr) {
     const auto compute = device->CreateStream("compute");
-    SEQPAR_ASSIGN_OR_RETURN(const LinkRates link,
+    SEQPAR_ASSIGN_OR_RETURN(const MeasuredLink link,
                             MeasureLink(*device, *group.world(), *compute, *group.comm()));
-    *measured.mutable_local() = LinkToProto(link);
+    *measured.mutable_local() = LinkToProto({link.latency, link.bandwidth});
     SEQPAR_RETURN_IF_ERROR(group.Meet());  // nobody leaves while another may wait for its messages
   }
   std::string json;
