@@ -139,7 +139,7 @@ class Engine {
   void CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended);
   // What a pass looked at beside its queue.
   struct PassView {
-    std::string nodes;  // ReadyNodes
+    std::string nodes;  // KnownNodes
     bool more = false;  // jobs waited behind those of the pass
   };
   void ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view);
@@ -170,8 +170,8 @@ class Engine {
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;
   std::set<std::string> placing_;  // a staging file is being made
-  std::set<std::string> timed_;  // of live_: those that Tick looks at
-  // Jobs that the ready nodes (NodeRegistry::ReadyNodes) cannot serve, however free they are.
+  std::set<std::string> timed_;    // of live_: those that Tick looks at
+  // Jobs that the nodes as they are (NodeRegistry::KnownNodes) cannot serve, however free they are.
   std::map<std::string, std::string> unfit_;
   NodeRegistry registry_;
   Watchers watchers_;

@@ -208,7 +208,7 @@ void Engine::Schedule() {
   schedule_ = false;
   const int64_t now_us = clock_->BootMicros();
   PassView view;
-  view.nodes = registry_.ReadyNodes();
+  view.nodes = registry_.KnownNodes();
   std::vector<const JobRecord*> waiting;
   for (const auto& [id, record] : live_) {
     if (record.stage != Stage::kQueued || record.not_before_us > now_us) continue;

@@ -78,13 +78,13 @@ ClusterSnapshot NodeRegistry::Snapshot() const {
   return cluster;
 }
 
-std::string NodeRegistry::ReadyNodes() const {
-  std::string ready;
+std::string NodeRegistry::KnownNodes() const {
+  std::string known;
   for (const auto& [name, node] : nodes_) {
-    if (node.lost || !node.Ready()) continue;
-    absl::StrAppend(&ready, name, " ", node.hello.incarnation(), "\n");
+    if (!node.known()) continue;
+    absl::StrAppend(&known, name, " ", node.hello.incarnation(), node.Ready() ? " ready\n" : "\n");
   }
-  return ready;
+  return known;
 }
 
 v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds) {

@@ -52,8 +52,9 @@ class NodeRegistry {
   // Every node that attached, those that take no new ranks (lost, draining) marked as such. The network
   // between nodes is taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
   ClusterSnapshot Snapshot() const;
-  // Two that are equal: the same daemons are ready. What is free of them may differ.
-  std::string ReadyNodes() const;
+  // Two that are equal: Snapshot has the same daemons, of which the same are ready. What is free of them may
+  // differ.
+  std::string KnownNodes() const;
 
   static v1::Node ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds);
 

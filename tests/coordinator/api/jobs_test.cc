@@ -273,7 +273,8 @@ TEST_F(JobsTest, WhatOtherNodesFitWaitsForThem) {
   ASSERT_TRUE(small->WaitHeartbeatAnswer(1));
   clock_.AdvanceMicros(1'000'000);
   WaitReason(created.id(), "waits for other nodes");
-  large = Worker({.node = "large"});
+  large = Worker({.node = "large"});  // still drained: no node more is ready, and yet the reason is another
+  WaitReason(created.id(), "waits for nodes that take no ranks now (large)");
   Drain("large", /*undo=*/true);
   EXPECT_EQ(WaitEnded(created.id()).state(), v1::JOB_STATE_SUCCEEDED);
 }
