@@ -452,18 +452,21 @@ __global__ void __launch_bounds__(kThreads)
   AddToRows<kQueries, kDim>(dq_sum, dq, t, first_query, t.queries, index, head, t.scale, y, x);
 }
 
-// A warp a (row, head).
+// A thread a (row, head), one product after the other as Products adds up dout . v: where a query sees one
+// key, out is its v, and the two must cancel to nothing.
+template <int kWidth>
 __global__ void Delta(int head_dim, View dout, View out, View delta) {
-  const int64_t item = (blockIdx.x * int64_t{kThreads} + threadIdx.x) / 32;
+  const int64_t item = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   if (item >= delta.rows * delta.cols) return;
   const int64_t row = item / delta.cols, head = item % delta.cols;
   float sum = 0;
-  for (int d = threadIdx.x % 32; d < head_dim; d += 32) {
-    sum = fmaf(LoadAt<1>(dout, row, head * head_dim + d).x[0], LoadAt<1>(out, row, head * head_dim + d).x[0],
-               sum);
+  for (int d = 0; d < head_dim; d += kWidth) {
+    const Pack<kWidth> a = LoadAt<kWidth>(dout, row, head * head_dim + d),
+                       b = LoadAt<kWidth>(out, row, head * head_dim + d);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum = fmaf(a.x[i], b.x[i], sum);
   }
-  sum = WarpSum(sum);
-  if (threadIdx.x % 32 == 0) static_cast<float*>(delta.data)[row * delta.ld + head] = sum;
+  static_cast<float*>(delta.data)[row * delta.ld + head] = sum;
 }
 
 template <typename Kernel>
@@ -521,10 +524,12 @@ cudaError_t AttentionForward(cudaStream_t stream, const Tile& t, const View& out
 
 cudaError_t AttentionDelta(cudaStream_t stream, int head_dim, const View& dout, const View& out,
                            const View& delta) {
-  const int64_t threads = delta.rows * delta.cols * 32;
+  const int64_t threads = delta.rows * delta.cols;
   if (threads == 0) return cudaSuccess;
-  Delta<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream>>>(head_dim, dout,
-                                                                                             out, delta);
+  const bool wide = Wide(dout) && Wide(out) && head_dim % 8 == 0;
+  const auto kernel = wide ? Delta<8> : Delta<1>;
+  kernel<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream>>>(head_dim, dout,
+                                                                                              out, delta);
   return cudaGetLastError();
 }
 

@@ -125,16 +125,18 @@ class CudaDevice : public Device {
     SEQPAR_CHECK((transpose_b ? b.rows : b.cols) == c.cols && (transpose_b ? b.cols : b.rows) == depth);
     if (c.empty()) return;
     if (depth == 0) return EmptyProduct(s, c, accumulate, bias);
-    static_cast<CudaStream&>(s).EnqueueStatus([&](cudaStream_t stream) -> absl::Status {
-      // The library's epilogue rounds a bfloat16 result before it adds the bias, and once more after.
-      bool done = false;
-      if (bias == nullptr || c.dtype == DType::kF32) {
-        SEQPAR_ASSIGN_OR_RETURN(done,
-                                gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, bias));
-      }
-      if (done) return absl::OkStatus();
-      return MultiplyThenAdd(stream, a, transpose_a, b, transpose_b, c, accumulate, *bias);
-    });
+    static_cast<CudaStream&>(s).EnqueueStatus(
+        [&](cudaStream_t stream) -> absl::Status {
+          // The library's epilogue rounds a bfloat16 result before it adds the bias, and once more after.
+          bool done = false;
+          if (bias == nullptr || c.dtype == DType::kF32) {
+            SEQPAR_ASSIGN_OR_RETURN(
+                done, gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, bias));
+          }
+          if (done) return absl::OkStatus();
+          return MultiplyThenAdd(stream, a, transpose_a, b, transpose_b, c, accumulate, *bias);
+        },
+        WorkKind::kProduct);
   }
 
   void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias,
@@ -185,10 +187,12 @@ class CudaDevice : public Device {
 
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
-    static_cast<CudaStream&>(s).EnqueueStatus([&](cudaStream_t stream) -> absl::Status {
-      SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
-      return ToStatus(cuda::AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
-    });
+    static_cast<CudaStream&>(s).EnqueueStatus(
+        [&](cudaStream_t stream) -> absl::Status {
+          SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
+          return ToStatus(cuda::AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
+        },
+        WorkKind::kAttention);
   }
 
   void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,
@@ -200,19 +204,21 @@ class CudaDevice : public Device {
 
   void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
                          const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv) override {
-    static_cast<CudaStream&>(s).EnqueueStatus([&](cudaStream_t stream) -> absl::Status {
-      SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
-      return ToStatus(cuda::AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta), ViewOf(dq),
-                                              ViewOf(dk), ViewOf(dv)),
-                      "attention gradient");
-    });
+    static_cast<CudaStream&>(s).EnqueueStatus(
+        [&](cudaStream_t stream) -> absl::Status {
+          SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
+          return ToStatus(cuda::AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta),
+                                                  ViewOf(dq), ViewOf(dk), ViewOf(dv)),
+                          "attention gradient");
+        },
+        WorkKind::kAttention);
   }
 
  private:
   void Free(void* data, int64_t bytes) override { memory_->Free(data, bytes); }
 
   void Launch(Stream& s, const char* what, const std::function<cudaError_t(cudaStream_t)>& launch) {
-    static_cast<CudaStream&>(s).Enqueue(what, launch);
+    static_cast<CudaStream&>(s).Enqueue(what, launch, WorkKind::kPointwise);
   }
 
   // Pageable host memory: CUDA copies through its own staging buffers.

@@ -143,15 +143,18 @@ std::shared_ptr<CUevent_st> CudaStream::Mark() {
   return event;
 }
 
-bool CudaStream::Begin() {
+bool CudaStream::Begin(int state) {
   cudaSetDevice(device_);
   if (!core_->Known().ok()) return false;
-  if (first_ == nullptr) first_ = Mark();
-  return first_ != nullptr;
+  if (!marks_.empty() && marks_.back().state == state) return true;
+  std::shared_ptr<CUevent_st> mark = Mark();
+  if (mark == nullptr) return false;
+  marks_.push_back({std::move(mark), state});
+  return true;
 }
 
-void CudaStream::EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue) {
-  if (!Begin()) return;
+void CudaStream::EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue, WorkKind kind) {
+  if (!Begin(static_cast<int>(kind))) return;
   const absl::Status status = enqueue(handle_);
   if (!status.ok()) return core_->Fail(status);
   if (work_ == nullptr || ++unmarked_ < kOperationsAMark) return;
@@ -159,8 +162,9 @@ void CudaStream::EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& 
   if (std::shared_ptr<CUevent_st> after = Mark()) work_->Begun(std::move(after));
 }
 
-void CudaStream::Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue) {
-  EnqueueStatus([&](cudaStream_t handle) { return ToStatus(enqueue(handle), what); });
+void CudaStream::Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue,
+                         WorkKind kind) {
+  EnqueueStatus([&](cudaStream_t handle) { return ToStatus(enqueue(handle), what); }, kind);
 }
 
 Event CudaStream::Record() {
@@ -177,18 +181,14 @@ void CudaStream::Wait(const Event& event) {
   auto theirs = std::dynamic_pointer_cast<CudaEvent>(event.state());
   SEQPAR_CHECK(theirs != nullptr);  // an event of another kind of device
   if (!theirs->status.ok()) core_->Fail(theirs->status);
-  if (!Begin() || theirs->event == nullptr) return;
+  if (!Begin(kWaiting) || theirs->event == nullptr) return;
   if (theirs->origin != core_) {
     std::lock_guard<std::mutex> lock(core_->mutex);
     auto& all = core_->waited_for;
     if (std::find(all.begin(), all.end(), theirs->origin) == all.end()) all.push_back(theirs->origin);
   }
-  Span span;
-  span.begin = Mark();
   const cudaError_t error = cudaStreamWaitEvent(handle_, theirs->event.get(), 0);
-  if (error != cudaSuccess) return core_->Fail(ToStatus(error, "wait for an event"));
-  span.end = Mark();
-  if (span.begin != nullptr && span.end != nullptr) waits_.push_back(std::move(span));
+  if (error != cudaSuccess) core_->Fail(ToStatus(error, "wait for an event"));
 }
 
 absl::Status CudaStream::WaitUntil(cudaEvent_t event) {
@@ -217,15 +217,18 @@ absl::Status CudaStream::Synchronize() {
 }
 
 void CudaStream::AddTimes(cudaEvent_t end) {
-  StreamTimes times;
-  for (const Span& span : waits_) times.wait_seconds += Seconds(span.begin.get(), span.end.get());
-  if (first_ != nullptr) times.busy_seconds = std::max(0.0, Seconds(first_.get(), end) - times.wait_seconds);
-  waits_.clear();
-  first_.reset();
   std::lock_guard<std::mutex> lock(times_mutex_);
-  times_.busy_seconds += times.busy_seconds;
-  times_.busy_by_kind[static_cast<int>(WorkKind::kOther)] += times.busy_seconds;
-  times_.wait_seconds += times.wait_seconds;
+  for (size_t i = 0; i < marks_.size(); ++i) {
+    const double seconds =
+        Seconds(marks_[i].begin.get(), i + 1 < marks_.size() ? marks_[i + 1].begin.get() : end);
+    if (marks_[i].state == kWaiting) {
+      times_.wait_seconds += seconds;
+    } else {
+      times_.busy_seconds += seconds;
+      times_.busy_by_kind[marks_[i].state] += seconds;
+    }
+  }
+  marks_.clear();
 }
 
 absl::Status CudaStream::status() const {
@@ -243,25 +246,28 @@ StreamTimes CudaStream::times() const {
   return times_;
 }
 
-void CudaStream::Host(std::function<absl::Status()> fn, WorkKind) {
+void CudaStream::Host(std::function<absl::Status()> fn, WorkKind kind) {
   struct Call {
     std::function<absl::Status()> fn;
     std::shared_ptr<Core> core;
   };
   auto call = std::make_unique<Call>(Call{std::move(fn), core_});
-  Enqueue("a host function", [&](cudaStream_t handle) {
-    const auto run = [](void* argument) {
-      const std::unique_ptr<Call> owned(static_cast<Call*>(argument));
-      {
-        std::lock_guard<std::mutex> lock(owned->core->mutex);
-        if (!owned->core->status.ok()) return;
-      }
-      if (const absl::Status status = owned->fn(); !status.ok()) owned->core->Fail(status);
-    };
-    const cudaError_t error = cudaLaunchHostFunc(handle, run, call.get());
-    if (error == cudaSuccess) call.release();
-    return error;
-  });
+  Enqueue(
+      "a host function",
+      [&](cudaStream_t handle) {
+        const auto run = [](void* argument) {
+          const std::unique_ptr<Call> owned(static_cast<Call*>(argument));
+          {
+            std::lock_guard<std::mutex> lock(owned->core->mutex);
+            if (!owned->core->status.ok()) return;
+          }
+          if (const absl::Status status = owned->fn(); !status.ok()) owned->core->Fail(status);
+        };
+        const cudaError_t error = cudaLaunchHostFunc(handle, run, call.get());
+        if (error == cudaSuccess) call.release();
+        return error;
+      },
+      kind);
 }
 
 }  // namespace seqpar::cuda

@@ -57,14 +57,17 @@ class CudaStream : public Stream {
   absl::Status Synchronize() override;
   absl::Status status() const override;
   void Fail(const absl::Status& why) override;
-  // All busy time is kOther: kernels are not timed one by one.
+  // By events where the kind of work changes: what the host leaves idle between two operations counts as the
+  // first's.
   StreamTimes times() const override;
 
   // For who enqueues on the handle: runs enqueue(handle) unless the stream has failed; its error fails the
   // stream.
-  void Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue);
+  void Enqueue(const char* what, const std::function<cudaError_t(cudaStream_t)>& enqueue,
+               WorkKind kind = WorkKind::kOther);
   // The same where the work reports a Status.
-  void EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue);
+  void EnqueueStatus(const std::function<absl::Status(cudaStream_t)>& enqueue,
+                     WorkKind kind = WorkKind::kOther);
 
   // Called again and again by whoever waits in Synchronize of this stream or of one that waits for it, in
   // that thread: a failure ends the wait at once, and fails the stream. One a stream.
@@ -83,14 +86,16 @@ class CudaStream : public Stream {
     absl::Status Watch();  // its own, then theirs
   };
   struct CudaEvent;
-  struct Span {
-    std::shared_ptr<CUevent_st> begin, end;
+  static constexpr int kWaiting = kWorkKinds;  // beside the kinds of work
+  struct TimeMark {
+    std::shared_ptr<CUevent_st> begin;
+    int state;  // a WorkKind, or kWaiting; until the next mark
   };
 
   CudaStream(int device, cudaStream_t handle, std::shared_ptr<EventPool> events,
              std::shared_ptr<WorkCounter> work);
   void Host(std::function<absl::Status()> fn, WorkKind kind) override;
-  bool Begin();
+  bool Begin(int state);
   std::shared_ptr<CUevent_st> Mark();
   absl::Status WaitUntil(cudaEvent_t event);
   void AddTimes(cudaEvent_t end);
@@ -100,10 +105,8 @@ class CudaStream : public Stream {
   const std::shared_ptr<EventPool> events_;
   const std::shared_ptr<WorkCounter> work_;
   const std::shared_ptr<Core> core_ = std::make_shared<Core>();
-  // Of the enqueueing thread: since the last Synchronize.
-  std::shared_ptr<CUevent_st> first_;  // before the first operation
-  std::vector<Span> waits_;
-  int unmarked_ = 0;  // operations since the last mark for `work_`
+  std::vector<TimeMark> marks_;  // of the enqueueing thread: since the last Synchronize
+  int unmarked_ = 0;             // operations since the last mark for `work_`
 
   mutable std::mutex times_mutex_;
   StreamTimes times_;  // under times_mutex_
