@@ -283,7 +283,9 @@ TEST_F(FilesTest, OfQwen2OnlySomeLayersHaveTheWindow) {
     });
     const auto violations = Violations();
     ASSERT_THAT(violations, SizeIs(*one.complaint == 0 ? 0 : 1));
-    if (!violations.empty()) EXPECT_THAT(violations[0].description, HasSubstr(one.complaint));
+    if (!violations.empty()) {
+      EXPECT_THAT(violations[0].description, HasSubstr(one.complaint));
+    }
   }
 }
 
