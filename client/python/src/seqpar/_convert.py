@@ -235,7 +235,7 @@ def _integer(node: Node, least: int, most: int) -> int:
         raise _Refused(f"must be at most {most}, is {text}", most)
     if value is None:
         if not number.is_integer() or abs(number) > _EXACT_MAX:
-            raise _Refused(f"must be a whole number, is {text}", round(number))
+            raise _Refused(f"must be a whole number, is {text}", int(math.copysign(math.floor(abs(number) + 0.5), number)))
         value = int(number)
     return value
 

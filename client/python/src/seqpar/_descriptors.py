@@ -1,7 +1,7 @@
 """Message classes from the descriptors that the build made of the .proto files.
 
 They live in a pool of their own: nothing here meets what other packages of the process register under the same names
-(googleapis-common-protos has google/rpc/error_details.proto too). Works with every protobuf from 3.21 on, whichever protoc
+(googleapis-common-protos has google/rpc/error_details.proto too). Works with every protobuf from 4.21 (that is 3.21) on, whichever protoc
 made the descriptors.
 """
 from __future__ import annotations
@@ -28,7 +28,7 @@ POOL = _load()
 if hasattr(message_factory, "GetMessageClass"):
     _class_of = message_factory.GetMessageClass
 else:  # protobuf before 4.22
-    _class_of = message_factory.MessageFactory(POOL).GetPrototype
+    _class_of = getattr(message_factory.MessageFactory(POOL), "GetPrototype")
 
 
 def message_class(full_name: str) -> Any:

@@ -18,6 +18,8 @@ from seqpar.progress import ProgressLike, display_for
 from seqpar.results import Results
 from seqpar.types import JobInfo, JobState, Node, Plan, node_of
 from seqpar.v1 import service_pb2 as pb
+from seqpar.v1.job_pb2 import JobState as States
+from seqpar.words import nearest
 
 JobRef = Union[str, JobInfo]
 DEFAULT_SERVER = "127.0.0.1:7700"
@@ -106,8 +108,8 @@ class Client:
     def list(self, *, states: Optional[List[Union[JobState, str]]] = None, labels: Optional[Mapping[str, str]] = None,
              timeout: Optional[float] = None) -> Iterator[JobInfo]:
         """Jobs, newest first, fetched page by page as the iterator goes on; without reports. `timeout` is a page's."""
-        request = pb.ListJobsRequest(page_size=_PAGE_SIZE, labels=labels or {},
-                                     states=[pb_state(state) for state in states or []])
+        request = pb.ListJobsRequest(page_size=_PAGE_SIZE, labels=labels or {})
+        request.states.extend(map(_state_number, states or []))
         return self._pages("ListJobs", request, "jobs", JobInfo, timeout)
 
     def cancel(self, job: JobRef, *, timeout: Optional[float] = None) -> JobInfo:
@@ -223,16 +225,14 @@ class Client:
         return pathlib.Path(path)
 
 
-def pb_state(state: Union[JobState, str]) -> int:
+def _state_number(state: Union[JobState, str]) -> Any:
     """InvalidError for a word that is no state."""
-    from seqpar.v1.job_pb2 import JobState as States
-    from seqpar.words import nearest
     word = str(state).lower()
     names = [s.value for s in JobState]
     if word not in names:
         raise errors.invalid([errors.Violation("states", f"must be one of {', '.join(names)}, is '{word}'",
                                                nearest(word, names))])
-    return int(States.Value(f"JOB_STATE_{word.upper()}"))
+    return States.Value(f"JOB_STATE_{word.upper()}")
 
 
 def _id(job: JobRef) -> str:

@@ -1,6 +1,7 @@
 """The life of a job as it happens: a redrawn line on a terminal, a redrawn cell output in a notebook, else nothing."""
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from typing import Any, Callable, Optional, TextIO, Union
@@ -118,5 +119,5 @@ def _notebook_display() -> Optional[Callable[..., Any]]:
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    from IPython.display import display
+    display: Callable[..., Any] = importlib.import_module("IPython.display").display
     return display

@@ -322,7 +322,8 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"{self.mesh}  {self.strategy}  {self.layout}  {self.core}  recompute {self.recompute}: {self.reason}",
                  f"{self.feasible} of {self.considered} candidates are feasible"]
-        rows = [("mesh", "strategy", "layout", "core", "recompute", "step s", "GB/rank", "sent GB/rank", "why not")]
+        rows: List[Tuple[str, ...]] = [
+            ("mesh", "strategy", "layout", "core", "recompute", "step s", "GB/rank", "sent GB/rank", "why not")]
         rows += [_row(c, c.reason) for c in self.best]
         rows += [_row(r.nearest, f"{r.reason} ({r.count})") for r in self.rejected if r.nearest is not None]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
