@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/base/address.h"
 #include "common/base/data_roots.h"
 #include "common/base/version.h"
 
@@ -17,7 +18,7 @@ constexpr int64_t kWorkerMarginUs = 1'000'000;
 
 constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --data-root data=/srv/data
-  seqpar-coordinator --listen 0.0.0.0:7700 --state-dir /var/lib/seqpar --data-root data=/srv/data --log-format json
+  seqpar-coordinator --listen 0.0.0.0:7700 --allow-insecure --state-dir /var/lib/seqpar --data-root data=/srv/data
   SEQPAR_COORDINATOR_LISTEN=127.0.0.1:0 seqpar-coordinator --port-file /run/seqpar.port
 
 Durations are numbers with a unit: 500ms, 6s, 2m. It ends within 3 s of SIGTERM or SIGINT; running jobs go on as long as
@@ -48,7 +49,20 @@ struct RawFlags {
   std::string log_level = "info", log_format = "text";
 };
 
+// Whoever reaches the port may run jobs and read the data roots: never by accident.
+void CheckListen(const CoordinatorConfig& config) {
+  if (config.allow_insecure || IsLoopback(config.listen)) return;
+  const size_t colon = config.listen.rfind(':');
+  throw CLI::ValidationError(
+      "--listen",
+      absl::StrCat("'", config.listen, "' is not loopback, and there is no TLS yet: whoever reaches it ",
+                   "may run jobs and read the data roots. Listen on 127.0.0.1",
+                   colon == std::string::npos ? ":7700" : config.listen.substr(colon),
+                   ", or, in a network that you trust, add --allow-insecure"));
+}
+
 void Finish(const RawFlags& raw, CoordinatorConfig* config) {
+  CheckListen(*config);
   for (const std::string& text : raw.data_roots) {
     const auto root = ParseDataRoot(text);
     if (!root.ok()) throw CLI::ValidationError("--data-root", std::string(root.status().message()));
@@ -81,9 +95,12 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
     return app->add_option(flag, *value, help)->envname(environment)->capture_default_str();
   };
   add("--listen", &config->listen, "SEQPAR_COORDINATOR_LISTEN",
-      "ADDRESS:PORT to serve on; port 0 takes any. There is no authentication yet: other addresses than "
-      "loopback only "
-      "in networks that you trust");
+      "ADDRESS:PORT to serve on; port 0 takes any. Other addresses than loopback need --allow-insecure");
+  app->add_flag("--allow-insecure", config->allow_insecure,
+                "Listen on other addresses than loopback although there is no TLS and no authentication yet: "
+                "only in "
+                "networks that you trust")
+      ->envname("SEQPAR_COORDINATOR_ALLOW_INSECURE");
   add("--port-file", &config->port_file, "SEQPAR_COORDINATOR_PORT_FILE",
       "Write the bound ADDRESS:PORT to this file");
   add("--state-dir", &config->state_dir, "SEQPAR_COORDINATOR_STATE_DIR", "Folder of the job store");

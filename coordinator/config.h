@@ -15,7 +15,8 @@ namespace seqpar {
 
 struct CoordinatorConfig {
   std::string listen = "127.0.0.1:7700";  // port 0: any that is free
-  std::string port_file;                  // the bound address is written here, whole, once it serves
+  bool allow_insecure = false;  // listen on other addresses than loopback too, though there is no TLS
+  std::string port_file;        // the bound address is written here, whole, once it serves
   std::string state_dir = "./.seqpar/coordinator";
   std::vector<std::pair<std::string, std::string>> data_roots;  // name, path
   EngineConfig engine;

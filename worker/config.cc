@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/address.h"
 #include "common/base/data_roots.h"
 #include "common/base/units.h"
 #include "common/base/version.h"
@@ -203,11 +204,6 @@ int64_t CgroupMemoryLimit(const std::string& membership, const std::string& moun
     }
   }
   return least;
-}
-
-bool IsLoopback(const std::string& address) {
-  const std::string host = address.substr(0, address.rfind(':'));
-  return host == "localhost" || host.rfind("127.", 0) == 0 || host == "[::1]" || host == "::1";
 }
 
 ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv) {

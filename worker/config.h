@@ -59,9 +59,6 @@ int64_t UsableMemoryBytes();
 // (/sys/fs/cgroup), and of those above them; INT64_MAX where there is none.
 int64_t CgroupMemoryLimit(const std::string& membership, const std::string& mount);
 
-// True where the host of "host:port" is this machine's loopback ("localhost", 127.0.0.0/8, ::1).
-bool IsLoopback(const std::string& address);
-
 }  // namespace seqpar
 
 #endif  // SEQPAR_WORKER_CONFIG_H_

@@ -1,5 +1,6 @@
 #include "coordinator/config.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -9,14 +10,17 @@
 namespace seqpar {
 namespace {
 
-int Parse(std::vector<std::string> flags, CoordinatorConfig* config) {
+using ::testing::HasSubstr;
+
+int Parse(std::vector<std::string> flags, CoordinatorConfig* config, std::string* errors = nullptr) {
   std::vector<char*> argv = {const_cast<char*>("seqpar-coordinator")};
   for (std::string& flag : flags) argv.push_back(flag.data());
   ::testing::internal::CaptureStderr();
   ::testing::internal::CaptureStdout();
   const int code = ParseCoordinatorFlags(static_cast<int>(argv.size()), argv.data(), config);
   ::testing::internal::GetCapturedStdout();
-  ::testing::internal::GetCapturedStderr();
+  const std::string printed = ::testing::internal::GetCapturedStderr();
+  if (errors != nullptr) *errors = printed;
   return code;
 }
 
@@ -49,6 +53,24 @@ TEST(CoordinatorConfig, FlagsAndEnvironment) {
   EXPECT_EQ(config.test_holds.at(JobPhase::kPlace), "/tmp/hold");
 }
 
+TEST(CoordinatorConfig, OtherAddressesThanLoopbackAreAskedFor) {
+  for (const char* address : {"0.0.0.0:7700", "[::]:7700", "head:7700"}) {
+    CoordinatorConfig config;
+    std::string printed;
+    EXPECT_EQ(Parse({"--listen", address}, &config, &printed), 2) << address;
+    EXPECT_THAT(printed, HasSubstr("--listen"));
+    EXPECT_THAT(printed, HasSubstr("127.0.0.1:7700"));
+    EXPECT_THAT(printed, HasSubstr("--allow-insecure"));
+    CoordinatorConfig allowed;
+    EXPECT_EQ(Parse({"--listen", address, "--allow-insecure"}, &allowed), -1) << address;
+    EXPECT_EQ(allowed.listen, address);
+  }
+  CoordinatorConfig config;
+  setenv("SEQPAR_COORDINATOR_ALLOW_INSECURE", "true", 1);
+  EXPECT_EQ(Parse({"--listen", "0.0.0.0:7700"}, &config), -1);
+  unsetenv("SEQPAR_COORDINATOR_ALLOW_INSECURE");
+}
+
 TEST(CoordinatorConfig, Refusals) {
   const std::vector<std::vector<std::string>> refused = {
       {"--lease", "6"},
@@ -60,6 +82,8 @@ TEST(CoordinatorConfig, Refusals) {
       {"--log-format", "xml"},
       {"--test-hold", "lunch:/tmp/hold"},
       {"--no-such-flag"},
+      {"--listen", "0.0.0.0:7700"},
+      {"--listen", ":7700"},
   };
   for (const std::vector<std::string>& flags : refused) {
     CoordinatorConfig config;

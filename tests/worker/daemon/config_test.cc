@@ -106,14 +106,5 @@ TEST(WorkerConfigTest, WhatIsWrongIsAUsageError) {
   EXPECT_FALSE(Parse({"--version"}).run);
 }
 
-TEST(WorkerConfigTest, KnowsLoopbackAddresses) {
-  for (const char* address : {"127.0.0.1:7700", "127.9.9.9:1", "localhost:1", "[::1]:1"}) {
-    EXPECT_TRUE(IsLoopback(address)) << address;
-  }
-  for (const char* address : {"10.0.0.1:7700", "head:1", "localhost.example:1"}) {
-    EXPECT_FALSE(IsLoopback(address)) << address;
-  }
-}
-
 }  // namespace
 }  // namespace seqpar
