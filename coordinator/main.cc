@@ -11,6 +11,7 @@
 #include "common/base/fd.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
+#include "common/base/service_manager.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "coordinator/config.h"
@@ -27,6 +28,24 @@ bool WritePortFile(const std::string& path, const std::string& address) {
   const seqpar::UniqueFd fd(open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   return fd.valid() && write(fd.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
          rename(partial.c_str(), path.c_str()) == 0;
+}
+
+// The signal that ends the process; until one comes, tells `manager` that the server is alive, while it is.
+int WaitForSignal(const sigset_t& signals, const seqpar::CoordinatorServer& server,
+                  const seqpar::ServiceManager& manager) {
+  const int64_t period_us = manager.alive_period_us();
+  while (true) {
+    int received = 0;
+    if (period_us == 0) {
+      sigwait(&signals, &received);
+      return received;
+    }
+    const timespec period = {static_cast<time_t>(period_us / 1'000'000),
+                             static_cast<long>(period_us % 1'000'000 * 1000)};
+    received = sigtimedwait(&signals, nullptr, &period);
+    if (received > 0) return received;
+    if (server.Alive(manager.watchdog_us() / 2)) manager.Alive();
+  }
 }
 
 // Ends the process where a shutdown takes too long: what was promised is on disk already.
@@ -63,6 +82,7 @@ int main(int argc, char** argv) {
   const int parsed = seqpar::ParseCoordinatorFlags(argc, argv, &config);
   if (parsed >= 0) return parsed;
   seqpar::SetupLogging(config.log);
+  const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
 
   // Taken by sigwait below; blocked before any thread starts, so that none else gets them.
   sigset_t signals;
@@ -72,6 +92,8 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGCHLD,
+         SIG_IGN);  // it starts no processes; as a container's first one it is given orphans, which so end
 
   auto server = seqpar::CoordinatorServer::Create(config, &seqpar::Clock::System(), [](const absl::Status&) {
     kill(getpid(), SIGUSR1);  // the store is gone: leave, with an error
@@ -87,8 +109,9 @@ int main(int argc, char** argv) {
   seqpar::LogInfo(
       "serving",
       {{"address", (*server)->address()}, {"state_dir", config.state_dir}, {"version", seqpar::kVersion}});
-  int received = 0;
-  sigwait(&signals, &received);
+  manager.Ready();
+  const int received = WaitForSignal(signals, **server, manager);
+  manager.Stopping();
   const int exit_code = received == SIGUSR1 ? 1 : 0;
   seqpar::LogInfo("shutting down", {{"signal", received}});
   ShutdownWatchdog watchdog(exit_code);

@@ -31,7 +31,8 @@ class CoordinatorServer::Impl {
  public:
   Impl(const CoordinatorConfig& config, DataRoots roots, std::unique_ptr<Store> store, const Clock* clock,
        std::function<void(const absl::Status&)> on_fatal)
-      : roots_(std::move(roots)),
+      : clock_(clock),
+        roots_(std::move(roots)),
         store_(std::move(store)),
         hold_(config.test_holds),
         work_(kWorkThreads),
@@ -86,8 +87,10 @@ class CoordinatorServer::Impl {
   }
 
   const std::string& address() const { return address_; }
+  bool Alive(int64_t within_us) const { return clock_->BootMicros() - engine_.last_round_us() <= within_us; }
 
  private:
+  const Clock* const clock_;
   const DataRoots roots_;
   const std::unique_ptr<Store> store_;
   TestHold hold_;
@@ -105,6 +108,7 @@ class CoordinatorServer::Impl {
 CoordinatorServer::CoordinatorServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 CoordinatorServer::~CoordinatorServer() { impl_->Shutdown(); }
 const std::string& CoordinatorServer::address() const { return impl_->address(); }
+bool CoordinatorServer::Alive(int64_t within_us) const { return impl_->Alive(within_us); }
 void CoordinatorServer::Shutdown() { impl_->Shutdown(); }
 
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(

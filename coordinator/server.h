@@ -24,6 +24,9 @@ class CoordinatorServer {
   // "127.0.0.1:7700", with the port that was taken.
   const std::string& address() const;
 
+  // The engine has begun a round within the last `within_us`.
+  bool Alive(int64_t within_us) const;
+
   // Says NOT_SERVING, ends every stream, answers what was asked, and closes. Running gangs go on.
   void Shutdown();
 

@@ -126,11 +126,13 @@ FieldList MergedFields(std::initializer_list<LogField> own) {
   return merged;
 }
 
+constexpr char kLevelLetters[] = "DIWE";  // by LogLevel
+
 std::string FormatText(const LogConfig& config, int64_t wall_us, LogLevel level, const std::string& message,
                        const FieldList& fields) {
   std::string line = FormatTime(wall_us);
   line.push_back(' ');
-  line.push_back("DIWE"[static_cast<int>(level)]);
+  line.push_back(kLevelLetters[static_cast<int>(level)]);
   line.push_back(' ');
   if (!config.component.empty()) {
     line += config.component;
@@ -204,6 +206,22 @@ std::string FormatLogRecord(const LogConfig& config, int64_t wall_us, LogLevel l
   const FieldList merged = MergedFields(fields);
   return config.format == LogFormat::kJson ? FormatJson(config, wall_us, level, message, merged)
                                            : FormatText(config, wall_us, level, message, merged);
+}
+
+bool ParseTextRecord(const std::string& line, LogLevel* level, std::string* rest) {
+  constexpr char kShape[] = "dddd-dd-ddTdd:dd:dd.dddZ ? ";  // d: a digit, ?: the level
+  constexpr size_t kLength = sizeof(kShape) - 1, kLevelAt = kLength - 2;
+  if (line.size() < kLength) return false;
+  for (size_t i = 0; i < kLength; ++i) {
+    if (kShape[i] == 'd' ? line[i] < '0' || line[i] > '9' : kShape[i] != '?' && line[i] != kShape[i])
+      return false;
+  }
+  const char* letter = std::strchr(kLevelLetters, line[kLevelAt]);
+  const size_t space = line.find(' ', kLength);
+  if (letter == nullptr || *letter == '\0' || space == std::string::npos) return false;
+  *level = static_cast<LogLevel>(letter - kLevelLetters);
+  *rest = line.substr(space + 1);
+  return true;
 }
 
 void Log(LogLevel level, const std::string& message, std::initializer_list<LogField> fields) {

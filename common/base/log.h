@@ -54,6 +54,10 @@ struct LogField {
 std::string FormatLogRecord(const LogConfig& config, int64_t wall_us, LogLevel level,
                             const std::string& message, std::initializer_list<LogField> fields);
 
+// Parts a text record without its newline, of any component, into its level and what follows the component.
+// False where `line` is none.
+bool ParseTextRecord(const std::string& line, LogLevel* level, std::string* rest);
+
 // Thread-safe; a record is one write(2).
 void Log(LogLevel level, const std::string& message, std::initializer_list<LogField> fields = {});
 inline void LogDebug(const std::string& m, std::initializer_list<LogField> f = {}) {

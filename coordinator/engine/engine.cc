@@ -67,6 +67,7 @@ absl::Status Engine::Start() {
   }
   schedule_ = true;
   last_tick_us_ = now_us;
+  last_round_us_ = now_us;
   settled_us_ = now_us + config_.lease_us;
   Post([this, restored] {
     for (const std::string& id : restored) Apply(id, event::Restored{});
@@ -128,6 +129,7 @@ void Engine::Loop() {
       stopping = stopping_;
     }
     if (stopping && tasks.empty()) return;
+    last_round_us_ = clock_->BootMicros();
     for (const std::function<void()>& task : tasks) task();
     Tick();
     if (schedule_ && !scheduling_) Schedule();

@@ -87,6 +87,9 @@ class Engine {
   int64_t term() const { return store_->term(); }
   // UNAVAILABLE once the store can no longer be written: nothing that was answered since is durable.
   absl::Status Health() const;
+  // When its thread last began a round (Clock::BootMicros): it does several times a second, unless it is
+  // stuck.
+  int64_t last_round_us() const { return last_round_us_; }
 
  private:
   struct Dirty {
@@ -166,6 +169,7 @@ class Engine {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
   std::atomic<bool> fatal_{false};
+  std::atomic<int64_t> last_round_us_{0};
 
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include "common/base/data_roots.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
+#include "common/base/service_manager.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "common/job/proto.h"
@@ -74,10 +76,32 @@ class StreamSender : public FleetSender {
   int64_t stream_ = 0;
 };
 
+// Tells the service manager, as often as it wants to hear it, that the loop goes round.
+class Pulse {
+ public:
+  explicit Pulse(const ServiceManager* manager) : manager_(manager) {}
+  // Once a round; when it is due again (Clock::BootMicros).
+  int64_t Beat() {
+    if (manager_->alive_period_us() == 0) return INT64_MAX;
+    const int64_t now_us = Clock::System().BootMicros();
+    if (now_us >= next_us_) {
+      manager_->Alive();
+      next_us_ = now_us + manager_->alive_period_us();
+    }
+    return next_us_;
+  }
+
+ private:
+  const ServiceManager* const manager_;
+  int64_t next_us_ = 0;
+};
+
 class Daemon {
  public:
-  Daemon(const WorkerConfig& config, NodeIdentity identity, int signals)
-      : signals_(signals),
+  Daemon(const WorkerConfig& config, NodeIdentity identity, int signals, const ServiceManager* manager)
+      : manager_(manager),
+        pulse_(manager),
+        signals_(signals),
         processes_(Arguments(config), Environment(config)),
         client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
@@ -96,7 +120,7 @@ class Daemon {
   void Run() {
     int64_t stop_at_us = 0;
     while (true) {
-      int64_t wake_us = agent_.Tick();
+      int64_t wake_us = std::min(agent_.Tick(), pulse_.Beat());
       if (stop_at_us != 0) {
         if (agent_.Idle() || Clock::System().BootMicros() >= stop_at_us) return;
         wake_us = std::min(wake_us, stop_at_us);
@@ -109,10 +133,12 @@ class Daemon {
       if (fds[0].revents != 0) {
         stop_at_us = Clock::System().BootMicros() + kShutdownGraceUs;
         LogInfo("stopping");
+        manager_->Stopping();
         agent_.BeginShutdown();
       }
       // Executors first: what they reported is known before a command about them is obeyed.
       processes_.HandlePolls(fds, 2);
+      processes_.ReapOrphans();
       for (FleetEvent& event : inbox_.TakeAll()) Handle(event);
     }
   }
@@ -155,6 +181,8 @@ class Daemon {
     last_broken_ = error.code();
   }
 
+  const ServiceManager* const manager_;
+  Pulse pulse_;
   const int signals_;                                     // readable: stop
   absl::StatusCode last_broken_ = absl::StatusCode::kOk;  // why it is not attached; OK: it is
   FleetInbox inbox_;
@@ -245,6 +273,9 @@ absl::Status WritePidFile(const std::string& path) {
 }
 
 absl::Status Run(const WorkerConfig& config) {
+  const ServiceManager manager = ServiceManager::FromEnvironment();
+  prctl(PR_SET_CHILD_SUBREAPER,
+        1);  // what executors leave behind is reaped here, as by the first process of a container
   SEQPAR_ASSIGN_OR_RETURN(const int signals, CatchStopSignals());
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
@@ -260,7 +291,9 @@ absl::Status Run(const WorkerConfig& config) {
                             {"memory", devices->devices(0).memory_bytes()},
                             {"data_interface", config.data_interface},
                             {"data_roots", roots.ToString()}});
-  Daemon(config, Identify(config, roots, *devices), signals).Run();
+  Daemon daemon(config, Identify(config, roots, *devices), signals, &manager);
+  manager.Ready();
+  daemon.Run();
   return absl::OkStatus();
 }
 

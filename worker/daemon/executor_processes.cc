@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/job/proto.h"
 
 namespace seqpar {
 namespace {
@@ -183,6 +184,17 @@ void ExecutorProcesses::HandlePolls(const std::vector<pollfd>& fds, size_t first
   }
 }
 
+void ExecutorProcesses::ReapOrphans() const {
+  while (true) {
+    siginfo_t ended = {};
+    if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0) return;
+    for (const auto& [key, child] : children_) {
+      if (child->pid == ended.si_pid) return;  // its descriptor says so, and what hides behind it is next
+    }
+    waitpid(ended.si_pid, nullptr, WNOHANG);
+  }
+}
+
 void ExecutorProcesses::Flush(Child* child) {
   while (!child->to_send.empty() && child->channel.valid()) {
     const ssize_t n = send(child->channel.get(), child->to_send.data(), child->to_send.size(), MSG_NOSIGNAL);
@@ -216,6 +228,7 @@ void ExecutorProcesses::ReadChannel(Child* child) {
         return;
       }
       if (!payload->has_value()) break;
+      if (message.has_progress()) child->phase = PhaseName(PhaseFromProto(message.progress().phase()));
       observer_.on_message(child->key, message);
     }
   }
@@ -241,12 +254,22 @@ void ExecutorProcesses::LogLines(Child* child, const char* data, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) {
     if (data[i] != '\n') child->line.push_back(data[i]);
     if (data[i] != '\n' && child->line.size() < kLineMax) continue;
-    LogDebug("executor output", {{"job", child->key.job},
-                                 {"attempt", child->key.attempt},
-                                 {"rank", child->key.rank},
-                                 {"line", child->line}});
-    child->line.clear();
+    LogLine(child);
   }
+}
+
+void ExecutorProcesses::LogLine(Child* child) {
+  const std::string line = std::exchange(child->line, "");
+  LogLevel level = LogLevel::kInfo;
+  std::string text;
+  if (!ParseTextRecord(line, &level, &text)) text = line;
+  if (text.empty()) return;
+  Log(level, text,
+      {{"job", child->key.job},
+       {"attempt", child->key.attempt},
+       {"rank", child->key.rank},
+       {"phase", child->phase},
+       {"from", "executor"}});
 }
 
 void ExecutorProcesses::Reap(Child* child) {
@@ -255,6 +278,7 @@ void ExecutorProcesses::Reap(Child* child) {
   }
   ReadChannel(child);
   ReadOutput(child);
+  LogLine(child);  // the last may have no end
   const RankKey key = child->key;
   children_.erase(key);
   observer_.on_exit(key, DescribeExit(status));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/base/fd.h"
+#include "common/job/job.h"
 #include "worker/daemon/node_agent.h"
 #include "worker/executor/channel.h"
 
@@ -46,14 +47,18 @@ class ExecutorProcesses : public ExecutorHost {
   // reaps.
   void AddPolls(std::vector<pollfd>* fds) const;
   void HandlePolls(const std::vector<pollfd>& fds, size_t first);
+  // Ends the zombies of processes that this one did not start but inherited: the orphans of a container whose
+  // first process it is, or of executors.
+  void ReapOrphans() const;
 
  private:
   struct Child {
     RankKey key;
     pid_t pid = -1;
     UniqueFd pidfd, channel, output;
-    std::string to_send;  // frames that the socket has not taken yet
-    std::string line;     // printed, without its end yet
+    std::string to_send;                                  // frames that the socket has not taken yet
+    std::string line;                                     // printed, without its end yet
+    const char* phase = PhaseName(JobPhase::kBootstrap);  // as it last said
     FrameDecoder decoder;
   };
 
@@ -62,7 +67,10 @@ class ExecutorProcesses : public ExecutorHost {
   // Both read until nothing is left and close their descriptor at its end.
   void ReadChannel(Child* child);
   void ReadOutput(Child* child);
+  // What an executor prints goes into our log a line a record, with whose it is: its own records at their
+  // level, what libraries print as information.
   void LogLines(Child* child, const char* data, size_t bytes);
+  static void LogLine(Child* child);
   void Reap(Child* child);
 
   const std::vector<std::string> arguments_, environment_;

@@ -173,5 +173,26 @@ TEST(Log, RecordsOfManyThreadsDoNotMix) {
   for (size_t i = 0; i < 400; ++i) ASSERT_EQ(lines[i].substr(25), "I m p=" + payload);
 }
 
+TEST(Log, ATextRecordComesApartAgain) {
+  LogConfig config;
+  config.component = "executor";
+  for (const LogLevel level : {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError}) {
+    std::string record = FormatLogRecord(config, 1'700'000'000'123'000, level, "two words", {{"rank", 3}});
+    record.pop_back();
+    LogLevel parsed = LogLevel::kDebug;
+    std::string rest;
+    ASSERT_TRUE(ParseTextRecord(record, &parsed, &rest)) << record;
+    EXPECT_EQ(parsed, level);
+    EXPECT_EQ(rest, "two words rank=3");
+  }
+  for (const char* line :
+       {"", "NCCL INFO x", "2023-11-14T22:13:20.123Z X executor m", "2023-11-14T22:13:20.123Z I alone",
+        "2023-11-14 22:13:20.123Z I executor m", "2023-11-14T22:13:20.123Z"}) {
+    LogLevel level;
+    std::string rest;
+    EXPECT_FALSE(ParseTextRecord(line, &level, &rest)) << line;
+  }
+}
+
 }  // namespace
 }  // namespace seqpar
