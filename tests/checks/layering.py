@@ -12,6 +12,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 # Folder -> folders of the project that its files may include. Longest prefix wins.
 MAY_INCLUDE = {
     "common/base": ["common/base"],
+    "common/metrics": ["common/base", "common/metrics"],
     "common/tensor": ["common/base", "common/tensor"],
     "common/parallel": ["common/base", "common/parallel"],
     "common/device": ["common/base", "common/tensor", "common/parallel", "common/device"],
@@ -38,6 +39,7 @@ VENDORS = [
     (r"^hwy/", ["worker/device/cpu"]),
     (r"^sqlite3", ["coordinator/store", "tests/coordinator/store"]),
     (r"^prometheus/", ["coordinator/metrics", "worker/metrics", "common/metrics"]),
+    (r"^(civetweb|CivetServer)", ["common/metrics"]),
     (r"^(grpcpp/|grpc/|grpc\+\+)|\.grpc\.pb\.h$", [
         "coordinator/api", "coordinator/fleet", "coordinator/main", "coordinator/server", "worker/daemon",
         "client/lib", "client/cli", "tests"]),
