@@ -21,7 +21,7 @@ def interval(name, count, least):
             "auto_count": count}
 
 
-RESOLUTION = interval("resolution", 300, "5s")
+RESOLUTION = interval("resolution", 300, "1s")
 WINDOWS = [interval("window", 30, "1m"), RESOLUTION]
 
 
