@@ -3,6 +3,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
+#include <algorithm>
 #include <chrono>
 #include <limits>
 #include <vector>
@@ -38,6 +39,26 @@ std::string Canonical(const google::protobuf::Message& message) {
 absl::Status NotFound(const char* what, const std::string& id) {
   return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
                    absl::StrCat("there is no ", what, " ", id));
+}
+
+// NOT_FOUND where the job's attempts, as far as there are any, have no such attempt or rank.
+absl::Status CheckLogsQuery(const v1::GetJobLogsRequest& request, const v1::Job& job) {
+  int ranks = 0;
+  int attempts = 0;
+  for (const v1::AttemptInfo& attempt : job.attempts()) {
+    attempts = std::max(attempts, attempt.attempt());
+    if (!request.has_attempt() || attempt.attempt() == request.attempt()) {
+      ranks = std::max(ranks, attempt.devices_size());
+    }
+  }
+  if (attempts == 0) return absl::OkStatus();
+  if (request.has_attempt() && (request.attempt() < 1 || request.attempt() > attempts)) {
+    return NotFound("attempt", absl::StrCat(request.attempt(), " of ", job.id(), ": it had 1 to ", attempts));
+  }
+  if (request.has_rank() && ranks > 0 && (request.rank() < 0 || request.rank() >= ranks)) {
+    return NotFound("rank", absl::StrCat(request.rank(), " of ", job.id(), ": it had 0 to ", ranks - 1));
+  }
+  return absl::OkStatus();
 }
 
 // What an answer to `request` depends on, but for the page.
@@ -198,7 +219,8 @@ absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const v1::PlanJobRequest& re
 absl::StatusOr<v1::GetJobLogsResponse> JobApi::GetJobLogs(const v1::GetJobLogsRequest& request) {
   v1::GetJobRequest get;
   get.set_id(request.id());
-  SEQPAR_RETURN_IF_ERROR(GetJob(get).status());
+  SEQPAR_ASSIGN_OR_RETURN(const v1::Job job, GetJob(get));
+  SEQPAR_RETURN_IF_ERROR(CheckLogsQuery(request, job));
   std::optional<int> rank, attempt;
   if (request.has_rank()) rank = request.rank();
   if (request.has_attempt()) attempt = request.attempt();

@@ -368,5 +368,28 @@ TEST_F(JobsTest, LogsComeFromEveryNode) {
   EXPECT_EQ(response.logs(1).text(), "said by b");
 }
 
+TEST_F(JobsTest, LogsOfARankOrAttemptThatWasNotAreNotFound) {
+  auto worker = Worker();
+  const v1::Job job = Create(Job());
+  WaitEnded(job.id());
+  const auto ask = [&](std::optional<int> rank, std::optional<int> attempt) {
+    Call call;
+    v1::GetJobLogsRequest request;
+    request.set_id(job.id());
+    if (rank) request.set_rank(*rank);
+    if (attempt) request.set_attempt(*attempt);
+    v1::GetJobLogsResponse response;
+    return jobs_->GetJobLogs(&call.context, request, &response);
+  };
+  EXPECT_TRUE(ask(1, 1).ok());
+  for (const int rank : {-1, 2}) {
+    const grpc::Status status = ask(rank, std::nullopt);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+    EXPECT_EQ(status.error_message(),
+              absl::StrCat("there is no rank ", rank, " of ", job.id(), ": it had 0 to 1"));
+  }
+  for (const int attempt : {0, 2}) EXPECT_EQ(ask(0, attempt).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
 }  // namespace
 }  // namespace seqpar
