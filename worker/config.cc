@@ -133,6 +133,13 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
                       "Where calibration is kept [" + DefaultStateDir() + "]"),
       "STATE_DIR");
   env(app->add_flag("--recalibrate", config->recalibrate, "Measure the slots again"), "RECALIBRATE");
+  env(app->add_option(
+          "--drain-seconds", config->drain_seconds,
+          "On SIGTERM or SIGINT no rank begins any more, and those that run have this long to end; a "
+          "second signal stops them at once"),
+      "DRAIN_SECONDS")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 7 * 24 * 3600));
   env(app->add_option("--pid-file", config->pid_file, "Write the process id here"), "PID_FILE");
   env(app->add_option("--log-level", raw->log_level, "debug, info, warning or error"), "LOG_LEVEL")
       ->capture_default_str();

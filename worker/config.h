@@ -30,6 +30,7 @@ struct WorkerConfig {
   std::string data_interface;  // UCX_NET_DEVICES of executors; "": UCX chooses
   std::string state_dir;
   bool recalibrate = false;
+  int drain_seconds = 30;  // from the signal to stop until running ranks are stopped
   std::string pid_file;
   LogConfig log;
   std::vector<TestHold> holds;

@@ -105,9 +105,12 @@ absl::Status LocalCluster::Start(const CliConfig& config) {
     Stop().IgnoreError();
     return listens;
   }
-  std::vector<std::string> args = {
-      "--coordinator", address(), "--node-name", "local",       "--cpu-slots", absl::StrCat(config.slots),
-      "--data-root",   root,      "--state-dir", Path("worker")};
+  std::vector<std::string> args = {"--coordinator",   address(),
+                                   "--node-name",     "local",
+                                   "--cpu-slots",     absl::StrCat(config.slots),
+                                   "--data-root",     root,
+                                   "--state-dir",     Path("worker"),
+                                   "--drain-seconds", "0"};
   if (config.threads_per_slot > 0) {
     args.insert(args.end(), {"--threads-per-slot", absl::StrCat(config.threads_per_slot)});
   }

@@ -56,7 +56,8 @@ std::string RenderJob(const v1::Job& job) {
     absl::StrAppend(&text, "attempt ", attempt.attempt(), "     ", attempt.mesh(), " on ",
                     absl::StrJoin(attempt.devices(), " "), "\n");
     if (attempt.error().code() != 0)
-      absl::StrAppend(&text, "  first cause  ", ErrorLine(attempt.error()), "\n");
+      absl::StrAppend(&text, "  first cause  ", ErrorLine(attempt.error()),
+                      attempt.not_counted() ? " (not one of its attempts)\n" : "\n");
     for (const std::string& consequence : attempt.consequences()) {
       absl::StrAppend(&text, "  then         ", consequence, "\n");
     }

@@ -63,6 +63,7 @@ void ReadView(const v1::Job& view, JobRecord* record) {
     attempt.devices = {info.devices().begin(), info.devices().end()};
     if (info.has_error()) attempt.error = StatusFromProto(info.error());
     attempt.consequences = {info.consequences().begin(), info.consequences().end()};
+    attempt.not_counted = info.not_counted();
     record->attempts.push_back(std::move(attempt));
   }
   record->revision = view.revision();
@@ -121,6 +122,7 @@ v1::Job ViewOf(const JobRecord& record, int64_t boot_us) {
     for (const std::string& device : attempt.devices) info->add_devices(device);
     if (!attempt.error.ok()) *info->mutable_error() = StatusToProto(attempt.error);
     for (const std::string& consequence : attempt.consequences) info->add_consequences(consequence);
+    info->set_not_counted(attempt.not_counted);
   }
   job.set_revision(record.revision);
   if (record.report && record.ended()) *job.mutable_report() = *record.report;
@@ -154,6 +156,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   }
   if (!record.cause.ok()) *body.mutable_cause() = StatusToProto(record.cause);
   body.set_cause_is_root(record.cause_is_root);
+  body.set_not_counted(record.not_counted);
   for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
   row.id = record.id;
   row.request_id = record.request_id;
@@ -192,6 +195,7 @@ absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attem
   record.cancel_requested = body.cancel_requested();
   if (body.has_cause()) record.cause = StatusFromProto(body.cause());
   record.cause_is_root = body.cause_is_root();
+  record.not_counted = body.not_counted();
   record.consequences = {body.consequences().begin(), body.consequences().end()};
   if (record.stage == Stage::kPlacing) {
     // Nothing had been started: its turn comes again.

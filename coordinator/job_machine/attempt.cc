@@ -77,7 +77,10 @@ void Stepper::On(const event::StagingReady& e) {
 void Stepper::On(const event::Restored&) {
   r_.attempt_begin_us = r_.execute_begin_us = now_.boot_us;
   r_.not_before_us = 0;
-  for (RankRecord& rank : r_.ranks) rank.progress_us = now_.boot_us;
+  for (RankRecord& rank : r_.ranks) {
+    rank.progress_us = now_.boot_us;
+    rank.unheard = true;
+  }
   switch (r_.stage) {
     case Stage::kRunning:
     case Stage::kMerging:
@@ -108,6 +111,7 @@ void Stepper::On(const event::RankStarted& e) {
   RankRecord* rank = Find(e.attempt, e.rank);
   if (rank == nullptr || rank->state != RankState::kAssigned) return;
   rank->state = RankState::kStarted;
+  rank->unheard = false;
   rank->progress_us = now_.boot_us;
   PersistAndPublish();
 }
@@ -135,6 +139,7 @@ void Stepper::On(const event::RankProgressed& e) {
   const JobPhase phase = p.phase() == v1::JOB_PHASE_UNSPECIFIED
                              ? rank->phase
                              : static_cast<JobPhase>(static_cast<int>(p.phase()) - v1::JOB_PHASE_SUBMIT);
+  rank->unheard = false;
   const bool worked = p.step() != rank->step;
   if (worked || phase != rank->phase) rank->progress_us = now_.boot_us;
   rank->phase = phase;

@@ -13,14 +13,26 @@ constexpr int kBackoffDoublingsMax = 6;
 
 // --- first cause and consequences ---
 
+// Whether an attempt that ends by `error` of `rank` is one of those that the job may have. Not where its node
+// was told to stop, nor where a lease ran out, or a worker was gone, while no coordinator was there.
+bool Stepper::Counts(int rank, const absl::Status& error) const {
+  const std::string why = ReasonOf(error);
+  return why != reason::kNodeDrained && !(why == reason::kRankLost && r_.ranks[rank].unheard);
+}
+
 void Stepper::Blame(int rank, const absl::Status& error, bool root_cause) {
-  if (r_.stage == Stage::kRunning) return BeginStop(error, root_cause);
+  if (r_.stage == Stage::kRunning) {
+    BeginStop(error, root_cause);
+    r_.not_counted = !Counts(rank, error);
+    return;
+  }
   // Stopping already. A rank that names itself as the cause comes before those that only saw it fail, whoever
   // was heard first; what we did ourselves (a stop, a cancel) has no other cause.
   if (root_cause && !r_.cause_is_root) {
     r_.consequences.insert(r_.consequences.begin(), std::string(r_.cause.message()));
     r_.cause = error;
     r_.cause_is_root = true;
+    r_.not_counted = !Counts(rank, error);
   } else if (ReasonOf(error) != reason::kCancelled) {
     r_.consequences.push_back(std::string(error.message()));
   }
@@ -35,6 +47,7 @@ void Stepper::BeginStop(const absl::Status& cause, bool is_root) {
   r_.stage = Stage::kStopping;
   r_.cause = cause;
   r_.cause_is_root = is_root;
+  r_.not_counted = false;
   r_.consequences.clear();
   if (AttemptRecord* attempt = Current()) attempt->error = cause;
   if (ReasonOf(cause) != reason::kVerificationFailed) r_.report.reset();
@@ -66,6 +79,7 @@ void Stepper::EndAttempt() {
     attempt->end_us = now_.wall_us;
     attempt->error = r_.cause;
     attempt->consequences = r_.consequences;
+    attempt->not_counted = r_.not_counted;
   }
   const absl::Status cause = r_.cause;
   if (r_.cancel_requested) {
@@ -73,18 +87,25 @@ void Stepper::EndAttempt() {
                MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "cancelled by its user"));
   }
   if (!MayPass(cause)) return End(JobState::kFailed, cause);
-  ++r_.failures;
+  if (!r_.not_counted) ++r_.failures;
   const int allowed = r_.spec.max_attempts > 0 ? r_.spec.max_attempts : config_.max_attempts;
   if (r_.failures >= allowed) {
-    return End(
-        JobState::kFailed,
-        r_.failures == 1 ? cause : Annotate(cause, absl::StrCat("attempt ", r_.failures, " of ", allowed)));
+    const bool all = r_.failures == r_.attempt;
+    const std::string which = all ? absl::StrCat("attempt ", r_.failures, " of ", allowed)
+                                  : absl::StrCat("failure ", r_.failures, " of ", allowed);
+    return End(JobState::kFailed, r_.attempt == 1 ? cause : Annotate(cause, which));
   }
   r_.state = JobState::kPending;
   r_.phase = JobPhase::kPlan;
   r_.stage = Stage::kQueued;
-  r_.reason = absl::StrCat("waits for attempt ", r_.attempt + 1, " of ", allowed, ": ", cause.message());
-  r_.not_before_us = now_.boot_us + (config_.backoff_us << std::min(r_.failures - 1, kBackoffDoublingsMax));
+  r_.reason =
+      absl::StrCat("waits for attempt ", r_.attempt + 1,
+                   r_.failures == r_.attempt ? absl::StrCat(" of ", allowed)
+                                             : absl::StrCat(" (", r_.failures, " of ", allowed, " failed)"),
+                   ": ", cause.message());
+  r_.not_before_us = now_.boot_us;
+  if (!r_.not_counted)
+    r_.not_before_us += config_.backoff_us << std::min(r_.failures - 1, kBackoffDoublingsMax);
   r_.ranks.clear();
   r_.blobs.clear();
   PersistAndPublish();

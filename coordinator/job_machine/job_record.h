@@ -50,6 +50,7 @@ struct RankRecord {
   int waiting_for_rank = -1;
   double percent = 0;
   int64_t progress_us = 0;  // BootMicros at which anything above moved last
+  bool unheard = false;     // by this process of the coordinator, which found it in the store
   v1::RankEvent result;     // of a rank that finished
 
   std::string Where() const;  // "node/0"
@@ -63,6 +64,7 @@ struct AttemptRecord {
   std::vector<std::string> devices;  // by rank
   absl::Status error;                // the first cause
   std::vector<std::string> consequences;
+  bool not_counted = false;  // ended by a drain or by a coordinator that was away: no failure of the job's
 };
 
 struct JobRecord {
@@ -99,6 +101,7 @@ struct JobRecord {
   int64_t percent_us = 0;                                   // boot; when Percent() moved last
   bool placement_broken = false;                            // kPlacing: a node of the plan went away
   absl::Status cause;                                       // kStopping
+  bool not_counted = false;                                 // kStopping: the cause is none of the job's
   bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
   std::vector<std::string> consequences;
 

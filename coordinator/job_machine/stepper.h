@@ -125,6 +125,7 @@ class Stepper {
   // The rank is gone without a word: that is a cause.
   void Lose(int rank, const std::string& why);
   void Blame(int rank, const absl::Status& error, bool root_cause);
+  bool Counts(int rank, const absl::Status& error) const;
   void BeginStop(const absl::Status& cause, bool is_root);
   void EndEarly(const absl::Status& why);
   void EndAttempt();

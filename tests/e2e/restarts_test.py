@@ -1,5 +1,4 @@
 """The worker killed, and the coordinator killed, at each phase of a job's life (held.py has the table)."""
-import signal
 import unittest
 
 from harness import alive, scaled, wait_for
@@ -38,16 +37,6 @@ class KillWorker(Held):
                 error = done["attempts"][0]["error"]
                 self.assertRegex(error["message"], f"was lost in {self.told(phase)}: the lease of its node is over")
                 self.assertEqual(error["details"][0]["reason"], "RANK_LOST")
-
-    def test_told_to_stop_it_ends_its_ranks_and_says_why(self):
-        with self.held("executor", "execute"):
-            job = self.held_job("executor", "execute")
-            self.assertEqual(self.worker.kill(signal.SIGTERM), 0)
-            self.wait_for_a_node(job)
-            self.release("executor", "execute")
-            self.again()
-            error = self.succeeds(job, attempts=2)["attempts"][0]["error"]
-            self.assertIn("the worker on node-a was told to stop", error["message"])
 
     def test_while_the_coordinator_holds_the_bootstrap(self):
         for phase in ["bootstrap"]:

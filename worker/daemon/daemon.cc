@@ -31,7 +31,7 @@
 namespace seqpar {
 namespace {
 
-constexpr int64_t kShutdownGraceUs = 2'000'000;
+constexpr int64_t kStopGraceUs = 2'000'000;  // for ranks that are stopped
 
 // What the stream's threads leave for the loop; readable as a descriptor.
 class FleetInbox {
@@ -96,12 +96,19 @@ class Pulse {
   int64_t next_us_ = 0;
 };
 
+// How many stop signals came since the last look.
+uint64_t TakeSignals(int signals) {
+  uint64_t count = 0;
+  return read(signals, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
 class Daemon {
  public:
   Daemon(const WorkerConfig& config, NodeIdentity identity, int signals, const ServiceManager* manager)
       : manager_(manager),
         pulse_(manager),
         signals_(signals),
+        drain_us_(int64_t{config.drain_seconds} * 1'000'000),
         processes_(Arguments(config), Environment(config)),
         client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
@@ -117,24 +124,28 @@ class Daemon {
     });
   }
 
+  // Until a signal has come and nothing runs any more. The first lets ranks end for as long as the drain
+  // lasts, the second stops them, the third leaves at once.
   void Run() {
-    int64_t stop_at_us = 0;
     while (true) {
       int64_t wake_us = std::min(agent_.Tick(), pulse_.Beat());
-      if (stop_at_us != 0) {
-        if (agent_.Idle() || Clock::System().BootMicros() >= stop_at_us) return;
-        wake_us = std::min(wake_us, stop_at_us);
+      if (state_ != State::kServing) {
+        if (agent_.Settled()) return;
+        if (Clock::System().BootMicros() >= until_us_) {
+          if (state_ == State::kStopping) return;
+          Advance(1);
+          continue;
+        }
+        wake_us = std::min(wake_us, until_us_);
       }
-      // One signal is enough: once stopping, the descriptor (-1) is not looked at.
-      std::vector<pollfd> fds = {{stop_at_us == 0 ? signals_ : -1, POLLIN, 0}, {inbox_.fd(), POLLIN, 0}};
+      std::vector<pollfd> fds = {{signals_, POLLIN, 0}, {inbox_.fd(), POLLIN, 0}};
       processes_.AddPolls(&fds);
       const int64_t wait_us = std::max<int64_t>(0, wake_us - Clock::System().BootMicros());
       if (poll(fds.data(), fds.size(), static_cast<int>((wait_us + 999) / 1000)) < 0) continue;  // EINTR
       if (fds[0].revents != 0) {
-        stop_at_us = Clock::System().BootMicros() + kShutdownGraceUs;
-        LogInfo("stopping");
-        manager_->Stopping();
-        agent_.BeginShutdown();
+        const uint64_t signals = TakeSignals(signals_);
+        if (state_ == State::kStopping && signals > 0) return;
+        Advance(signals);
       }
       // Executors first: what they reported is known before a command about them is obeyed.
       processes_.HandlePolls(fds, 2);
@@ -144,6 +155,24 @@ class Daemon {
   }
 
  private:
+  enum class State { kServing, kDraining, kStopping };
+
+  // `steps` states on; no further than kStopping.
+  void Advance(uint64_t steps) {
+    if (steps == 0) return;
+    const bool drains = state_ == State::kServing && steps == 1 && drain_us_ > 0;
+    state_ = drains ? State::kDraining : State::kStopping;
+    until_us_ = Clock::System().BootMicros() + (drains ? drain_us_ : kStopGraceUs);
+    manager_->Stopping();
+    if (drains) {
+      LogInfo("draining: running ranks may end, none begins", {{"seconds", drain_us_ / 1'000'000}});
+      agent_.BeginDrain();
+    } else {
+      LogInfo("stopping");
+      agent_.BeginShutdown();
+    }
+  }
+
   static std::vector<std::string> Arguments(const WorkerConfig& config) {
     std::vector<std::string> arguments = {"seqpar-worker", "executor", "--channel-fd",
                                           absl::StrCat(ExecutorProcesses::kExecutorChannelFd)};
@@ -183,7 +212,10 @@ class Daemon {
 
   const ServiceManager* const manager_;
   Pulse pulse_;
-  const int signals_;                                     // readable: stop
+  const int signals_;  // an eventfd that counts stop signals
+  const int64_t drain_us_;
+  State state_ = State::kServing;
+  int64_t until_us_ = 0;                                  // of a state that ends by itself: BootMicros
   absl::StatusCode last_broken_ = absl::StatusCode::kOk;  // why it is not attached; OK: it is
   FleetInbox inbox_;
   ExecutorProcesses processes_;
@@ -201,8 +233,8 @@ void OnStopSignal(int) {
   errno = before;
 }
 
-// A descriptor that is readable from the first SIGTERM or SIGINT on. By a handler, not by blocking the
-// signals: a library may have started threads before main, and the signal would go to them.
+// A descriptor that counts SIGTERMs and SIGINTs: readable from the first on. By a handler, not by blocking
+// the signals: a library may have started threads before main, and the signal would go to them.
 absl::StatusOr<int> CatchStopSignals() {
   stop_fd =
       eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);  // to the end of the process: a signal may come until then

@@ -29,7 +29,7 @@ void NodeAgent::OnConnected() {
   v1::Hello* hello = message.mutable_hello();
   *hello = identity_.hello;
   hello->set_highest_term(fence_.highest_term());
-  hello->set_draining(shutdown_);
+  hello->set_draining(draining_);
   // A rank whose last event may not have arrived counts as running: the event follows the Welcome.
   std::set<RankKey> running;
   for (const auto& [key, gang] : gangs_) {
@@ -236,7 +236,7 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
   v1::WorkerMessage message;
   v1::Heartbeat* heartbeat = message.mutable_heartbeat();
   heartbeat->set_sequence(++sequence_);
-  heartbeat->set_draining(shutdown_);
+  heartbeat->set_draining(draining_);
   for (const auto& [key, gang] : gangs_) {
     for (const auto& [index, rank] : gang.ranks) {
       if (!rank.running) continue;
@@ -267,7 +267,9 @@ int64_t NodeAgent::Tick() {
     fleet_->Break(absl::DeadlineExceededError("no heartbeat was answered for a lease"));
   }
   if (welcomed_) {
-    if (now_us >= next_heartbeat_us_) {
+    // Who waits to leave need not wait for the next one: its answer confirms the last events.
+    const bool last = draining_ && !unconfirmed_.empty() && unconfirmed_.back().covered_by == 0 && Idle();
+    if (last || now_us >= next_heartbeat_us_) {
       SendHeartbeat(now_us);
       next_heartbeat_us_ = now_us + heartbeat_us_;
     }
@@ -296,11 +298,16 @@ int64_t NodeAgent::Tick() {
   return lease_over ? next_us : std::min(next_us, lease_.deadline_us());
 }
 
+void NodeAgent::BeginDrain() {
+  if (!draining_) next_heartbeat_us_ = 0;  // the coordinator is to know at once
+  draining_ = true;
+}
+
 void NodeAgent::BeginShutdown() {
-  shutdown_ = true;
+  BeginDrain();
   for (auto& [key, gang] : gangs_) {
     StopByOwnDecision(key, &gang,
-                      MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                      MakeError(absl::StatusCode::kUnavailable, reason::kNodeDrained,
                                 absl::StrCat("the worker on ", identity_.hello.node(), " was told to stop")));
   }
 }

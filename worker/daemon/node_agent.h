@@ -74,10 +74,14 @@ class NodeAgent {
   // Does what is due; when it is to be called again at the latest (Clock::BootMicros).
   int64_t Tick();
 
-  // Takes no more ranks and stops those that run.
+  // Takes no more ranks; those that run go on.
+  void BeginDrain();
+  // Also stops those that run.
   void BeginShutdown();
   // No executor runs.
   bool Idle() const;
+  // And the coordinator is known to have heard everything about those that did.
+  bool Settled() const { return Idle() && unconfirmed_.empty(); }
 
  private:
   static constexpr int64_t kStopGraceUs = 1'000'000;  // from Abort to SIGKILL
@@ -134,7 +138,7 @@ class NodeAgent {
   std::map<GangKey, Gang> gangs_;
   std::deque<GangKey> gang_order_;  // oldest first
   std::deque<Unconfirmed> unconfirmed_;
-  bool connected_ = false, welcomed_ = false, shutdown_ = false;
+  bool connected_ = false, welcomed_ = false, draining_ = false;
   int64_t hello_sent_us_ = 0, last_answer_us_ = 0, next_heartbeat_us_ = 0;
   int64_t heartbeat_us_ = 1'000'000, lease_us_ = 6'000'000, sequence_ = 0;
 };

@@ -59,7 +59,8 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
     Fail(id, key.rank, error, !rank->killed);
     AbortGang(id, &gang, Annotate(error, absl::StrCat("rank ", key.rank, " failed")), kSiblingGraceUs);
   }
-  if (gang.stop_asked) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
+  // The coordinator need not wait for the lease of a daemon that is about to leave.
+  if (gang.stop_asked || draining_) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
   StartWaiting();
   ForgetOldGangs();
 }
@@ -69,11 +70,12 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
   rank.waiting = false;
   const auto refuse = [&](const std::string& why) {
     Fail(key, index,
-         MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed,
+         MakeError(absl::StatusCode::kUnavailable, draining_ ? reason::kNodeDrained : reason::kRankFailed,
                    absl::StrCat("it cannot start: ", why)),
          true);
+    if (draining_) SendEvent(key, index, v1::RankEvent::STOPPED, {});
   };
-  if (shutdown_) return refuse("its worker was told to stop");
+  if (draining_) return refuse("its worker was told to stop");
   if (rank.device < 0 || rank.device >= identity_.hello.devices_size()) {
     return refuse(absl::StrCat("it has no device ", rank.device));
   }

@@ -1,7 +1,6 @@
 #include "worker/executor/calibrate.h"
 
 #include <google/protobuf/util/json_util.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -22,6 +21,7 @@
 #include "worker/comm/ucx/ucx_endpoint.h"
 #include "worker/device/cpu/calibrate.h"
 #include "worker/device/cpu/cpu_device.h"
+#include "worker/executor/die_with_parent.h"
 #include "worker/executor/tensor_reader.h"
 
 namespace seqpar {
@@ -130,7 +130,8 @@ absl::Status Measure(const Arguments& arguments) {
 }  // namespace
 
 int CalibrateMain(int argc, char** argv) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  DieWithParent();
+  EndWithPipe(STDOUT_FILENO);
   prctl(PR_SET_PTRACER, getppid());  // as executors do: UCX's CMA between the daemon's children
   Arguments arguments;
   if (!ParseArguments(argc, argv, &arguments)) return 2;

@@ -1,6 +1,5 @@
 #include "worker/executor/executor.h"
 
-#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "worker/executor/blob_inbox.h"
 #include "worker/executor/channel.h"
 #include "worker/executor/deadline.h"
+#include "worker/executor/die_with_parent.h"
 #include "worker/executor/progress.h"
 #include "worker/executor/rank_run.h"
 
@@ -131,10 +131,10 @@ class Session {
   std::unique_ptr<Progress> progress_;
 };
 
-// Dies with the daemon, and lets the daemon's other executors read its memory (UCX's CMA) where Yama
-// restricts that.
+// Dies with the daemon (by the signal, and by the end of the channel that ReadLoop sees), and lets the
+// daemon's other executors read its memory (UCX's CMA) where Yama restricts that.
 void TieToDaemon() {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  DieWithParent();
   prctl(PR_SET_PTRACER, getppid());
 }
 

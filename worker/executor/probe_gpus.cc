@@ -1,8 +1,7 @@
 #include "worker/executor/probe_gpus.h"
 
 #include <google/protobuf/util/json_util.h>
-#include <signal.h>
-#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <iostream>
@@ -15,6 +14,7 @@
 #include "common/job/proto.h"
 #include "worker/backend/backend.h"
 #include "worker/backend/cuda_plugin.h"
+#include "worker/executor/die_with_parent.h"
 #include "worker/executor/measure_device.h"
 
 namespace seqpar {
@@ -62,7 +62,8 @@ absl::Status Run() {
 }  // namespace
 
 int ProbeGpusMain() {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  DieWithParent();
+  EndWithPipe(STDOUT_FILENO);
   const absl::Status status = Run();
   if (status.ok()) return 0;
   std::cerr << status.message() << std::endl;

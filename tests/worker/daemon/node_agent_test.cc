@@ -326,7 +326,8 @@ TEST_F(NodeAgentTest, AWorkerThatWasToldToStopTakesNoRanksAndSaysSo) {
   agent_.BeginShutdown();
   Start(Gang(1), 1);
   EXPECT_THAT(TakeAsked(), IsEmpty());
-  EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: it cannot start: its worker was told to stop"));
+  EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: it cannot start: its worker was told to stop",
+                                        "STOPPED j#1/0"));
   fleet_.sent.clear();
   Advance(kSecond);
   ASSERT_FALSE(fleet_.sent.empty());
@@ -347,6 +348,42 @@ TEST_F(NodeAgentTest, ShutdownStopsRanksAndNamesItselfAsTheCause) {
   EXPECT_FALSE(agent_.Idle());
   agent_.OnExecutorExit({"j", 1, 0}, "exited with code 1");
   EXPECT_TRUE(agent_.Idle());
+  EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/0")) << "nobody has to wait for the lease";
+}
+
+TEST_F(NodeAgentTest, ADrainLetsRanksEndAndTellsAtOnce) {
+  Attach();
+  Start(Gang(1), 1);
+  agent_.Tick();  // heartbeat 1
+  AnswerHeartbeat(1);
+  fleet_.sent.clear();
+  TakeAsked();
+  agent_.BeginDrain();
+  agent_.Tick();
+  ASSERT_EQ(fleet_.sent.size(), 1u) << "the coordinator hears of it before the next heartbeat is due";
+  EXPECT_TRUE(fleet_.sent[0].heartbeat().draining());
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+  EXPECT_FALSE(agent_.Settled());
+  Start(Gang(1, 1, "other"), 1);
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+  Report({"j", 1, 0}, v1::RankEvent::FINISHED);
+  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0");
+  EXPECT_TRUE(agent_.Idle());
+  EXPECT_FALSE(agent_.Settled()) << "the coordinator may not have heard that it finished";
+  fleet_.sent.clear();
+  agent_.Tick();
+  ASSERT_EQ(fleet_.sent.size(), 1u);
+  AnswerHeartbeat(fleet_.sent[0].heartbeat().sequence());
+  EXPECT_TRUE(agent_.Settled());
+}
+
+TEST_F(NodeAgentTest, ADrainThatHasLastedIsAStop) {
+  Attach();
+  Start(Gang(1), 1);
+  agent_.BeginDrain();
+  TakeEvents();
+  agent_.BeginShutdown();
+  EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: the worker on node-a was told to stop"));
 }
 
 TEST_F(NodeAgentTest, AnswersForLogsEndWithALastMessage) {
