@@ -17,6 +17,7 @@
 #include "common/base/data_roots.h"
 #include "common/base/units.h"
 #include "common/base/version.h"
+#include "common/job/cluster.h"
 
 namespace seqpar {
 namespace {
@@ -84,6 +85,9 @@ std::pair<std::string, std::string> ParseLabel(const std::string& text) {
   if (equals == std::string::npos || equals == 0) {
     throw CLI::ValidationError("--labels", "'" + text + "' is not KEY=VALUE");
   }
+  if (equals > kLabelBytesMax || text.size() - equals - 1 > kLabelBytesMax) {
+    throw CLI::ValidationError("--labels", "'" + text + "': keys have 1 to 63 bytes, values at most 63");
+  }
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
@@ -123,7 +127,9 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
   env(app->add_option("--data-root", raw->roots, "NAME=PATH: a folder that jobs may use; repeatable"),
       "DATA_ROOT")
       ->delimiter(',');
-  env(app->add_option("--labels", raw->labels, "KEY=VALUE about this node; repeatable"), "LABELS")
+  env(app->add_option("--labels", raw->labels,
+                      "KEY=VALUE about this node, for jobs that select by it; repeatable"),
+      "LABELS")
       ->delimiter(',');
   env(app->add_option(
           "--data-interface", config->data_interface,

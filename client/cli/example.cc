@@ -80,6 +80,7 @@ parallelism: auto                # the planner decides; or:
 #   layout: auto                 # contiguous | zigzag | striped | auto
 
 recompute: auto                  # none | attention | layer: what backward computes again to save memory; auto: the least that fits
+devices: auto                    # cpu | cuda | auto: the faster; or {kind: cuda, selector: {pool: a}}: nodes with these labels
 workers: {min: 4, max: 4}        # ranks; default: at least 1, at most what there is
 verify: {rows: 8}                # rows of every layer recomputed in float64; max_error: 1e-4, bfloat16 5e-2
 

@@ -17,7 +17,8 @@ namespace {
 YamlOptions JobOptions() {
   YamlOptions options;
   options.first_output_only_field = kFirstOutputOnlyField;
-  options.scalar_shorthand = {{v1::Parallelism::descriptor()->full_name(), "strategy"}};
+  options.scalar_shorthand = {{v1::Parallelism::descriptor()->full_name(), "strategy"},
+                              {v1::Devices::descriptor()->full_name(), "kind"}};
   return options;
 }
 

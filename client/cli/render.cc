@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,13 +35,32 @@ std::string ErrorLine(const google::rpc::Status& error) {
   return why.empty() ? error.message() : absl::StrCat(error.message(), " [", why, "]");
 }
 
-// "4x cpu (2 threads, 1.00 GiB)"
+// "4 x cpu, 2 threads, 1.00 GiB", "8 x cuda, NVIDIA H200, 138 GiB"
 std::string Devices(const v1::Node& node) {
   if (node.devices().empty()) return "none";
   const v1::DeviceSpec& first = node.devices(0).spec();
-  return absl::StrCat(node.devices_size(), " x ", first.kind(), ", ", first.threads(),
-                      first.threads() == 1 ? " thread" : " threads", ", ",
+  const std::string what = first.kind() == "cpu"
+                               ? absl::StrCat(first.threads(), first.threads() == 1 ? " thread" : " threads")
+                               : first.name();
+  return absl::StrCat(node.devices_size(), " x ", first.kind(), ", ", what, ", ",
                       FormatBytes(static_cast<double>(first.memory_bytes())));
+}
+
+std::string Labels(const v1::Node& node) {
+  const std::map<std::string, std::string> labels(node.labels().begin(), node.labels().end());  // in order
+  return absl::StrJoin(labels, " ", absl::PairFormatter("="));
+}
+
+// A line for each device that takes no ranks though its node does.
+std::string SetAside(const v1::ListNodesResponse& nodes) {
+  std::string text;
+  for (const v1::Node& node : nodes.nodes()) {
+    for (int i = 0; i < node.devices_size(); ++i) {
+      if (node.devices(i).set_aside().empty()) continue;
+      absl::StrAppend(&text, node.name(), "/", i, " is set aside: ", node.devices(i).set_aside(), "\n");
+    }
+  }
+  return text;
 }
 
 }  // namespace
@@ -82,8 +102,14 @@ std::string RenderJobs(const v1::ListJobsResponse& jobs) {
 
 std::string RenderNodes(const v1::ListNodesResponse& nodes) {
   if (nodes.nodes().empty()) return "no nodes\n";
-  TextTable table(
-      {{"NODE"}, {"STATE"}, {"DEVICES"}, {"BUSY", kRight}, {"LEASE LEFT", kRight}, {"VERSION"}, {"JOBS"}});
+  TextTable table({{"NODE"},
+                   {"STATE"},
+                   {"DEVICES"},
+                   {"BUSY", kRight},
+                   {"LEASE LEFT", kRight},
+                   {"VERSION"},
+                   {"LABELS"},
+                   {"JOBS"}});
   for (const v1::Node& node : nodes.nodes()) {
     int busy = 0;
     std::vector<std::string> jobs;
@@ -97,9 +123,9 @@ std::string RenderNodes(const v1::ListNodesResponse& nodes) {
                   absl::StrCat(absl::AsciiStrToUpper(ShortName(node.state())),
                                gone && node.drained() ? ", DRAINED" : ""),
                   Devices(node), absl::StrCat(busy), FormatSeconds(node.lease_left()), node.version(),
-                  absl::StrJoin(jobs, " ")});
+                  Labels(node), absl::StrJoin(jobs, " ")});
   }
-  return table.ToString();
+  return absl::StrCat(table.ToString(), SetAside(nodes));
 }
 
 std::string RenderLogs(const v1::GetJobLogsResponse& logs) {

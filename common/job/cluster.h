@@ -3,10 +3,14 @@
 #define SEQPAR_COMMON_JOB_CLUSTER_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 namespace seqpar {
+
+// Of a node's labels and of what asks for them: keys have 1 to so many bytes, values at most as many.
+inline constexpr size_t kLabelBytesMax = 63;
 
 // Attention with one head dimension. A call of the kernel takes flops / rate for its pairs, and beside them
 // seconds for its rows (packing, merging) and for its edges.
@@ -72,6 +76,10 @@ struct NodeSnapshot {
   LinkRates local;
   int cores = 0;             // that its devices share; 0: each has its own
   double start_seconds = 0;  // from starting executors on all devices until they are connected; 0: not known
+  std::map<std::string, std::string> labels;
+  std::map<int, std::string> set_aside;  // devices that take no ranks now though the node does, and why
+
+  bool TakesRanks(int device) const { return ready && set_aside.count(device) == 0; }
 };
 
 struct ClusterSnapshot {

@@ -206,6 +206,7 @@ absl::StatusOr<ClusterSnapshot> ClusterFromProto(const v1::Cluster& proto) {
       node.local = LinkFromProto(spec.local());
       node.cores = spec.cores();
       node.start_seconds = spec.start_seconds();
+      node.labels.insert(spec.labels().begin(), spec.labels().end());
       cluster.nodes.push_back(std::move(node));
     }
   }

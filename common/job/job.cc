@@ -74,6 +74,18 @@ const char* RecomputeName(Recompute recompute) {
   return "?";
 }
 
+const char* DeviceKindName(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::kAuto:
+      return "auto";
+    case DeviceKind::kCpu:
+      return "cpu";
+    case DeviceKind::kCuda:
+      return "cuda";
+  }
+  return "?";
+}
+
 ModelFlops CountModelFlops(const JobSpec& job) {
   const ModelConfig& c = job.config;
   const double layers = c.layers;

@@ -25,9 +25,11 @@ enum class JobPass { kForward, kForwardBackward };
 enum class StrategyKind { kAuto, kMegatronSp, kUlysses, kRing, kGather, kHybrid };
 enum class CoreKind { kRing, kGather };
 enum class Recompute { kNone, kAttention, kLayer };
+enum class DeviceKind { kAuto, kCpu, kCuda };
 const char* StrategyName(StrategyKind kind);  // "megatron_sp", ...
 const char* CoreName(CoreKind kind);
 const char* RecomputeName(Recompute recompute);
+const char* DeviceKindName(DeviceKind kind);  // "auto"; else as in DeviceSpec::kind
 
 struct ModelConfig {
   int64_t hidden_size = 0;
@@ -72,6 +74,13 @@ struct ParallelismSpec {
   friend bool operator==(const ParallelismSpec&, const ParallelismSpec&) = default;
 };
 
+// Which devices a gang may have; they are of one kind in any case.
+struct DevicesSpec {
+  DeviceKind kind = DeviceKind::kAuto;          // auto: the kind on which the job is predicted fastest
+  std::map<std::string, std::string> selector;  // labels that a node must have, all of them
+  friend bool operator==(const DevicesSpec&, const DevicesSpec&) = default;
+};
+
 struct JobSpec {
   std::string name;
   ModelConfig config;
@@ -87,6 +96,7 @@ struct JobSpec {
   bool output_hidden_states = false, output_hidden_grad = false, output_weight_grads = false;
   bool overwrite = false;
   ParallelismSpec parallelism;
+  DevicesSpec devices;
   std::optional<Recompute> recompute;  // none: auto, the least that fits
   int min_workers = 1;
   int max_workers = 0;  // 0: as many as there are

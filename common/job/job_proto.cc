@@ -185,6 +185,22 @@ void ParallelismToProto(const ParallelismSpec& spec, v1::Parallelism* proto) {
   proto->set_layout(spec.layout.has_value() ? LayoutToProto(*spec.layout) : v1::LAYOUT_AUTO);
 }
 
+DevicesSpec DevicesFromProto(const v1::Devices& proto) {
+  DevicesSpec devices;
+  devices.kind = proto.kind() == v1::DEVICE_KIND_CPU    ? DeviceKind::kCpu
+                 : proto.kind() == v1::DEVICE_KIND_CUDA ? DeviceKind::kCuda
+                                                        : DeviceKind::kAuto;
+  devices.selector.insert(proto.selector().begin(), proto.selector().end());
+  return devices;
+}
+
+void DevicesToProto(const DevicesSpec& devices, v1::Devices* proto) {
+  proto->set_kind(devices.kind == DeviceKind::kCpu    ? v1::DEVICE_KIND_CPU
+                  : devices.kind == DeviceKind::kCuda ? v1::DEVICE_KIND_CUDA
+                                                      : v1::DEVICE_KIND_AUTO);
+  proto->mutable_selector()->insert(devices.selector.begin(), devices.selector.end());
+}
+
 }  // namespace
 
 JobSpec JobFromProto(const v1::Job& proto) {
@@ -201,6 +217,7 @@ JobSpec JobFromProto(const v1::Job& proto) {
   job.grad_output = SourceFromProto(proto.grad_output());
   OutputFromProto(proto.output(), &job);
   job.parallelism = ParallelismFromProto(proto.parallelism());
+  job.devices = DevicesFromProto(proto.devices());
   job.min_workers = proto.workers().min() == 0 ? 1 : proto.workers().min();
   job.max_workers = proto.workers().max();
   job.verify_rows = proto.verify().rows();
@@ -232,6 +249,7 @@ v1::Job JobToProto(const JobSpec& job) {
   if (job.grad_output.given()) SourceToProto(job.grad_output, proto.mutable_grad_output());
   OutputToProto(job, proto.mutable_output());
   ParallelismToProto(job.parallelism, proto.mutable_parallelism());
+  DevicesToProto(job.devices, proto.mutable_devices());
   proto.mutable_workers()->set_min(job.min_workers);
   proto.mutable_workers()->set_max(job.max_workers);
   proto.mutable_verify()->set_rows(job.verify_rows);

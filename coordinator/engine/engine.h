@@ -152,6 +152,7 @@ class Engine {
   void HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
                    int64_t received_us);
   void HandleMessage(const std::string& node, const v1::WorkerMessage& message);
+  void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node);
   void HandleEvent(const v1::RankEvent& event);
   v1::GangId IdOf(const JobRecord& record) const;
 

@@ -96,6 +96,7 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
       const bool draining = message.heartbeat().draining();
       if (draining != entry->draining_itself) schedule_ = true;
       entry->draining_itself = draining;
+      HandleSetAside(node, message.heartbeat(), entry);
       for (const v1::RankProgress& progress : message.heartbeat().ranks()) {
         Apply(progress.gang().job(), event::RankProgressed{progress.gang().attempt(), progress});
       }
@@ -120,6 +121,20 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
     case v1::WorkerMessage::kHello:
     case v1::WorkerMessage::MESSAGE_NOT_SET:
       return LogWarning("a message that does not belong here", {{"node", node}});
+  }
+}
+
+void Engine::HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node) {
+  const std::map<int, std::string> before = node->set_aside;
+  if (!NodeRegistry::SetAside(heartbeat.set_aside(), node)) return;
+  schedule_ = true;
+  for (const auto& [device, why] : node->set_aside) {
+    if (before.count(device) != 0) continue;
+    LogWarning("device set aside", {{"node", name}, {"device", device}, {"why", why}});
+  }
+  for (const auto& entry : before) {
+    if (node->set_aside.count(entry.first) != 0) continue;
+    LogInfo("device is back", {{"node", name}, {"device", entry.first}});
   }
 }
 

@@ -282,7 +282,7 @@ void Engine::Place(const std::string& job, const Plan& plan) {
   for (const RankPlan& rank : plan.ranks) {
     const NodeEntry* node = registry_.Find(rank.node);
     if (node == nullptr || !node->Ready() || rank.device >= static_cast<int>(node->devices.size()) ||
-        node->busy.count(rank.device) != 0) {
+        node->busy.count(rank.device) != 0 || node->set_aside.count(rank.device) != 0) {
       schedule_ = true;
       return;
     }

@@ -30,11 +30,19 @@ NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink
   node.hello = hello;
   node.devices.clear();
   for (const v1::DeviceSpec& device : hello.devices()) node.devices.push_back(DeviceFromProto(device));
+  SetAside(hello.set_aside(), &node);
   if (!known || anew || node.lost) node.attach_us = wall_us;
   node.link = std::move(link);
   node.stream = stream;
   node.lost = false;
   return node;
+}
+
+bool NodeRegistry::SetAside(const google::protobuf::Map<int32_t, std::string>& set_aside, NodeEntry* node) {
+  std::map<int, std::string> now(set_aside.begin(), set_aside.end());
+  if (now == node->set_aside) return false;
+  node->set_aside = std::move(now);
+  return true;
 }
 
 NodeEntry* NodeRegistry::Find(const std::string& name) {
@@ -71,6 +79,8 @@ ClusterSnapshot NodeRegistry::Snapshot() const {
     snapshot.local = LinkFromProto(node.hello.local());
     snapshot.cores = node.hello.cores();
     snapshot.start_seconds = node.hello.start_seconds();
+    snapshot.labels.insert(node.hello.labels().begin(), node.hello.labels().end());
+    snapshot.set_aside = node.set_aside;
     for (size_t i = 0; i < node.devices.size(); ++i)
       snapshot.free.push_back(node.busy.count(static_cast<int>(i)) == 0);
     cluster.nodes.push_back(std::move(snapshot));
@@ -82,7 +92,9 @@ std::string NodeRegistry::KnownNodes() const {
   std::string known;
   for (const auto& [name, node] : nodes_) {
     if (!node.known()) continue;
-    absl::StrAppend(&known, name, " ", node.hello.incarnation(), node.Ready() ? " ready\n" : "\n");
+    absl::StrAppend(&known, name, " ", node.hello.incarnation(), node.Ready() ? " ready" : "");
+    for (const auto& [device, why] : node.set_aside) absl::StrAppend(&known, " -", device);
+    absl::StrAppend(&known, "\n");
   }
   return known;
 }
@@ -102,6 +114,9 @@ v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, d
     if (const auto busy = node.busy.find(i); busy != node.busy.end()) {
       device->set_job(busy->second.first);
       device->set_rank(busy->second.second);
+    }
+    if (const auto aside = node.set_aside.find(i); aside != node.set_aside.end()) {
+      device->set_set_aside(aside->second);
     }
   }
   proto.mutable_attach_time()->set_seconds(node.attach_us / 1'000'000);

@@ -25,6 +25,7 @@ struct NodeEntry {
   bool draining_itself = false;                     // was told to stop, and says so
   bool lost = false;                                // its lease is over
   std::map<int, std::pair<std::string, int>> busy;  // device -> (job, rank)
+  std::map<int, std::string> set_aside;             // devices that take no ranks now, and why
 
   // False for one that this process has only heard of: from the store, not from the node itself.
   bool known() const { return !hello.node().empty(); }
@@ -41,6 +42,9 @@ class NodeRegistry {
   const std::map<std::string, NodeEntry>& nodes() const { return nodes_; }
   std::map<std::string, NodeEntry>& nodes() { return nodes_; }
 
+  // Keeps which devices of the node are set aside; false where nothing changed.
+  static bool SetAside(const google::protobuf::Map<int32_t, std::string>& set_aside, NodeEntry* node);
+
   // The node's link; null where it has none.
   NodeLink* LinkOf(const std::string& name);
 
@@ -52,8 +56,8 @@ class NodeRegistry {
   // Every node that attached, those that take no new ranks (lost, draining) marked as such. The network
   // between nodes is taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
   ClusterSnapshot Snapshot() const;
-  // Two that are equal: Snapshot has the same daemons, of which the same are ready. What is free of them may
-  // differ.
+  // Two that are equal: Snapshot has the same daemons, of which the same are ready, with the same devices.
+  // What is free of them may differ.
   std::string KnownNodes() const;
 
   static v1::Node ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds);

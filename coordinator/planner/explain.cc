@@ -79,7 +79,9 @@ std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
   const Scored& chosen = result.feasible.front();
   const Candidate& c = chosen.candidate;
   const Prediction& p = c.prediction;
-  std::string text = absl::StrCat(NameOf(c), ": ");
+  // One kind by the job's wish, or because there is no other, needs no word.
+  const std::string on = result.kinds.size() > 1 ? absl::StrCat(" on ", chosen.kind, " devices") : "";
+  std::string text = absl::StrCat(NameOf(c), on, ": ");
   // The fastest of the others, which is the fastest of all where the chosen one won a tie.
   const Candidate* next = result.feasible.size() > 1 ? &result.feasible[1].candidate : nullptr;
   if (next == nullptr) {

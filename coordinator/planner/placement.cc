@@ -21,12 +21,10 @@ std::map<std::string, std::vector<NodeDevices>> UsableByKind(const ClusterSnapsh
   std::map<std::string, std::vector<NodeDevices>> kinds;
   for (size_t n = 0; n < cluster.nodes.size(); ++n) {
     const NodeSnapshot& node = cluster.nodes[n];
-    if (!node.ready) continue;
     std::map<std::string, std::vector<int>> mine;
     for (size_t d = 0; d < node.devices.size(); ++d) {
-      const DeviceSpec& device = node.devices[d];
-      if (device.memory_bytes < filter.least_memory || (filter.only_free && !node.free[d])) continue;
-      mine[device.kind].push_back(static_cast<int>(d));
+      const int device = static_cast<int>(d);
+      if (filter.Admits(node, device)) mine[node.devices[d].kind].push_back(device);
     }
     for (auto& entry : mine) kinds[entry.first].push_back({static_cast<int>(n), std::move(entry.second)});
   }
@@ -170,9 +168,15 @@ std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, const D
   return best;
 }
 
-std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, bool only_free) {
+std::vector<std::string> KindsOf(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
+  std::vector<std::string> kinds;
+  for (const auto& entry : UsableByKind(cluster, filter)) kinds.push_back(entry.first);
+  return kinds;
+}
+
+std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
   std::set<int64_t> sizes;
-  for (const auto& entry : UsableByKind(cluster, {only_free, 0})) {
+  for (const auto& entry : UsableByKind(cluster, filter)) {
     for (const NodeDevices& node : entry.second) {
       for (int device : node.devices) sizes.insert(cluster.nodes[node.node].devices[device].memory_bytes);
     }
@@ -180,9 +184,9 @@ std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, bool only_free)
   return {sizes.begin(), sizes.end()};
 }
 
-int LargestGang(const ClusterSnapshot& cluster, bool only_free) {
+int LargestGang(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
   int largest = 0;
-  for (const auto& entry : UsableByKind(cluster, {only_free, 0})) {
+  for (const auto& entry : UsableByKind(cluster, filter)) {
     largest = std::max(largest, Count(entry.second));
   }
   return largest;

@@ -8,6 +8,7 @@
 
 #include "common/job/cluster.h"
 #include "common/parallel/mesh.h"
+#include "coordinator/planner/device_filter.h"
 
 namespace seqpar {
 
@@ -36,22 +37,19 @@ struct Gang {
   int per_node = 0;
 };
 
-// Which devices may be used.
-struct DeviceFilter {
-  bool only_free = false;
-  int64_t least_memory = 0;  // bytes
-};
-
-// The usable devices of ready nodes, of the kind whose slowest member is fastest: on one node if one has
+// The devices that `filter` admits, of the kind whose slowest member is fastest: on one node if one has
 // room, the tightest such; else the fullest nodes first, so that fewest are used. Ranks fill a node before
 // the next: tensor neighbours are closest. None where fewer than `ranks` of one kind are there.
 std::optional<Gang> PlaceGang(const ClusterSnapshot& cluster, int ranks, const DeviceFilter& filter);
 
-// The memory sizes of usable devices, ascending, each once.
-std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, bool only_free);
+// The kinds of the devices that `filter` admits.
+std::vector<std::string> KindsOf(const ClusterSnapshot& cluster, const DeviceFilter& filter);
+
+// The memory sizes of the devices that `filter` admits, ascending, each once.
+std::vector<int64_t> MemorySizes(const ClusterSnapshot& cluster, const DeviceFilter& filter);
 
 // The largest gang that could be placed.
-int LargestGang(const ClusterSnapshot& cluster, bool only_free);
+int LargestGang(const ClusterSnapshot& cluster, const DeviceFilter& filter);
 
 // What one rank sends: to ranks of its own node, and to others.
 struct Flow {

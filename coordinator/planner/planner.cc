@@ -112,7 +112,10 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
 Plan MakePlan(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOptions& options,
               const Scored& chosen, CostModel* model) {
   const Mesh& m = chosen.shape.mesh;
-  const std::optional<Gang> gang = PlaceGang(cluster, m.size(), {options.only_free, chosen.least_memory});
+  DeviceFilter filter = FilterOf(job, options.only_free);
+  filter.least_memory = chosen.least_memory;
+  filter.kind = chosen.kind;
+  const std::optional<Gang> gang = PlaceGang(cluster, m.size(), filter);
   SEQPAR_CHECK(gang.has_value());
   const TokenLayout tokens(m, chosen.shape.layout, job.tokens);
   const HeadLayout heads(m, job.config.heads, job.config.kv_heads);
@@ -150,13 +153,14 @@ absl::StatusOr<PlannedJob> PlanOn(const JobSpec& job, const ClusterSnapshot& clu
                                   const Calibration& calibration, const PlanOptions& options) {
   const std::vector<int> allowed = WorldSizes(job, kMaxRanks);
   if (allowed.empty()) return Infeasible(WhyNoWorldSize(job));
-  const int have = LargestGang(cluster, options.only_free);
+  const DeviceFilter filter = FilterOf(job, options.only_free);
+  const int have = LargestGang(cluster, filter);
   const std::vector<int> possible(allowed.begin(), std::upper_bound(allowed.begin(), allowed.end(), have));
   if (possible.empty()) {
-    return Waits(absl::StrCat("waits for ", Devices(allowed.front()), ", ", have,
-                              options.only_free ? " free" : " attached"));
+    return Waits(absl::StrCat("waits for ", DevicesOf(allowed.front(), filter), ", ", have,
+                              options.only_free ? " free" : " attached", WhyNoneMatches(cluster, filter)));
   }
-  const std::optional<Gang> largest = PlaceGang(cluster, possible.back(), {options.only_free, 0});
+  const std::optional<Gang> largest = PlaceGang(cluster, possible.back(), filter);
   SEQPAR_CHECK(largest.has_value());
   CostModel model(job, calibration);
   const SearchResult result =
@@ -174,9 +178,16 @@ absl::Status WaitsForOtherNodes(const JobSpec& job, const ClusterSnapshot& clust
                                 const Calibration& calibration, const absl::Status& infeasible) {
   ClusterSnapshot all = cluster;
   std::string others;
+  const auto add = [&](const std::string& name) {
+    absl::StrAppend(&others, others.empty() ? "" : ", ", name);
+  };
   for (NodeSnapshot& node : all.nodes) {
-    if (!node.ready) absl::StrAppend(&others, others.empty() ? "" : ", ", node.name);
+    if (!node.ready) add(node.name);
+    for (const auto& entry : node.set_aside) {
+      if (node.ready) add(absl::StrCat(node.name, "/", entry.first));
+    }
     node.ready = true;
+    node.set_aside.clear();
   }
   if (others.empty()) return infeasible;
   const absl::Status later = PlanOn(job, all, calibration, {}).status();

@@ -1,6 +1,7 @@
 #include "coordinator/planner/search.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <tuple>
@@ -68,23 +69,54 @@ class Rejections {
   std::map<std::string, Kept> kept_;
 };
 
-// A gang, and the least memory that its devices were asked to have.
+// A gang, and what its devices were asked to be.
 struct SizedGang {
-  int64_t least_memory = 0;
+  DeviceFilter filter;
   Gang gang;
 };
 
-// The gang of any devices, and where devices differ in memory, those of larger ones only.
-std::vector<SizedGang> GangsOf(const ClusterSnapshot& cluster, int ranks, bool only_free,
-                               const std::vector<int64_t>& memory_sizes) {
-  std::vector<SizedGang> gangs;
-  for (int64_t least : memory_sizes) {
-    std::optional<Gang> gang = PlaceGang(cluster, ranks, {only_free, least});
-    if (!gang) break;
-    if (!gangs.empty() && gangs.back().gang.memory_bytes == gang->memory_bytes) continue;
-    gangs.push_back({least, std::move(*gang)});
+// What devices a gang may be of, and their memory sizes.
+struct Choice {
+  DeviceFilter filter;  // of one kind
+  std::vector<int64_t> memory_sizes;
+};
+
+std::vector<Choice> ChoicesOf(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
+  std::vector<Choice> choices;
+  for (const std::string& kind : KindsOf(cluster, filter)) {
+    Choice choice{filter, {}};
+    choice.filter.kind = kind;
+    choice.memory_sizes = MemorySizes(cluster, choice.filter);
+    choices.push_back(std::move(choice));
   }
-  return gangs;
+  return choices;
+}
+
+// Of each kind the gang of any devices, and where devices differ in memory, those of larger ones only; the
+// kind with the fastest slowest member first.
+std::vector<SizedGang> GangsOf(const ClusterSnapshot& cluster, int ranks,
+                               const std::vector<Choice>& choices) {
+  std::vector<std::vector<SizedGang>> kinds;
+  for (const Choice& choice : choices) {
+    std::vector<SizedGang> gangs;
+    for (int64_t least : choice.memory_sizes) {
+      DeviceFilter filter = choice.filter;
+      filter.least_memory = least;
+      std::optional<Gang> gang = PlaceGang(cluster, ranks, filter);
+      if (!gang) break;
+      if (!gangs.empty() && gangs.back().gang.memory_bytes == gang->memory_bytes) continue;
+      gangs.push_back({std::move(filter), std::move(*gang)});
+    }
+    if (!gangs.empty()) kinds.push_back(std::move(gangs));
+  }
+  std::stable_sort(kinds.begin(), kinds.end(), [](const auto& a, const auto& b) {
+    return a.front().gang.rates.gemm_flops > b.front().gang.rates.gemm_flops;
+  });
+  std::vector<SizedGang> all;
+  for (std::vector<SizedGang>& gangs : kinds) {
+    std::move(gangs.begin(), gangs.end(), std::back_inserter(all));
+  }
+  return all;
 }
 
 // What the job leaves open, the least first.
@@ -97,7 +129,7 @@ std::vector<Recompute> RecomputesOf(const JobSpec& job) {
 // Predicts a shape with the least recomputation that fits, or where nothing fits with the most.
 Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, CostModel* model) {
   const Gang& gang = sized.gang;
-  Scored scored{shape, {}, gang.usable_bytes(), sized.least_memory};
+  Scored scored{shape, {}, gang.usable_bytes(), sized.filter.least_memory, sized.filter.kind};
   Candidate& c = scored.candidate;
   c.mesh = shape.mesh;
   c.core = shape.core;
@@ -121,7 +153,8 @@ Scored Judge(const JobSpec& job, const Shape& shape, const std::vector<SizedGang
     Scored other = JudgeOn(job, shape, gangs[i], model);
     const Candidate &a = other.candidate, &b = best.candidate;
     const bool faster = a.prediction.step_seconds < b.prediction.step_seconds;
-    if (!b.feasible || (a.feasible && faster)) best = std::move(other);
+    const bool larger = other.usable_bytes > best.usable_bytes;
+    if (b.feasible ? a.feasible && faster : a.feasible || larger) best = std::move(other);
   }
   return best;
 }
@@ -136,9 +169,11 @@ SearchResult SearchShapes(const JobSpec& job, const ClusterSnapshot& cluster, co
     rejections.Add(why, scored.candidate, missed_by);
     result.rejected.push_back(std::move(scored));
   };
-  const std::vector<int64_t> memory_sizes = MemorySizes(cluster, options.only_free);
+  const DeviceFilter filter = FilterOf(job, options.only_free);
+  const std::vector<Choice> choices = ChoicesOf(cluster, filter);
+  for (const Choice& choice : choices) result.kinds.push_back(choice.filter.kind);
   for (int ranks : sizes) {
-    const std::vector<SizedGang> gangs = GangsOf(cluster, ranks, options.only_free, memory_sizes);
+    const std::vector<SizedGang> gangs = GangsOf(cluster, ranks, choices);
     if (gangs.empty()) continue;
     const Gang& gang = gangs.front().gang;
     const ShapeSet set = ShapesOf(job, ranks, gang.per_node);

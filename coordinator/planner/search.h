@@ -3,6 +3,7 @@
 #define SEQPAR_COORDINATOR_PLANNER_SEARCH_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "common/job/cluster.h"
@@ -26,6 +27,7 @@ struct Scored {
   Candidate candidate;
   int64_t usable_bytes = 0;  // Gang::usable_bytes
   int64_t least_memory = 0;  // the gang is of devices that have as much
+  std::string kind;          // and are of this kind
 };
 
 struct SearchResult {
@@ -35,6 +37,7 @@ struct SearchResult {
   int64_t considered = 0;
   // By reason, with counts and the nearest miss of each.
   std::vector<Rejection> rejections;
+  std::vector<std::string> kinds;  // of the devices that the job may have
 };
 
 // `sizes`: the world sizes to try, each at most LargestGang.

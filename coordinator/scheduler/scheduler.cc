@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "coordinator/planner/device_filter.h"
 
 namespace seqpar {
 namespace {
@@ -18,6 +19,16 @@ void Take(const Plan& plan, ClusterSnapshot* cluster) {
   }
 }
 
+// What a job that waits for devices to become free may get is not for those behind it.
+void Reserve(const JobSpec& job, ClusterSnapshot* cluster) {
+  const DeviceFilter filter = FilterOf(job, false);
+  for (NodeSnapshot& node : cluster->nodes) {
+    for (size_t d = 0; d < node.free.size(); ++d) {
+      if (filter.Admits(node, static_cast<int>(d))) node.free[d] = false;
+    }
+  }
+}
+
 std::string Devices(int count) { return absl::StrCat(count, count == 1 ? " device" : " devices"); }
 
 }  // namespace
@@ -25,8 +36,9 @@ std::string Devices(int count) { return absl::StrCat(count, count == 1 ? " devic
 int CountDevices(const ClusterSnapshot& cluster, bool free_only) {
   int count = 0;
   for (const NodeSnapshot& node : cluster.nodes) {
-    if (!node.ready) continue;
-    for (size_t i = 0; i < node.devices.size(); ++i) count += !free_only || node.free[i];
+    for (size_t i = 0; i < node.devices.size(); ++i) {
+      if (node.TakesRanks(static_cast<int>(i))) count += !free_only || node.free[i];
+    }
   }
   return count;
 }
@@ -48,10 +60,6 @@ std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot clu
       wait(job, "waits for a node: none is ready", true);
       continue;
     }
-    if (!blocker.empty()) {
-      wait(job, absl::StrCat("waits behind ", blocker, ", which waits for devices to become free"));
-      continue;
-    }
     const int free = CountDevices(cluster, true);
     PlanOptions options;
     if (free > 0) {
@@ -63,10 +71,15 @@ std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot clu
         continue;
       }
     }
+    if (!blocker.empty()) {
+      wait(job, absl::StrCat("waits behind ", blocker, ", which waits for devices to become free"));
+      continue;
+    }
     options.only_free = false;
     const absl::StatusOr<PlannedJob> whole = plan(job.spec, cluster, options);
     if (whole.ok()) {
       blocker = job.id;
+      Reserve(job.spec, &cluster);
       wait(job, absl::StrCat("waits for ", Devices(static_cast<int>(whole->plan.ranks.size())),
                              " to become free: ", free, " of ", attached, " are"));
       continue;

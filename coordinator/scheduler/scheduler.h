@@ -44,9 +44,10 @@ using PlanFunction =
 
 // Higher priority first, then the order of submission. Gangs are placed whole; devices of a placed job are
 // taken for those behind it. A job that would fit the ready cluster but not what is free of it keeps those
-// behind it waiting: a smaller job never delays it. One that cannot run on the present cluster at all (it
-// waits for nodes) lets others pass. A job that no cluster of these devices can ever serve (INFEASIBLE,
-// invalid) is refused; one that fitted once waits instead, since what it fits on may come back.
+// behind it waiting, but for such as run on devices that it could not have: a smaller job never delays it.
+// One that cannot run on the present cluster at all (it waits for nodes) lets others pass. A job that no
+// cluster of these devices can ever serve (INFEASIBLE, invalid) is refused; one that fitted once waits
+// instead, since what it fits on may come back.
 std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot cluster,
                                const PlanFunction& plan);
 

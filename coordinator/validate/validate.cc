@@ -25,17 +25,24 @@ constexpr int64_t kMaxLayers = 10'000;
 // Of an activation: its bytes must stay far from the end of 64 bits.
 constexpr double kMaxElements = 1e15;
 
-void CheckHead(const v1::Job& job, Violations* v) {
-  if (job.name().size() > 128) v->Add("name", absl::StrCat("has ", job.name().size(), " bytes; at most 128"));
-  if (job.labels_size() > 64) {
-    v->Add("labels", absl::StrCat("has ", job.labels_size(), " entries; at most 64"));
-  }
-  const std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());  // in order
+void CheckLabels(const std::string& field, const google::protobuf::Map<std::string, std::string>& given,
+                 Violations* v) {
+  if (given.size() > 64) v->Add(field, absl::StrCat("has ", given.size(), " entries; at most 64"));
+  const std::map<std::string, std::string> labels(given.begin(), given.end());  // in order
   for (const auto& [key, value] : labels) {
-    if (key.empty() || key.size() > 63 || value.size() > 63) {
-      v->Add(absl::StrCat("labels.", key), "keys have 1 to 63 bytes, values at most 63");
+    if (key.empty() || key.size() > kLabelBytesMax || value.size() > kLabelBytesMax) {
+      v->Add(absl::StrCat(field, ".", key), "keys have 1 to 63 bytes, values at most 63",
+             key.empty()
+                 ? ""
+                 : absl::StrCat(key.substr(0, kLabelBytesMax), ": ", value.substr(0, kLabelBytesMax)));
     }
   }
+}
+
+void CheckHead(const v1::Job& job, Violations* v) {
+  if (job.name().size() > 128) v->Add("name", absl::StrCat("has ", job.name().size(), " bytes; at most 128"));
+  CheckLabels("labels", job.labels(), v);
+  CheckLabels("devices.selector", job.devices().selector(), v);
   v->Range("priority", job.priority(), -1000, 1000);
   v->Range("max_attempts", job.max_attempts(), 0, 100);
   if (!(job.deadline() >= 0) || !std::isfinite(job.deadline())) {

@@ -71,6 +71,9 @@ TEST(Complete, FieldsOfAJob) {
   EXPECT_THAT(At({"plan", "--set", "labels"}).words, ElementsAre("labels."));
   EXPECT_THAT(At({"plan", "--set", "parallelism.core="}).words,
               ElementsAre("parallelism.core=ring", "parallelism.core=gather"));
+  EXPECT_THAT(At({"plan", "--set", "devices."}).words, ElementsAre("devices.kind=", "devices.selector."));
+  EXPECT_THAT(At({"plan", "--set", "devices.kind=c"}).words,
+              ElementsAre("devices.kind=cpu", "devices.kind=cuda"));
   EXPECT_THAT(At({"plan", "--set", "dtype=b"}).words, ElementsAre("dtype=bfloat16"));
   EXPECT_THAT(At({"plan", "--set", "workers.min="}).words, IsEmpty());
   EXPECT_THAT(At({"plan", "--set", "no.such="}).words, IsEmpty());

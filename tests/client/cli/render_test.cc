@@ -160,18 +160,23 @@ TEST(RenderJobs, Golden) {
 TEST(RenderNodes, Golden) {
   const auto nodes = FromText<v1::ListNodesResponse>(R"(
     nodes { name: "a" state: NODE_STATE_READY version: "0.1.0" lease_left: 5.5
+      labels { key: "zone" value: "1" } labels { key: "pool" value: "a" }
       devices { spec { kind: "cpu" threads: 1 memory_bytes: 1073741824 } job: "j-1" }
       devices { spec { kind: "cpu" threads: 1 memory_bytes: 1073741824 } job: "j-1" rank: 1 }
       devices { spec { kind: "cpu" threads: 1 memory_bytes: 1073741824 } } }
     nodes { name: "b" state: NODE_STATE_LOST drained: true }
     nodes { name: "c" state: NODE_STATE_DRAINING drained: true }
-    nodes { name: "d" state: NODE_STATE_LOST })");
-  EXPECT_EQ(RenderNodes(nodes),
-            "NODE  STATE          DEVICES                      BUSY  LEASE LEFT  VERSION  JOBS\n"
-            "a     READY          3 x cpu, 1 thread, 1.00 GiB     2      5.50 s  0.1.0    j-1\n"
-            "b     LOST, DRAINED  none                            0         0 s\n"
-            "c     DRAINING       none                            0         0 s\n"
-            "d     LOST           none                            0         0 s\n");
+    nodes { name: "d" state: NODE_STATE_LOST
+      devices { spec { kind: "cuda" name: "NVIDIA H200" threads: 1 memory_bytes: 148176371712 } }
+      devices { spec { kind: "cuda" name: "NVIDIA H200" } set_aside: "holds 1.00 GiB" } })");
+  EXPECT_EQ(
+      RenderNodes(nodes),
+      "NODE  STATE          DEVICES                         BUSY  LEASE LEFT  VERSION  LABELS         JOBS\n"
+      "a     READY          3 x cpu, 1 thread, 1.00 GiB        2      5.50 s  0.1.0    pool=a zone=1  j-1\n"
+      "b     LOST, DRAINED  none                               0         0 s\n"
+      "c     DRAINING       none                               0         0 s\n"
+      "d     LOST           2 x cuda, NVIDIA H200, 138 GiB     0         0 s\n"
+      "d/1 is set aside: holds 1.00 GiB\n");
 }
 
 TEST(RenderLogs, EachRankUnderItsName) {

@@ -157,7 +157,8 @@ TEST(ParseJobSet, ReplacesWhatTheFileSays) {
       "config: {num_hidden_layers: 4, hidden_size: 8}\nmask: {documents: [1, 2]}\n"
       "weights: {seed: 1}\nlabels: {a: x, b: y}\nparallelism: auto\nname: n\n",
       {"config.num_hidden_layers=2", "mask.documents=[10,21]", "weights.file=w", "labels.a=z", "labels.c.d=e",
-       "parallelism.strategy=ring", "parallelism.ring=4", "verify={rows: 3}", "name="});
+       "parallelism.strategy=ring", "parallelism.ring=4", "verify={rows: 3}", "name=", "devices=cuda",
+       "devices.selector.gpu.product=H200"});
   ASSERT_TRUE(job.ok()) << job.status();
   EXPECT_EQ(job->config().num_hidden_layers(), 2);
   EXPECT_EQ(job->config().hidden_size(), 8);
@@ -168,6 +169,8 @@ TEST(ParseJobSet, ReplacesWhatTheFileSays) {
   EXPECT_EQ(job->labels().at("c.d"), "e");
   EXPECT_EQ(job->parallelism().strategy(), v1::STRATEGY_RING);
   EXPECT_EQ(job->verify().rows(), 3);
+  EXPECT_EQ(job->devices().kind(), v1::DEVICE_KIND_CUDA);
+  EXPECT_EQ(job->devices().selector().at("gpu.product"), "H200");
   EXPECT_EQ(job->name(), "");
 }
 
@@ -181,6 +184,8 @@ TEST(ParseJobSet, RefusesByPath) {
       {"config.hidden_size=big", "config.hidden_size", "must be a whole number, is 'big' (--set)", ""},
       {"state=RUNNING", "state", "is set by the service", ""},
       {"mask={", "mask", "is not YAML", ""},
+      {"devices=gpu", "devices.kind", "must be one of auto, cpu, cuda, is 'gpu'", "cpu"},
+      {"devices.select.pool=a", "devices.select", "unknown field", "selector"},
       {"parallelism=round", "parallelism.strategy", "must be one of auto", "ring"},
   };
   for (const BadInput& bad : cases) {

@@ -77,6 +77,8 @@ JobSpec RandomJob(Random& r) {
   job.verify_rows = r.Int(0, 9);
   job.verify_max_error = 1.0 / r.Int(1, 100);
   for (int i = r.Int(0, 3); i > 0; --i) job.labels["l" + std::to_string(i)] = std::to_string(r.Int(0, 9));
+  job.devices.kind = static_cast<DeviceKind>(r.Int(0, 3));
+  for (int i = r.Int(0, 3); i > 0; --i) job.devices.selector["s" + std::to_string(i)] = "v";
   job.priority = r.Int(-5, 5);
   job.deadline_seconds = r.Int(0, 100) / 4.0;
   job.max_attempts = r.Int(0, 5);
@@ -327,6 +329,7 @@ v1::Cluster GoodCluster() {
   rates->set_copy_bytes(1e10);
   rates->set_peak_flops(4e11);
   node->mutable_local()->set_bandwidth(1e10);
+  (*node->mutable_labels())["pool"] = "a";
   cluster.mutable_network()->set_latency(1e-5);
   cluster.mutable_network()->set_bandwidth(1e9);
   return cluster;
@@ -343,6 +346,7 @@ TEST(ClusterProto, RepeatsNodesAndDevices) {
   EXPECT_TRUE(cluster->nodes[1].ready);
   EXPECT_EQ(cluster->nodes[1].devices[2].rates.peak_flops, 4e11);
   EXPECT_EQ(cluster->nodes[0].local.bandwidth, 1e10);
+  EXPECT_EQ(cluster->nodes[1].labels.at("pool"), "a");
   EXPECT_EQ(cluster->network.latency, 1e-5);
   EXPECT_TRUE(MessageDifferencer::Equals(DeviceToProto(cluster->nodes[0].devices[0]),
                                          GoodCluster().nodes(0).devices(0)));

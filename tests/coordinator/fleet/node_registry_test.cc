@@ -62,6 +62,26 @@ TEST(NodeRegistry, StatesAndReadiness) {
   EXPECT_EQ(node.State(), v1::NODE_STATE_READY);
 }
 
+TEST(NodeRegistry, DevicesThatAreSetAsideAreSeenByThePlannerAndByUsers) {
+  NodeRegistry registry;
+  v1::Hello hello = Hello("a", 1, 2);
+  (*hello.mutable_labels())["pool"] = "b";
+  (*hello.mutable_set_aside())[1] = "holds 1.00 GiB";
+  NodeEntry& node = registry.Attach(hello, std::make_shared<NullLink>(), 1, 7);
+  const std::string before = registry.KnownNodes();
+  const NodeSnapshot snapshot = registry.Snapshot().nodes[0];
+  EXPECT_TRUE(snapshot.TakesRanks(0));
+  EXPECT_FALSE(snapshot.TakesRanks(1));
+  EXPECT_EQ(snapshot.labels.at("pool"), "b");
+  EXPECT_EQ(NodeRegistry::ToProto("a", node, 0).devices(1).set_aside(), "holds 1.00 GiB");
+  v1::Heartbeat heartbeat;
+  EXPECT_TRUE(NodeRegistry::SetAside(heartbeat.set_aside(), &node));
+  EXPECT_FALSE(NodeRegistry::SetAside(heartbeat.set_aside(), &node)) << "nothing changed";
+  EXPECT_TRUE(registry.Snapshot().nodes[0].TakesRanks(1));
+  EXPECT_NE(registry.KnownNodes(), before) << "jobs that wait for nodes are planned again";
+  EXPECT_EQ(NodeRegistry::ToProto("a", node, 0).devices(1).set_aside(), "");
+}
+
 TEST(NodeRegistry, ADrainIsKnownBeforeItsNode) {
   NodeRegistry registry;
   registry.SetDrained("a", true);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "coordinator/planner/device_filter.h"
 
 namespace seqpar {
 namespace {
@@ -18,7 +19,7 @@ absl::StatusOr<PlannedJob> FakePlan(const JobSpec& job, const ClusterSnapshot& c
   for (const NodeSnapshot& node : cluster.nodes) {
     if (!node.ready) continue;
     for (size_t i = 0; i < node.devices.size(); ++i) {
-      if (options.only_free && !node.free[i]) continue;
+      if (!FilterOf(job, options.only_free).Admits(node, static_cast<int>(i))) continue;
       if (static_cast<int>(planned.plan.ranks.size()) == job.min_workers) return planned;
       RankPlan rank;
       rank.rank = static_cast<int>(planned.plan.ranks.size());
@@ -34,6 +35,14 @@ absl::StatusOr<PlannedJob> FakePlan(const JobSpec& job, const ClusterSnapshot& c
 ClusterSnapshot Cluster(const std::vector<bool>& free, bool ready = true) {
   ClusterSnapshot cluster;
   cluster.nodes.push_back({"a", std::vector<DeviceSpec>(free.size()), free, ready, {}});
+  return cluster;
+}
+
+ClusterSnapshot GpusAndSlots(const std::vector<bool>& gpus, const std::vector<bool>& slots) {
+  ClusterSnapshot cluster = Cluster(gpus);
+  cluster.nodes.push_back({"b", std::vector<DeviceSpec>(slots.size()), slots, true, {}});
+  for (DeviceSpec& device : cluster.nodes[0].devices) device.kind = "cuda";
+  for (DeviceSpec& device : cluster.nodes[1].devices) device.kind = "cpu";
   return cluster;
 }
 
@@ -102,7 +111,23 @@ TEST(Scheduler, Table) {
       {"no nodes", {Job("a", 1)}, {}, "a: waits for a node: none is ready"},
       {"only a draining node", {Job("a", 1)}, Cluster({true}, false), "a: waits for a node: none is ready"},
   };
-  for (const Case& c : cases) {
+  QueuedJob gpu = Job("a", 2), slot = Job("b", 1), any = Job("c", 1);
+  gpu.spec.devices.kind = DeviceKind::kCuda;
+  slot.spec.devices.kind = DeviceKind::kCpu;
+  std::vector<Case> kinds = {
+      {"it does pass one that waits for devices which it could not have",
+       {gpu, slot, any},
+       GpusAndSlots({false, true}, {true, true}),
+       "a: waits for 2 devices to become free: 3 of 4 are\nb: b/0\nc: b/1"},
+      {"and one that could have any of them holds up all",
+       {Job("a", 4), slot, any},
+       GpusAndSlots({false, true}, {true, true}),
+       "a: waits for 4 devices to become free: 3 of 4 are\n"
+       "b: waits behind a, which waits for devices to become free\n"
+       "c: waits behind a, which waits for devices to become free"},
+  };
+  kinds.insert(kinds.end(), cases.begin(), cases.end());
+  for (const Case& c : kinds) {
     EXPECT_EQ(Show(Schedule(c.queue, c.cluster, FakePlan)), c.expected) << c.name;
   }
 }
@@ -112,6 +137,9 @@ TEST(Scheduler, CountsDevicesOfReadyNodes) {
   cluster.nodes.push_back({"b", std::vector<DeviceSpec>(4), std::vector<bool>(4, true), false, {}});
   EXPECT_EQ(CountDevices(cluster, false), 3);
   EXPECT_EQ(CountDevices(cluster, true), 2);
+  cluster.nodes[0].set_aside[2] = "holds memory";
+  EXPECT_EQ(CountDevices(cluster, false), 2);
+  EXPECT_EQ(CountDevices(cluster, true), 1);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct BadJob {
   std::function<void(v1::Job*)> spoil;
   const char* field;
   const char* description;
-  const char* nearest;
+  std::string nearest;
 };
 
 void PrintTo(const BadJob& bad, std::ostream* out) { *out << bad.name; }
@@ -49,7 +49,15 @@ const BadJob kBadJobs[] = {
      },
      "config", "does not know (number 77)", ""},
     {"LabelKey", [](v1::Job* j) { (*j->mutable_labels())[std::string(64, 'k')] = "v"; }, "labels.kkk",
-     "keys have 1 to 63 bytes", ""},
+     "keys have 1 to 63 bytes", std::string(63, 'k') + ": v"},
+    {"DeviceKind", [](v1::Job* j) { j->mutable_devices()->set_kind(static_cast<v1::DeviceKind>(9)); },
+     "devices.kind", "must be one of auto, cpu, cuda", "auto"},
+    {"SelectorKey",
+     [](v1::Job* j) { (*j->mutable_devices()->mutable_selector())[std::string(64, 'k')] = "v"; },
+     "devices.selector.kkk", "keys have 1 to 63 bytes", std::string(63, 'k') + ": v"},
+    {"SelectorValue",
+     [](v1::Job* j) { (*j->mutable_devices()->mutable_selector())["k"] = std::string(64, 'v'); },
+     "devices.selector.k", "values at most 63", "k: " + std::string(63, 'v')},
     {"Priority", [](v1::Job* j) { j->set_priority(2000); }, "priority", "must be -1000 to 1000", "1000"},
     {"MaxAttempts", [](v1::Job* j) { j->set_max_attempts(-1); }, "max_attempts", "must be 0 to 100", "0"},
     {"Deadline", [](v1::Job* j) { j->set_deadline(-1); }, "deadline", "not negative", "0"},

@@ -95,6 +95,7 @@ TEST(WorkerConfigTest, WhatIsWrongIsAUsageError) {
                                              {"--memory-per-slot", "0"},
                                              {"--data-root", "no-path"},
                                              {"--labels", "=x"},
+                                             {"--labels", "k=" + std::string(64, 'v')},
                                              {"--test-hold", "submit:/tmp/h"},
                                              {"--test-hold", "merge:"},
                                              {"--log-level", "loud"}}) {
