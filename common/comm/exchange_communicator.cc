@@ -1,14 +1,4 @@
-// The collectives over Endpoint::Exchange. Nomenclature: g = size of the group, r = this rank.
-//
-// - all_gather, direct: r sends its block to the g - 1 others. Sent: (g - 1) block(r).
-// - reduce_scatter, direct: r sends block i to rank i; the owner sums its g contributions in rank order.
-// Sent:
-//   everything but the own block.
-// - all_reduce: reduce_scatter over blocks of equal length (the first get one element more), then all_gather
-// of the
-//   sums. Sent in total: 2 (g - 1) / g of the elements.
-// - broadcast, direct: the root sends to the g - 1 others. barrier: dissemination, ceil(log2 g) messages of
-// one byte.
+// The collectives over Endpoint::Exchange; common/comm/collective_layout.h says what each sends.
 //
 // Endpoints read and write the spans from the host, so what stays on the rank is copied on the host as well.
 #include "common/comm/exchange_communicator.h"
@@ -21,16 +11,13 @@
 #include "common/base/check.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/comm/collective_layout.h"
 #include "common/comm/spans.h"
 
 namespace seqpar {
 namespace {
 
 constexpr int64_t kScratchAlignment = 64;
-
-int64_t AlignUp(int64_t bytes) {
-  return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
-}
 
 // What all communicators of one rank share.
 struct Family {
@@ -104,19 +91,6 @@ absl::Status Group::Operate(const char* verb, TrafficKey key, const std::vector<
   return absl::OkStatus();
 }
 
-// Each rank's block of `recv` comes from that rank, and `own` goes to all.
-void DirectAllGather(int rank, char* own, const std::vector<int64_t>& bytes, char* recv,
-                     std::vector<Transfer>* sends, std::vector<Transfer>* recvs) {
-  int64_t offset = 0;
-  for (int peer = 0; peer < static_cast<int>(bytes.size()); ++peer) {
-    if (peer != rank) {
-      sends->push_back(Transfer{peer, {Span{own, bytes[rank]}}});
-      recvs->push_back(Transfer{peer, {Span{recv + offset, bytes[peer]}}});
-    }
-    offset += bytes[peer];
-  }
-}
-
 class ExchangeCommunicator : public Communicator {
  public:
   explicit ExchangeCommunicator(std::shared_ptr<Group> group) : group_(std::move(group)) {}
@@ -164,9 +138,8 @@ void ExchangeCommunicator::AllGather(Stream& s, TrafficKey key, const void* send
   s.HostFunction([group = group_, key, send, bytes, recv, own] {
     const int64_t own_bytes = bytes[group->rank];
     if (own_bytes > 0 && send != own) std::memcpy(own, send, own_bytes);
-    std::vector<Transfer> sends, recvs;
-    DirectAllGather(group->rank, own, bytes, static_cast<char*>(recv), &sends, &recvs);
-    return group->Operate("all_gather", key, sends, recvs);
+    const Messages m = GatherMessages(group->rank, bytes, static_cast<char*>(recv));
+    return group->Operate("all_gather", key, m.sends, m.recvs);
   });
 }
 
@@ -195,20 +168,16 @@ void ExchangeCommunicator::ReduceScatter(Stream& s, TrafficKey key, const Matrix
 }
 
 void ExchangeCommunicator::AllReduce(Stream& s, TrafficKey key, float* data, int64_t count) {
-  std::vector<int64_t> elements, bytes;
-  for (int i = 0; i < size(); ++i) {
-    elements.push_back(count / size() + (i < count % size() ? 1 : 0));
-    bytes.push_back(elements.back() * SizeOf(DType::kF32));
-  }
+  const std::vector<int64_t> elements = EvenBlocks(count, size());
+  std::vector<int64_t> bytes;
+  for (int64_t block : elements) bytes.push_back(block * SizeOf(DType::kF32));
   float* own = data;
   for (int i = 0; i < rank(); ++i) own += elements[i];
   const Matrix all(data, DType::kF32, count, 1);
   SumOwnBlock(s, "all_reduce", key, all, elements, Matrix(own, DType::kF32, elements[rank()], 1));
-  s.HostFunction([group = group_, key, bytes, data, own] {
-    std::vector<Transfer> sends, recvs;
-    DirectAllGather(group->rank, reinterpret_cast<char*>(own), bytes, reinterpret_cast<char*>(data), &sends,
-                    &recvs);
-    SEQPAR_RETURN_IF_ERROR(group->Exchange("all_reduce", key, sends, recvs));
+  s.HostFunction([group = group_, key, bytes, data] {
+    const Messages m = GatherMessages(group->rank, bytes, reinterpret_cast<char*>(data));
+    SEQPAR_RETURN_IF_ERROR(group->Exchange("all_reduce", key, m.sends, m.recvs));
     ++group->finished;
     return absl::OkStatus();
   });
@@ -216,40 +185,16 @@ void ExchangeCommunicator::AllReduce(Stream& s, TrafficKey key, float* data, int
 
 void ExchangeCommunicator::SumOwnBlock(Stream& s, const char* verb, TrafficKey key, const Matrix& in,
                                        const std::vector<int64_t>& rows, const Matrix& out) {
-  SEQPAR_CHECK(static_cast<int>(rows.size()) == size() && (in.contiguous() || in.rows <= 1));
+  SEQPAR_CHECK(static_cast<int>(rows.size()) == size());
   SEQPAR_CHECK(out.rows == rows[rank()] && out.cols == in.cols);
-  const int64_t row_bytes = in.cols * SizeOf(in.dtype);
-  const int64_t stride = AlignUp(rows[rank()] * row_bytes);
-  if (!GrowScratch(s, stride * (size() - 1))) return;
-
-  std::vector<Transfer> sends, recvs;
-  std::vector<Matrix> terms;
-  char* received = static_cast<char*>(group_->scratch.data());
-  int64_t begin = 0;
-  for (int peer = 0; peer < size(); ++peer) {
-    const Matrix block = in.Rows(begin, begin + rows[peer]);
-    begin += rows[peer];
-    if (peer == rank()) {
-      terms.push_back(block);
-      continue;
-    }
-    sends.push_back(Transfer{peer, {Span{block.data, block.rows * row_bytes}}});
-    recvs.push_back(Transfer{peer, {Span{received, out.rows * row_bytes}}});
-    terms.push_back(Matrix(received, in.dtype, out.rows, in.cols));
-    received += stride;
-  }
-  SEQPAR_CHECK(begin == in.rows);
-  s.HostFunction([group = group_, verb, key, sends = std::move(sends), recvs = std::move(recvs)] {
+  if (!GrowScratch(s, SumScratchBytes(rank(), in, rows, kScratchAlignment))) return;
+  OwnBlockSum sum =
+      LayOutSum(rank(), in, rows, static_cast<char*>(group_->scratch.data()), kScratchAlignment);
+  s.HostFunction([group = group_, verb, key, m = std::move(sum.messages)] {
     ++group->entered;
-    return group->Exchange(verb, key, sends, recvs);
+    return group->Exchange(verb, key, m.sends, m.recvs);
   });
-  if (out.empty()) return;
-  // A column of many rows is one row to the kernels: longer loops.
-  const bool flat = in.cols == 1 && out.contiguous();
-  if (flat) {
-    for (Matrix& term : terms) term = Matrix(term.data, term.dtype, 1, out.rows);
-  }
-  group_->family->device->SumInOrder(s, terms, flat ? Matrix(out.data, out.dtype, 1, out.rows) : out);
+  EnqueueSum(*group_->family->device, s, std::move(sum.terms), out);
 }
 
 bool ExchangeCommunicator::GrowScratch(Stream& s, int64_t bytes) {
@@ -272,31 +217,17 @@ bool ExchangeCommunicator::GrowScratch(Stream& s, int64_t bytes) {
 }
 
 void ExchangeCommunicator::Broadcast(Stream& s, TrafficKey key, int root, void* data, int64_t bytes) {
-  SEQPAR_CHECK(root >= 0 && root < size());
-  std::vector<Transfer> sends, recvs;
-  if (rank() != root) recvs.push_back(Transfer{root, {Span{data, bytes}}});
-  for (int peer = 0; rank() == root && peer < size(); ++peer) {
-    if (peer != root) sends.push_back(Transfer{peer, {Span{data, bytes}}});
-  }
-  s.HostFunction([group = group_, key, sends = std::move(sends), recvs = std::move(recvs)] {
-    return group->Operate("broadcast", key, sends, recvs);
+  s.HostFunction([group = group_, key, m = BroadcastMessages(rank(), size(), root, data, bytes)] {
+    return group->Operate("broadcast", key, m.sends, m.recvs);
   });
 }
 
 void ExchangeCommunicator::Barrier(Stream& s) {
   s.HostFunction([group = group_] {
     ++group->entered;
-    const int g = group->size();
     char token = 0, received = 0;
-    // After the round of `distance` a rank knows that the 2 * distance ranks up to itself have entered. The
-    // exchange of a group of one still reports an abort.
-    for (int distance = 1; distance < std::max(g, 2); distance *= 2) {
-      std::vector<Transfer> sends, recvs;
-      if (g > 1) {
-        sends.push_back(Transfer{(group->rank + distance) % g, {Span{&token, 1}}});
-        recvs.push_back(Transfer{(group->rank + g - distance) % g, {Span{&received, 1}}});
-      }
-      SEQPAR_RETURN_IF_ERROR(group->Exchange("barrier", TrafficKey{}, sends, recvs));
+    for (const Messages& round : BarrierRounds(group->rank, group->size(), &token, &received)) {
+      SEQPAR_RETURN_IF_ERROR(group->Exchange("barrier", TrafficKey{}, round.sends, round.recvs));
     }
     ++group->finished;
     return absl::OkStatus();
@@ -318,11 +249,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> ExchangeCommunicator::Split(int co
     MutexLock lock(family.mutex);
     entries[rank()] = Entry{color, key, family.next_channel};
   }
-  std::vector<Transfer> sends, recvs;
-  DirectAllGather(rank(), reinterpret_cast<char*>(&entries[rank()]),
-                  std::vector<int64_t>(size(), sizeof(Entry)), reinterpret_cast<char*>(entries.data()),
-                  &sends, &recvs);
-  SEQPAR_RETURN_IF_ERROR(group_->Operate("split", TrafficKey{}, sends, recvs));
+  const Messages m = GatherMessages(rank(), std::vector<int64_t>(size(), sizeof(Entry)),
+                                    reinterpret_cast<char*>(entries.data()));
+  SEQPAR_RETURN_IF_ERROR(group_->Operate("split", TrafficKey{}, m.sends, m.recvs));
 
   std::vector<int> colors, members;
   uint32_t first_channel = 0;

@@ -1,9 +1,5 @@
-// Nomenclature: g = size of the group, r = this rank.
-//
-// - all_gather: r sends its block to the g - 1 others. reduce_scatter: r sends block i to rank i; the owner
-// sums its
-//   g contributions in rank order. all_reduce: reduce_scatter over blocks of equal length, then all_gather.
-//   broadcast: the root sends to the g - 1 others. barrier: dissemination, ceil(log2 g) messages of one byte.
+// The collectives as grouped sends and receives of NCCL; common/comm/collective_layout.h says what each
+// sends.
 //
 // NCCL sends contiguous memory: a message of several spans is packed into scratch at one end and unpacked at
 // the other, whichever has them.
@@ -15,13 +11,14 @@
 #include <cstring>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/comm/collective_layout.h"
 #include "worker/comm/nccl/nccl_family.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/cuda_stream.h"
@@ -35,10 +32,6 @@ using cuda::CudaStream;
 constexpr int64_t kScratchAlignment = 256;
 // Larger groups connect as they need it: nobody talks to everybody there.
 constexpr int kConnectedGroupMax = 64;
-
-int64_t AlignUp(int64_t bytes) {
-  return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
-}
 
 std::vector<cuda::Piece> PiecesOf(const std::vector<Span>& spans) {
   std::vector<cuda::Piece> pieces;
@@ -97,7 +90,7 @@ class NcclCommunicator : public Communicator {
 
   void SendRecv(Stream& s, TrafficKey key, std::vector<Transfer> sends,
                 std::vector<Transfer> recvs) override {
-    Exchange(s, "send_recv", key, sends, recvs, {});
+    Exchange(s, "send_recv", key, {std::move(sends), std::move(recvs)}, {});
   }
 
   void AllGather(Stream& s, TrafficKey key, const void* send, const std::vector<int64_t>& bytes,
@@ -110,7 +103,7 @@ class NcclCommunicator : public Communicator {
         return cudaMemcpyAsync(own, send, bytes[rank()], cudaMemcpyDeviceToDevice, stream);
       });
     }
-    GatherBlocks(s, "all_gather", key, bytes, static_cast<char*>(recv), {});
+    Exchange(s, "all_gather", key, GatherMessages(rank(), bytes, static_cast<char*>(recv)), {});
   }
 
   void AllToAll(Stream& s, TrafficKey key, std::vector<std::vector<Span>> sends,
@@ -120,13 +113,13 @@ class NcclCommunicator : public Communicator {
     if (!from.empty()) {
       Cuda(s).EnqueueStatus([&](cudaStream_t stream) { return CopyPieces(stream, from, to); });
     }
-    std::vector<Transfer> outgoing, incoming;
+    Messages messages;
     for (int peer = 0; peer < size(); ++peer) {
       if (peer == rank()) continue;
-      outgoing.push_back(Transfer{peer, std::move(sends[peer])});
-      incoming.push_back(Transfer{peer, std::move(recvs[peer])});
+      messages.sends.push_back(Transfer{peer, std::move(sends[peer])});
+      messages.recvs.push_back(Transfer{peer, std::move(recvs[peer])});
     }
-    Exchange(s, "all_to_all", key, outgoing, incoming, {});
+    Exchange(s, "all_to_all", key, messages, {});
   }
 
   void ReduceScatter(Stream& s, TrafficKey key, const Matrix& in, const std::vector<int64_t>& rows,
@@ -135,40 +128,27 @@ class NcclCommunicator : public Communicator {
   }
 
   void AllReduce(Stream& s, TrafficKey key, float* data, int64_t count) override {
-    std::vector<int64_t> elements, bytes;
-    for (int i = 0; i < size(); ++i) {
-      elements.push_back(count / size() + (i < count % size() ? 1 : 0));
-      bytes.push_back(elements.back() * SizeOf(DType::kF32));
-    }
+    const std::vector<int64_t> elements = EvenBlocks(count, size());
+    std::vector<int64_t> bytes;
+    for (int64_t block : elements) bytes.push_back(block * SizeOf(DType::kF32));
     float* own = data;
     for (int i = 0; i < rank(); ++i) own += elements[i];
     SumOwnBlock(s, "all_reduce", key, Matrix(data, DType::kF32, count, 1), elements,
                 Matrix(own, DType::kF32, elements[rank()], 1), {true, false});
-    GatherBlocks(s, "all_reduce", key, bytes, reinterpret_cast<char*>(data), {false, true});
+    Exchange(s, "all_reduce", key, GatherMessages(rank(), bytes, reinterpret_cast<char*>(data)),
+             {false, true});
   }
 
   void Broadcast(Stream& s, TrafficKey key, int root, void* data, int64_t bytes) override {
-    SEQPAR_CHECK(root >= 0 && root < size());
-    std::vector<Transfer> sends, recvs;
-    if (rank() != root) recvs.push_back(Transfer{root, {Span{data, bytes}}});
-    for (int peer = 0; rank() == root && peer < size(); ++peer) {
-      if (peer != root) sends.push_back(Transfer{peer, {Span{data, bytes}}});
-    }
-    Exchange(s, "broadcast", key, sends, recvs, {});
+    Exchange(s, "broadcast", key, BroadcastMessages(rank(), size(), root, data, bytes), {});
   }
 
   void Barrier(Stream& s) override {
-    // After the round of `distance` a rank knows that the 2 * distance ranks up to itself have entered. The
-    // exchange of a group of one still reports an abort.
     if (!GrowScratch(s, 2)) return;
     char* tokens = static_cast<char*>(scratch_.data());
-    for (int distance = 1; distance < std::max(size(), 2); distance *= 2) {
-      std::vector<Transfer> sends, recvs;
-      if (size() > 1) {
-        sends.push_back(Transfer{(rank() + distance) % size(), {Span{tokens, 1}}});
-        recvs.push_back(Transfer{(rank() + size() - distance) % size(), {Span{tokens + 1, 1}}});
-      }
-      Exchange(s, "barrier", TrafficKey{}, sends, recvs, {distance == 1, 2 * distance >= size()});
+    const std::vector<Messages> rounds = BarrierRounds(rank(), size(), tokens, tokens + 1);
+    for (const Messages& round : rounds) {
+      Exchange(s, "barrier", TrafficKey{}, round, {&round == &rounds.front(), &round == &rounds.back()});
     }
   }
 
@@ -182,14 +162,14 @@ class NcclCommunicator : public Communicator {
     const std::unique_ptr<Stream> stream = family_->device()->CreateStream("connect");
     SEQPAR_ASSIGN_OR_RETURN(const Buffer bytes, family_->device()->Allocate(2 * size(), "connect to peers"));
     char* const data = static_cast<char*>(bytes.data());
-    std::vector<Transfer> sends, recvs;
+    Messages messages;
     for (int peer = 0; peer < size(); ++peer) {
       if (peer == rank()) continue;
-      sends.push_back(Transfer{peer, {Span{data + peer, 1}}});
-      recvs.push_back(Transfer{peer, {Span{data + size() + peer, 1}}});
+      messages.sends.push_back(Transfer{peer, {Span{data + peer, 1}}});
+      messages.recvs.push_back(Transfer{peer, {Span{data + size() + peer, 1}}});
     }
     static_cast<CudaStream&>(*stream).EnqueueStatus(
-        [&](cudaStream_t handle) { return EnqueueTransfers(handle, "connect", sends, recvs); });
+        [&](cudaStream_t handle) { return EnqueueTransfers(handle, "connect", messages); });
     return stream->Synchronize();
   }
 
@@ -197,7 +177,7 @@ class NcclCommunicator : public Communicator {
 
   // After an abort the counts stay as they were last seen before it: kernels that were cut off also "happen".
   CommProgress progress() const override {
-    std::lock_guard<std::mutex> lock(progress_mutex_);
+    MutexLock lock(progress_mutex_);
     if (!family_->over()) {
       const int64_t finished = finished_.done();  // in this order never more finished than entered
       for (; progress_.finished < finished; ++progress_.finished) peers_.pop_front();
@@ -213,8 +193,7 @@ class NcclCommunicator : public Communicator {
   static CudaStream& Cuda(Stream& s) { return static_cast<CudaStream&>(s); }
 
   // Enqueues all transfers at once. Those of no bytes are not sent.
-  void Exchange(Stream& s, const char* verb, TrafficKey key, const std::vector<Transfer>& sends,
-                const std::vector<Transfer>& recvs, Part part) {
+  void Exchange(Stream& s, const char* verb, TrafficKey key, const Messages& messages, Part part) {
     CudaStream& stream = Cuda(s);
     stream.SetWatch([family = family_] { return family->Check(); });
     const absl::Status status = family_->Check();
@@ -222,18 +201,19 @@ class NcclCommunicator : public Communicator {
     if (part.first) {
       // Who is waited for cannot be told from outside a kernel: the first that this rank receives from, else
       // sends to.
-      std::lock_guard<std::mutex> lock(progress_mutex_);
-      peers_.push_back(!recvs.empty() ? recvs[0].peer : !sends.empty() ? sends[0].peer : -1);
+      const std::vector<Transfer>& first = messages.recvs.empty() ? messages.sends : messages.recvs;
+      MutexLock lock(progress_mutex_);
+      peers_.push_back(first.empty() ? -1 : first[0].peer);
     }
     if (part.first) Mark(stream, &entered_);
-    stream.EnqueueStatus([&](cudaStream_t handle) { return EnqueueTransfers(handle, verb, sends, recvs); });
+    stream.EnqueueStatus([&](cudaStream_t handle) { return EnqueueTransfers(handle, verb, messages); });
     if (part.last) Mark(stream, &finished_);
-    int64_t bytes = 0, messages = 0;
-    for (const Transfer& send : sends) {
+    int64_t bytes = 0, sent = 0;
+    for (const Transfer& send : messages.sends) {
       bytes += send.bytes();
-      messages += send.bytes() > 0 ? 1 : 0;
+      sent += send.bytes() > 0 ? 1 : 0;
     }
-    if (family_->traffic() != nullptr && messages > 0) family_->traffic()->Add(key, bytes, messages);
+    if (family_->traffic() != nullptr && sent > 0) family_->traffic()->Add(key, bytes, sent);
   }
 
   void Mark(CudaStream& s, cuda::WorkCounter* counter) {
@@ -246,8 +226,7 @@ class NcclCommunicator : public Communicator {
     });
   }
 
-  absl::Status EnqueueTransfers(cudaStream_t stream, const char* verb, const std::vector<Transfer>& sends,
-                                const std::vector<Transfer>& recvs) {
+  absl::Status EnqueueTransfers(cudaStream_t stream, const char* verb, const Messages& messages) {
     struct Message {
       int peer;
       char* data;
@@ -255,7 +234,7 @@ class NcclCommunicator : public Communicator {
     };
     StreamScratch scratch(stream);
     std::vector<Message> outgoing, incoming;
-    for (const Transfer& send : sends) {
+    for (const Transfer& send : messages.sends) {
       SEQPAR_CHECK(send.peer >= 0 && send.peer < size() && send.peer != rank());
       const std::vector<cuda::Piece> pieces = PiecesOf(send.spans);
       if (pieces.empty()) continue;
@@ -267,7 +246,7 @@ class NcclCommunicator : public Communicator {
       outgoing.push_back({send.peer, data, send.bytes()});
     }
     std::vector<std::pair<char*, std::vector<cuda::Piece>>> to_unpack;
-    for (const Transfer& recv : recvs) {
+    for (const Transfer& recv : messages.recvs) {
       SEQPAR_CHECK(recv.peer >= 0 && recv.peer < size() && recv.peer != rank());
       std::vector<cuda::Piece> pieces = PiecesOf(recv.spans);
       if (pieces.empty()) continue;
@@ -299,56 +278,14 @@ class NcclCommunicator : public Communicator {
     return absl::OkStatus();
   }
 
-  // Each rank's block of `recv` comes from that rank, and the own goes to all.
-  void GatherBlocks(Stream& s, const char* verb, TrafficKey key, const std::vector<int64_t>& bytes,
-                    char* recv, Part part) {
-    std::vector<Transfer> sends, recvs;
-    char* own = recv;
-    for (int i = 0; i < rank(); ++i) own += bytes[i];
-    int64_t offset = 0;
-    for (int peer = 0; peer < size(); ++peer) {
-      if (peer != rank()) {
-        sends.push_back(Transfer{peer, {Span{own, bytes[rank()]}}});
-        recvs.push_back(Transfer{peer, {Span{recv + offset, bytes[peer]}}});
-      }
-      offset += bytes[peer];
-    }
-    Exchange(s, verb, key, sends, recvs, part);
-  }
-
   void SumOwnBlock(Stream& s, const char* verb, TrafficKey key, const Matrix& in,
                    const std::vector<int64_t>& rows, const Matrix& out, Part part) {
-    SEQPAR_CHECK(static_cast<int>(rows.size()) == size() && (in.contiguous() || in.rows <= 1));
+    SEQPAR_CHECK(static_cast<int>(rows.size()) == size());
     SEQPAR_CHECK(out.rows == rows[rank()] && out.cols == in.cols);
-    const int64_t row_bytes = in.cols * SizeOf(in.dtype);
-    const int64_t stride = AlignUp(rows[rank()] * row_bytes);
-    if (!GrowScratch(s, stride * (size() - 1))) return;
-    std::vector<Transfer> sends, recvs;
-    std::vector<Matrix> terms;
-    char* received = static_cast<char*>(scratch_.data());
-    int64_t begin = 0;
-    for (int peer = 0; peer < size(); ++peer) {
-      const Matrix block = in.Rows(begin, begin + rows[peer]);
-      begin += rows[peer];
-      if (peer == rank()) {
-        terms.push_back(block);
-        continue;
-      }
-      sends.push_back(Transfer{peer, {Span{block.data, block.rows * row_bytes}}});
-      recvs.push_back(Transfer{peer, {Span{received, out.rows * row_bytes}}});
-      terms.push_back(Matrix(received, in.dtype, out.rows, in.cols));
-      received += stride;
-    }
-    SEQPAR_CHECK(begin == in.rows);
-    Exchange(s, verb, key, sends, recvs, {part.first, false});
-    if (!out.empty()) {
-      // A column of many rows is one row to the kernels: wider loads.
-      const bool flat = in.cols == 1 && out.contiguous();
-      for (Matrix& term : terms) {
-        if (flat) term = Matrix(term.data, term.dtype, 1, out.rows);
-      }
-      family_->device()->SumInOrder(s, terms, flat ? Matrix(out.data, out.dtype, 1, out.rows) : out);
-    }
+    if (!GrowScratch(s, SumScratchBytes(rank(), in, rows, kScratchAlignment))) return;
+    OwnBlockSum sum = LayOutSum(rank(), in, rows, static_cast<char*>(scratch_.data()), kScratchAlignment);
+    Exchange(s, verb, key, sum.messages, {part.first, false});
+    EnqueueSum(*family_->device(), s, std::move(sum.terms), out);
     if (part.last) Mark(Cuda(s), &finished_);
   }
 
@@ -377,9 +314,9 @@ class NcclCommunicator : public Communicator {
   const std::string name_;
   const std::shared_ptr<cuda::EventPool> events_;
   mutable cuda::WorkCounter entered_, finished_;
-  mutable std::mutex progress_mutex_;
-  mutable CommProgress progress_;  // under progress_mutex_
-  mutable std::deque<int> peers_;  // under progress_mutex_: of each operation that has not finished
+  mutable Mutex progress_mutex_;
+  mutable CommProgress progress_ ABSL_GUARDED_BY(progress_mutex_);
+  mutable std::deque<int> peers_ ABSL_GUARDED_BY(progress_mutex_);  // of each operation that has not finished
   Buffer scratch_;
 };
 

@@ -19,13 +19,13 @@ constexpr std::chrono::milliseconds kDestroyDeadline{2'000};
 
 void NcclFamily::Abort(const absl::Status& why) {
   SEQPAR_CHECK(!why.ok());
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (aborted_.ok()) aborted_ = why;
   asked_ = true;
 }
 
 absl::Status NcclFamily::aborted() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return aborted_;
 }
 

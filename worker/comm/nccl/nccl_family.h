@@ -5,10 +5,10 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/base/mutex.h"
 #include "common/comm/communicator.h"
 #include "worker/comm/nccl/nccl_library.h"
 
@@ -55,8 +55,8 @@ class NcclFamily {
   std::vector<ncclComm_t> comms_;
   bool down_ = false;
   std::atomic<bool> asked_{false};
-  mutable std::mutex mutex_;
-  absl::Status aborted_;  // under mutex_
+  mutable Mutex mutex_;
+  absl::Status aborted_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace seqpar

@@ -32,7 +32,7 @@ EventPool::~EventPool() {
 std::shared_ptr<CUevent_st> EventPool::Take() {
   cudaEvent_t event = nullptr;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (!free_.empty()) {
       event = free_.back();
       free_.pop_back();
@@ -43,18 +43,18 @@ std::shared_ptr<CUevent_st> EventPool::Take() {
     if (cudaEventCreate(&event) != cudaSuccess) return nullptr;
   }
   return std::shared_ptr<CUevent_st>(event, [pool = shared_from_this()](cudaEvent_t e) {
-    std::lock_guard<std::mutex> lock(pool->mutex_);
+    MutexLock lock(pool->mutex_);
     pool->free_.push_back(e);
   });
 }
 
 void WorkCounter::Begun(std::shared_ptr<CUevent_st> after) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   pending_.push_back(std::move(after));
 }
 
 int64_t WorkCounter::done() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   while (!pending_.empty() && cudaEventQuery(pending_.front().get()) == cudaSuccess) {
     pending_.pop_front();
     ++done_;
@@ -69,21 +69,21 @@ struct CudaStream::CudaEvent : public Event::State {
 };
 
 void CudaStream::Core::Fail(const absl::Status& why) {
-  std::lock_guard<std::mutex> lock(mutex);
+  MutexLock lock(mutex);
   if (status.ok()) status = why;
 }
 
 absl::Status CudaStream::Core::Known() {
   std::vector<std::shared_ptr<Core>> others;
   {
-    std::lock_guard<std::mutex> lock(mutex);
+    MutexLock lock(mutex);
     if (!status.ok()) return status;
     others = waited_for;
   }
   for (const std::shared_ptr<Core>& other : others) {
     absl::Status theirs;
     {
-      std::lock_guard<std::mutex> lock(other->mutex);
+      MutexLock lock(other->mutex);
       theirs = other->status;
     }
     if (theirs.ok()) continue;
@@ -97,12 +97,12 @@ absl::Status CudaStream::Core::Watch() {
   std::vector<std::function<absl::Status()>> watches;
   std::vector<std::shared_ptr<Core>> others;
   {
-    std::lock_guard<std::mutex> lock(mutex);
+    MutexLock lock(mutex);
     if (watch) watches.push_back(watch);
     others = waited_for;
   }
   for (const std::shared_ptr<Core>& other : others) {
-    std::lock_guard<std::mutex> lock(other->mutex);
+    MutexLock lock(other->mutex);
     if (other->watch) watches.push_back(other->watch);
   }
   for (const auto& each : watches) SEQPAR_RETURN_IF_ERROR(each());
@@ -110,7 +110,7 @@ absl::Status CudaStream::Core::Watch() {
 }
 
 void CudaStream::SetWatch(std::function<absl::Status()> watch) {
-  std::lock_guard<std::mutex> lock(core_->mutex);
+  MutexLock lock(core_->mutex);
   core_->watch = std::move(watch);
 }
 
@@ -183,7 +183,7 @@ void CudaStream::Wait(const Event& event) {
   if (!theirs->status.ok()) core_->Fail(theirs->status);
   if (!Begin(kWaiting) || theirs->event == nullptr) return;
   if (theirs->origin != core_) {
-    std::lock_guard<std::mutex> lock(core_->mutex);
+    MutexLock lock(core_->mutex);
     auto& all = core_->waited_for;
     if (std::find(all.begin(), all.end(), theirs->origin) == all.end()) all.push_back(theirs->origin);
   }
@@ -217,7 +217,7 @@ absl::Status CudaStream::Synchronize() {
 }
 
 void CudaStream::AddTimes(cudaEvent_t end) {
-  std::lock_guard<std::mutex> lock(times_mutex_);
+  MutexLock lock(times_mutex_);
   for (size_t i = 0; i < marks_.size(); ++i) {
     const double seconds =
         Seconds(marks_[i].begin.get(), i + 1 < marks_.size() ? marks_[i + 1].begin.get() : end);
@@ -232,7 +232,7 @@ void CudaStream::AddTimes(cudaEvent_t end) {
 }
 
 absl::Status CudaStream::status() const {
-  std::lock_guard<std::mutex> lock(core_->mutex);
+  MutexLock lock(core_->mutex);
   return core_->status;
 }
 
@@ -242,7 +242,7 @@ void CudaStream::Fail(const absl::Status& why) {
 }
 
 StreamTimes CudaStream::times() const {
-  std::lock_guard<std::mutex> lock(times_mutex_);
+  MutexLock lock(times_mutex_);
   return times_;
 }
 
@@ -258,7 +258,7 @@ void CudaStream::Host(std::function<absl::Status()> fn, WorkKind kind) {
         const auto run = [](void* argument) {
           const std::unique_ptr<Call> owned(static_cast<Call*>(argument));
           {
-            std::lock_guard<std::mutex> lock(owned->core->mutex);
+            MutexLock lock(owned->core->mutex);
             if (!owned->core->status.ok()) return;
           }
           if (const absl::Status status = owned->fn(); !status.ok()) owned->core->Fail(status);

@@ -7,10 +7,10 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/device/stream.h"
 
 namespace seqpar::cuda {
@@ -26,8 +26,8 @@ class EventPool : public std::enable_shared_from_this<EventPool> {
 
  private:
   const int device_;
-  std::mutex mutex_;
-  std::vector<cudaEvent_t> free_;  // under mutex_
+  Mutex mutex_;
+  std::vector<cudaEvent_t> free_ ABSL_GUARDED_BY(mutex_);
 };
 
 // How far a device's work is: operations that were begun and have happened. Thread-safe.
@@ -37,9 +37,9 @@ class WorkCounter {
   int64_t done();
 
  private:
-  std::mutex mutex_;
-  std::deque<std::shared_ptr<CUevent_st>> pending_;
-  int64_t done_ = 0;
+  Mutex mutex_;
+  std::deque<std::shared_ptr<CUevent_st>> pending_ ABSL_GUARDED_BY(mutex_);
+  int64_t done_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 // Kernels already handed to the GPU cannot be taken back: after a failure what is enqueued is skipped, what
@@ -77,10 +77,10 @@ class CudaStream : public Stream {
  private:
   // What outlives the stream: host functions and events of other streams hold it.
   struct Core {
-    std::mutex mutex;
-    absl::Status status;                            // under mutex
-    std::function<absl::Status()> watch;            // under mutex
-    std::vector<std::shared_ptr<Core>> waited_for;  // under mutex
+    Mutex mutex;
+    absl::Status status ABSL_GUARDED_BY(mutex);
+    std::function<absl::Status()> watch ABSL_GUARDED_BY(mutex);
+    std::vector<std::shared_ptr<Core>> waited_for ABSL_GUARDED_BY(mutex);
     void Fail(const absl::Status& why);
     absl::Status Known();  // its own, else the first of those that it waited for
     absl::Status Watch();  // its own, then theirs
@@ -108,8 +108,8 @@ class CudaStream : public Stream {
   std::vector<TimeMark> marks_;  // of the enqueueing thread: since the last Synchronize
   int unmarked_ = 0;             // operations since the last mark for `work_`
 
-  mutable std::mutex times_mutex_;
-  StreamTimes times_;  // under times_mutex_
+  mutable Mutex times_mutex_;
+  StreamTimes times_ ABSL_GUARDED_BY(times_mutex_);
 };
 
 }  // namespace seqpar::cuda

@@ -40,7 +40,7 @@ DeviceMemory::~DeviceMemory() {
 }
 
 absl::StatusOr<void*> DeviceMemory::Allocate(int64_t bytes, const char* what) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (bytes > limit_bytes_ - use_.used_bytes) {
     return MakeError(absl::StatusCode::kResourceExhausted, reason::kOutOfMemory,
                      absl::StrCat(what, " needs ", bytes, " bytes; ", use_.used_bytes, " of the allowed ",
@@ -56,7 +56,7 @@ absl::StatusOr<void*> DeviceMemory::Allocate(int64_t bytes, const char* what) {
 }
 
 void DeviceMemory::Free(void* data, int64_t bytes) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   cudaSetDevice(device_);
   cudaFreeAsync(data, stream_);
   use_.used_bytes -= bytes;
@@ -64,12 +64,12 @@ void DeviceMemory::Free(void* data, int64_t bytes) {
 }
 
 MemoryUse DeviceMemory::use() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return use_;
 }
 
 void DeviceMemory::ResetPeak() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   use_.peak_bytes = use_.used_bytes;
 }
 

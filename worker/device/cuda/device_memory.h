@@ -6,9 +6,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/device/device.h"
 
 namespace seqpar::cuda {
@@ -34,8 +34,8 @@ class DeviceMemory {
   const int device_;
   const int64_t limit_bytes_;
   const cudaStream_t stream_;  // orders the pool; nothing else runs on it
-  mutable std::mutex mutex_;
-  MemoryUse use_;  // under mutex_
+  mutable Mutex mutex_;
+  MemoryUse use_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace seqpar::cuda
