@@ -113,6 +113,11 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
       "DEVICES")
       ->capture_default_str()
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  env(app->add_flag(
+          "--shared-gpus", config->shared_gpus,
+          "Others use these GPUs too: between two ranks only what the first left behind counts, not "
+          "all memory in use"),
+      "SHARED_GPUS");
   env(app->add_option("--cpu-slots", config->cpu_slots, "CPU devices of this node: one rank runs on each"),
       "CPU_SLOTS")
       ->capture_default_str()
@@ -152,6 +157,14 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
   env(app->add_option("--log-format", raw->log_format, "text or json"), "LOG_FORMAT")->capture_default_str();
   app->add_option("--test-hold", raw->holds,
                   "PHASE:FILE, for tests: executors wait at PHASE while FILE exists");
+  app->add_option(
+         "--test-ranks-per-gpu", config->ranks_per_gpu,
+         "For tests: offer each GPU as so many devices, whose ranks share its memory and talk over the "
+         "network interface")
+      ->check(CLI::Range(1, 8));
+  app->add_option_function<double>(
+      "--test-gpu-retry", [config](double s) { config->gpu_retry_us = static_cast<int64_t>(1e6 * s); },
+      "SECONDS, for tests: between two looks at a GPU that is set aside [60]");
   app->set_version_flag("--version", std::string("seqpar-worker ") + kVersion);
 }
 

@@ -21,7 +21,10 @@ struct TestHold {
 struct WorkerConfig {
   std::string coordinator = "127.0.0.1:7700";  // host:port
   std::string node_name;                       // default: the host's name
-  std::string devices = "cpu";  // cpu | cuda | auto: the GPUs where there are any, else CPU slots
+  std::string devices = "cpu";        // cpu | cuda | auto: the GPUs where there are any, else CPU slots
+  bool shared_gpus = false;           // others use them too
+  int ranks_per_gpu = 1;              // for tests: each GPU is offered as so many devices
+  int64_t gpu_retry_us = 60'000'000;  // between two looks at a GPU that is set aside
   int cpu_slots = 1;
   int threads_per_slot = 0;     // 0 until parsed: cores / slots, at least 1
   int64_t memory_per_slot = 0;  // bytes; 0 until parsed: 0.8 of the cgroup's or machine's, divided

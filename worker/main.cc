@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == "executor") return seqpar::ExecutorMain(argc - 2, argv + 2);
   if (mode == "calibrate") return seqpar::CalibrateMain(argc - 2, argv + 2);
-  if (mode == "probe-gpus") return seqpar::ProbeGpusMain();
+  if (mode == "probe-gpus") return seqpar::ProbeGpusMain(argc - 2, argv + 2);
   const seqpar::ParsedWorkerConfig parsed = seqpar::ParseWorkerConfig(argc, argv);
   if (!parsed.run) return parsed.exit_code;
   seqpar::SetupLogging(parsed.config.log);

@@ -61,11 +61,11 @@ def alive(pid):
 
 
 class Process:
-    def __init__(self, args, log):
+    def __init__(self, args, log, env=None):
         self.log = log
         with open(log, "ab") as out:
             self.popen = subprocess.Popen([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=out,
-                                          stderr=subprocess.STDOUT, env=environment())
+                                          stderr=subprocess.STDOUT, env=environment() | (env or {}))
         self.pid = self.popen.pid
 
     def kill(self, sig=signal.SIGKILL, wait=True):
@@ -168,11 +168,11 @@ class ClusterTest(unittest.TestCase):
         self.server = f"127.0.0.1:{self.port}"
         return process
 
-    def start_worker(self, name, *more, slots=None):
+    def start_worker(self, name, *more, slots=None, env=None):
         process = Process([BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", name, "--cpu-slots",
                            slots or self.slots, "--threads-per-slot", 1, "--memory-per-slot", "1GiB", "--data-root",
                            f"data={self.data}", "--state-dir", self.dir / f"worker-{name}", *more],
-                          self.dir / f"{name}.log")
+                          self.dir / f"{name}.log", env)
         self.processes.append(process)
         return process
 

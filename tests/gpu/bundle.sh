@@ -18,5 +18,5 @@ for file in "$out"/bin/* "$out/lib/libseqpar-cuda.so"; do ldd "$file" | awk '/=>
 cma=$(ldconfig -p | awk '/libucp\.so/{print $NF; exit}')
 [ -z "$cma" ] || cp -L "$(dirname "$cma")"/ucx/libuct_cma.so.0 "$out/lib/ucx/"
 strip --strip-unneeded "$out"/bin/* "$out"/lib/*.so*
-cp "$here/run.sh" "$here/service.sh" "$here/tests.txt" "$out/"
+cp "$here/run.sh" "$here/service.sh" "$here/faults.py" "$here/tests.txt" "$out/"
 du -sh "$out"

@@ -1,18 +1,32 @@
 #!/usr/bin/env bash
-# usage: tests/gpu/service.sh [--bundle DIR]
+# usage: tests/gpu/service.sh [--part jobs|faults|shared|all] [--bundle DIR]
 # Runs the whole service on a machine with GPUs, from a bundle (tests/gpu/bundle.sh): a coordinator, a worker with every
-# GPU, and jobs of each strategy over all of them, verified in float64. Exit status: 0 where every job succeeded.
+# GPU, and
+#   jobs    jobs of each strategy over all of them, verified in float64
+#   faults  each rank in turn killed, then stopped, in a running job: the next attempt succeeds, the verdict names the
+#           rank, its GPU is free again, the daemon lives on (faults.py)
+#   shared  twice as many ranks as GPUs, on each GPU two (on one GPU four)
+# Exit status: 0 where everything went as it should.
 set -uo pipefail
-bundle=$(cd "$(dirname "$0")" && pwd)
-[ "${1:-}" != --bundle ] || bundle=$2
+here=$(cd "$(dirname "$0")" && pwd)
+bundle=$here part=all
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --part) part=$2; shift ;;
+    --bundle) bundle=$2; shift ;;
+    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
 dir=$(mktemp -d)
 seqpar=$bundle/bin/seqpar
+failures=0 worker=
+fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 "$bundle/bin/seqpar-coordinator" --listen 127.0.0.1:0 --port-file "$dir/port" --state-dir "$dir/coordinator" \
-  --data-root "data=$dir" >"$dir/coordinator.log" 2>&1 &
+  --no-progress-timeout 5s --data-root "data=$dir" >"$dir/coordinator.log" 2>&1 &
 coordinator=$!
-worker=
 end() {
   kill $worker $coordinator 2>/dev/null
   wait
@@ -24,17 +38,31 @@ for _ in $(seq 200); do [ ! -s "$dir/port" ] || break; sleep 0.05; done
 address=$(cat "$dir/port")
 case "$address" in *:*) ;; *) address=127.0.0.1:$address ;; esac
 export SEQPAR_SERVER=$address
-"$bundle/bin/seqpar-worker" --coordinator "$address" --devices cuda --state-dir "$dir/worker" \
-  --data-root "data=$dir" >"$dir/worker.log" 2>&1 &
-worker=$!
-for _ in $(seq 600); do
-  "$seqpar" -o json nodes 2>/dev/null | grep -q '"kind": *"cuda"' && break
-  kill -0 $worker 2>/dev/null || { cat "$dir/worker.log"; exit 1; }
-  sleep 0.2
-done
-"$seqpar" nodes
+ready() { "$seqpar" -o json nodes 2>/dev/null | python3 -c '
+import json, sys
+nodes = json.load(sys.stdin).get("nodes", [])
+sys.exit(not any(n["name"] == sys.argv[1] and n["state"] == "NODE_STATE_READY" for n in nodes))' "$1"; }
+start_worker() { # NAME FLAG...
+  local name=$1
+  shift
+  "$bundle/bin/seqpar-worker" --coordinator "$address" --node-name "$name" --devices cuda --state-dir "$dir/$name" \
+    --data-root "data=$dir" "$@" >"$dir/$name.log" 2>&1 &
+  worker=$!
+  for _ in $(seq 600); do
+    ready "$name" && return
+    kill -0 $worker 2>/dev/null || { cat "$dir/$name.log"; exit 1; }
+    sleep 0.2
+  done
+  cat "$dir/$name.log"
+  exit 1
+}
+stop_worker() {
+  kill $worker
+  wait $worker
+  worker=
+}
 gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
-failures=0
+ranks=$gpus
 job() { # NAME DTYPE TOKENS PARALLELISM [MASK]
   cat >"$dir/$1.yaml" <<YAML
 name: $1
@@ -47,18 +75,50 @@ input: {seed: 2, tokens: $3}
 grad_output: {seed: 3}
 output: {file: $1.safetensors, tensors: [hidden_states, hidden_states.grad, weights.grad]}
 parallelism: $4
-workers: {min: $gpus, max: $gpus}
+devices: cuda
+workers: {min: $ranks, max: $ranks}
 verify: {rows: 4}
 YAML
   echo "== $1"
   timeout 120 "$seqpar" submit -f "$dir/$1.yaml" --wait 2>&1 | grep -vE '^ *$' | tail -"${LINES_MAX:-28}"
-  [ "${PIPESTATUS[0]}" = 0 ] || { failures=$((failures + 1)); tail -5 "$dir/worker.log"; }
+  [ "${PIPESTATUS[0]}" = 0 ] || { fail "$1"; tail -5 "$dir"/gpu*.log; }
 }
-job ring-bf16 bfloat16 32771 "{strategy: ring, ring: $gpus}"
-job ulysses-bf16 bfloat16 32771 "{strategy: ulysses, ulysses: $gpus}"
-job megatron-bf16 bfloat16 32771 "{strategy: megatron_sp, tensor: $gpus}"
-job gather-window-bf16 bfloat16 32771 "{strategy: gather, ring: $gpus}" "{kind: window, left: 4096, right: 0}"
-job ring-f32 float32 16387 "{strategy: ring, ring: $gpus}"
-job auto-bf16 bfloat16 32771 auto
+wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
+
+if wanted jobs || wanted faults; then
+  start_worker gpus
+  grep -E 'GPUs measured|worker starts' "$dir/gpus.log" | cut -c1-600
+  "$seqpar" nodes
+  "$seqpar" -o json nodes | python3 -c '
+import json, sys
+for node in json.load(sys.stdin)["nodes"]:
+    print("local", node["local"], "start_seconds", node.get("start_seconds"))
+    for device in node["devices"]:
+        print(json.dumps(device["spec"]))'
+fi
+if wanted jobs; then
+  job ring-bf16 bfloat16 32771 "{strategy: ring, ring: $ranks}"
+  job ulysses-bf16 bfloat16 32771 "{strategy: ulysses, ulysses: $ranks}"
+  job megatron-bf16 bfloat16 32771 "{strategy: megatron_sp, tensor: $ranks}"
+  job gather-window-bf16 bfloat16 32771 "{strategy: gather, ring: $ranks}" "{kind: window, left: 4096, right: 0}"
+  job ring-f32 float32 16387 "{strategy: ring, ring: $ranks}"
+  job auto-bf16 bfloat16 32771 auto
+fi
+if wanted faults; then
+  python3 "$here/faults.py" --seqpar "$seqpar" --worker $worker --folder "$dir" --ranks "$ranks" || fail "faults"
+fi
+[ -z "$worker" ] || stop_worker
+if wanted shared; then
+  each=2
+  [ "$gpus" -gt 1 ] || each=4
+  ranks=$((gpus * each))
+  start_worker gpus-shared --test-ranks-per-gpu $each
+  grep -E 'GPUs measured|worker starts' "$dir/gpus-shared.log" | cut -c1-600
+  job shared-ring-bf16 bfloat16 8195 "{strategy: ring, ring: $ranks}"
+  job shared-ulysses-f32 float32 4099 "{strategy: ulysses, ulysses: $ranks}"
+  job shared-hybrid-bf16 bfloat16 8195 "{strategy: hybrid, ulysses: 2, ring: $((ranks / 2))}"
+  stop_worker
+fi
 "$seqpar" list
+[ $failures = 0 ] && echo "all as it should be" || echo "$failures failed"
 exit $((failures > 0))

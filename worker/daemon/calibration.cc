@@ -17,6 +17,7 @@
 #include "common/base/version.h"
 #include "common/job/proto.h"
 #include "worker/daemon/probes.h"
+#include "worker/daemon/transport_settings.h"
 
 namespace seqpar {
 namespace {
@@ -24,6 +25,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kLinkLatencySeconds = 30e-6;
+constexpr int64_t kTimeoutUs = 30'000'000;  // a machine that is busy with other work still ends in it
 
 int Cores() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
@@ -98,29 +100,31 @@ DeviceRates MeanOf(const std::vector<v1::NodeSpec>& slots) {
   return mean;
 }
 
-LinkRates MeanLink(const std::vector<v1::NodeSpec>& slots) {
-  LinkRates mean;
-  for (const v1::NodeSpec& slot : slots) {
-    mean.latency += slot.local().latency() / static_cast<double>(slots.size());
-    mean.bandwidth += slot.local().bandwidth() / static_cast<double>(slots.size());
+std::vector<ProbeCommand> CommandsOf(const WorkerConfig& config, bool by_cpu_time) {
+  std::vector<ProbeCommand> commands;
+  for (int slot = 0; slot < config.cpu_slots; ++slot) {
+    commands.push_back({{"--threads", absl::StrCat(config.threads_per_slot), "--slot", absl::StrCat(slot),
+                         "--slots", absl::StrCat(config.cpu_slots), "--by-cpu-time", by_cpu_time ? "1" : "0"},
+                        TransportSettings(config, absl::StrCat("slot-", slot))});
   }
-  return mean;
+  return commands;
 }
 
 absl::StatusOr<v1::NodeSpec> Measure(const WorkerConfig& config, int stop_fd) {
   const int cores = Cores(), threads = config.cpu_slots * config.threads_per_slot;
   // One thread's CPU time is also what neighbours cannot touch.
   const bool by_cpu_time = config.threads_per_slot == 1 || threads > cores;
-  SEQPAR_ASSIGN_OR_RETURN(const ProbeResults results, RunProbes(config, by_cpu_time, stop_fd));
+  SEQPAR_ASSIGN_OR_RETURN(const ProbeResults results,
+                          RunProbes(CommandsOf(config, by_cpu_time), kTimeoutUs, stop_fd));
   DeviceSpec slot;
-  slot.rates = ShareOfCores(MeanOf(results.slots), threads, cores);
+  slot.rates = ShareOfCores(MeanOf(results.devices), threads, cores);
   v1::NodeSpec node;
   *node.add_devices() = DeviceToProto(slot);
   node.set_cores(cores);
   node.set_start_seconds(results.start_seconds);
   const bool linked = results.start_seconds > 0;
   if (!linked && config.cpu_slots > 1) LogWarning("the link between slots is not measured but estimated");
-  *node.mutable_local() = LinkToProto(linked ? MeanLink(results.slots) : EstimateLocalLink(slot.rates));
+  *node.mutable_local() = LinkToProto(linked ? MeanLink(results.devices) : EstimateLocalLink(slot.rates));
   return node;
 }
 
@@ -128,6 +132,15 @@ absl::StatusOr<v1::NodeSpec> Measure(const WorkerConfig& config, int stop_fd) {
 
 DeviceRates ShareOfCores(const DeviceRates& measured, int threads, int cores) {
   return threads > cores ? Scaled(measured, static_cast<double>(cores) / threads) : measured;
+}
+
+LinkRates MeanLink(const std::vector<v1::NodeSpec>& devices) {
+  LinkRates mean;
+  for (const v1::NodeSpec& device : devices) {
+    mean.latency += device.local().latency() / static_cast<double>(devices.size());
+    mean.bandwidth += device.local().bandwidth() / static_cast<double>(devices.size());
+  }
+  return mean;
 }
 
 LinkRates EstimateLocalLink(const DeviceRates& rates) { return {kLinkLatencySeconds, rates.copy_bytes / 2}; }

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/job/cluster.h"
+#include "seqpar/v1/plan.pb.h"
 #include "worker/config.h"
 
 namespace seqpar {
@@ -38,6 +39,9 @@ DeviceRates ShareOfCores(const DeviceRates& measured, int threads, int cores);
 // shared memory: twice), while the slots compute: half of a busy slot's copy rate. The latency is two stream
 // hand-overs and the transport's own.
 LinkRates EstimateLocalLink(const DeviceRates& rates);
+
+// What devices measured of the links between them; not empty.
+LinkRates MeanLink(const std::vector<v1::NodeSpec>& devices);
 
 // "model name" of /proc/cpuinfo.
 std::string ProcessorName();

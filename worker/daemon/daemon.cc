@@ -25,8 +25,10 @@
 #include "worker/daemon/calibration.h"
 #include "worker/daemon/executor_processes.h"
 #include "worker/daemon/fleet_client.h"
+#include "worker/daemon/gpu_watch.h"
 #include "worker/daemon/gpus.h"
 #include "worker/daemon/node_agent.h"
+#include "worker/daemon/transport_settings.h"
 
 namespace seqpar {
 namespace {
@@ -104,15 +106,20 @@ uint64_t TakeSignals(int signals) {
 
 class Daemon {
  public:
-  Daemon(const WorkerConfig& config, NodeIdentity identity, int signals, const ServiceManager* manager)
+  Daemon(const WorkerConfig& config, const v1::NodeSpec& node, NodeIdentity identity, int signals,
+         const ServiceManager* manager)
       : manager_(manager),
         pulse_(manager),
         signals_(signals),
         drain_us_(int64_t{config.drain_seconds} * 1'000'000),
-        processes_(Arguments(config), Environment(config)),
+        gpus_(node, config),
+        processes_(Arguments(config),
+                   [config](const RankKey& key) {
+                     return TransportSettings(config, absl::StrCat("rank-", key.rank));
+                   }),
         client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
-        agent_(std::move(identity), &Clock::System(), &processes_, &sender_) {
+        agent_(std::move(identity), &Clock::System(), &processes_, &sender_, gpus_.gate()) {
     processes_.SetObserver({
         [this](const RankKey& key, const v1::FromExecutor& message) {
           agent_.OnExecutorMessage(key, message);
@@ -120,7 +127,9 @@ class Daemon {
         [this](const RankKey& key, const char* data, size_t bytes) {
           agent_.OnExecutorOutput(key, data, bytes);
         },
-        [this](const RankKey& key, const std::string& how) { agent_.OnExecutorExit(key, how); },
+        [this](const RankKey& key, const std::string& how, pid_t pid) {
+          agent_.OnExecutorExit(key, how, pid);
+        },
     });
   }
 
@@ -128,7 +137,9 @@ class Daemon {
   // lasts, the second stops them, the third leaves at once.
   void Run() {
     while (true) {
-      int64_t wake_us = std::min(agent_.Tick(), pulse_.Beat());
+      const int64_t gpus_us = gpus_.Tick();
+      if (gpus_.TakeChanged()) agent_.OnDevicesChanged();
+      int64_t wake_us = std::min({gpus_us, agent_.Tick(), pulse_.Beat()});
       if (state_ != State::kServing) {
         if (agent_.Settled()) return;
         if (Clock::System().BootMicros() >= until_us_) {
@@ -140,6 +151,7 @@ class Daemon {
       }
       std::vector<pollfd> fds = {{signals_, POLLIN, 0}, {inbox_.fd(), POLLIN, 0}};
       processes_.AddPolls(&fds);
+      gpus_.AddPolls(&fds);
       const int64_t wait_us = std::max<int64_t>(0, wake_us - Clock::System().BootMicros());
       if (poll(fds.data(), fds.size(), static_cast<int>((wait_us + 999) / 1000)) < 0) continue;  // EINTR
       if (fds[0].revents != 0) {
@@ -182,12 +194,6 @@ class Daemon {
     return arguments;
   }
 
-  static std::vector<std::string> Environment(const WorkerConfig& config) {
-    if (config.data_interface.empty()) return {};
-    return {absl::StrCat("UCX_NET_DEVICES=", config.data_interface),
-            absl::StrCat("NCCL_SOCKET_IFNAME=", config.data_interface)};
-  }
-
   void Handle(FleetEvent& event) {
     switch (event.kind) {
       case FleetEvent::Kind::kConnected:
@@ -218,6 +224,7 @@ class Daemon {
   int64_t until_us_ = 0;                                  // of a state that ends by itself: BootMicros
   absl::StatusCode last_broken_ = absl::StatusCode::kOk;  // why it is not attached; OK: it is
   FleetInbox inbox_;
+  GpuWatch gpus_;
   ExecutorProcesses processes_;
   FleetClient client_;
   StreamSender sender_;
@@ -270,7 +277,7 @@ v1::NodeSpec SlotsOf(const WorkerConfig& config, const Calibration& calibration)
 // What ranks run on here: measured slots, or GPUs. CANCELLED where the daemon was told to stop meanwhile.
 absl::StatusOr<v1::NodeSpec> FindDevices(const WorkerConfig& config, int stop_fd) {
   if (config.devices != "cpu") {
-    absl::StatusOr<v1::NodeSpec> gpus = FindGpus(stop_fd);
+    absl::StatusOr<v1::NodeSpec> gpus = FindGpus(config, stop_fd);
     if (gpus.ok() || absl::IsCancelled(gpus.status())) return gpus;
     if (config.devices == "cuda") return Annotate(gpus.status(), "--devices=cuda");
     LogInfo("no GPUs: CPU slots instead", {{"why", gpus.status().message()}});
@@ -322,8 +329,9 @@ absl::Status Run(const WorkerConfig& config) {
                             {"threads", devices->devices(0).threads()},
                             {"memory", devices->devices(0).memory_bytes()},
                             {"data_interface", config.data_interface},
+                            {"transport", DescribeTransport(TransportSettings(config, "rank-N"))},
                             {"data_roots", roots.ToString()}});
-  Daemon daemon(config, Identify(config, roots, *devices), signals, &manager);
+  Daemon daemon(config, *devices, Identify(config, roots, *devices), signals, &manager);
   manager.Ready();
   daemon.Run();
   return absl::OkStatus();

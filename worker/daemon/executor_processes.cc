@@ -15,6 +15,7 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
+#include "worker/daemon/probe_process.h"
 
 namespace seqpar {
 namespace {
@@ -78,7 +79,8 @@ std::vector<std::string> EnvironmentWith(const std::vector<std::string>& setting
   return all;
 }
 
-ExecutorProcesses::ExecutorProcesses(std::vector<std::string> arguments, std::vector<std::string> environment)
+ExecutorProcesses::ExecutorProcesses(std::vector<std::string> arguments,
+                                     std::function<std::vector<std::string>(const RankKey&)> environment)
     : arguments_(std::move(arguments)), environment_(std::move(environment)) {}
 
 ExecutorProcesses::~ExecutorProcesses() {
@@ -130,7 +132,7 @@ absl::Status ExecutorProcesses::Spawn(Child* child) {
   posix_spawnattr_setflags(&settings.attributes,
                            POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 
-  const std::vector<std::string> environment = EnvironmentWith(environment_);
+  const std::vector<std::string> environment = EnvironmentWith(environment_(child->key));
   const int error = posix_spawn(&child->pid, "/proc/self/exe", &settings.actions, &settings.attributes,
                                 Pointers(arguments_).data(), Pointers(environment).data());
   if (error != 0) return SystemError("cannot start an executor", error);
@@ -191,6 +193,7 @@ void ExecutorProcesses::ReapOrphans() const {
     for (const auto& [key, child] : children_) {
       if (child->pid == ended.si_pid) return;  // its descriptor says so, and what hides behind it is next
     }
+    if (ProbeProcess::Owns(ended.si_pid)) return;  // the same
     waitpid(ended.si_pid, nullptr, WNOHANG);
   }
 }
@@ -280,8 +283,9 @@ void ExecutorProcesses::Reap(Child* child) {
   ReadOutput(child);
   LogLine(child);  // the last may have no end
   const RankKey key = child->key;
+  const pid_t pid = child->pid;
   children_.erase(key);
-  observer_.on_exit(key, DescribeExit(status));
+  observer_.on_exit(key, DescribeExit(status), pid);
 }
 
 }  // namespace seqpar

@@ -29,12 +29,13 @@ class ExecutorProcesses : public ExecutorHost {
   struct Observer {
     std::function<void(const RankKey&, const v1::FromExecutor&)> on_message;
     std::function<void(const RankKey&, const char*, size_t)> on_output;
-    std::function<void(const RankKey&, const std::string&)>
-        on_exit;  // after everything that it sent and printed
+    // After everything that it sent and printed: how it ended, and which process it was.
+    std::function<void(const RankKey&, const std::string&, pid_t)> on_exit;
   };
 
-  // `environment`: NAME=VALUE set for executors above what is inherited.
-  ExecutorProcesses(std::vector<std::string> arguments, std::vector<std::string> environment);
+  // `environment`: of one rank's process, NAME=VALUE above what is inherited.
+  ExecutorProcesses(std::vector<std::string> arguments,
+                    std::function<std::vector<std::string>(const RankKey&)> environment);
   // Kills and reaps what is left.
   ~ExecutorProcesses() override;
   void SetObserver(Observer observer) { observer_ = std::move(observer); }
@@ -73,7 +74,8 @@ class ExecutorProcesses : public ExecutorHost {
   static void LogLine(Child* child);
   void Reap(Child* child);
 
-  const std::vector<std::string> arguments_, environment_;
+  const std::vector<std::string> arguments_;
+  const std::function<std::vector<std::string>(const RankKey&)> environment_;
   Observer observer_;
   std::map<RankKey, std::shared_ptr<Child>> children_;
 };

@@ -1,118 +1,91 @@
 #include "worker/daemon/gpus.h"
 
-#include <fcntl.h>
 #include <google/protobuf/util/json_util.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "common/base/clock.h"
-#include "common/base/fd.h"
+#include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/job/proto.h"
+#include "worker/daemon/calibration.h"
 #include "worker/daemon/executor_processes.h"
+#include "worker/daemon/probe_process.h"
+#include "worker/daemon/probes.h"
+#include "worker/daemon/transport_settings.h"
 
 namespace seqpar {
 namespace {
 
-// A context and a second of measuring a GPU; eight of them, with a cold library.
-constexpr int64_t kTimeoutUs = 90'000'000;
+// A context on each of eight GPUs, with a driver that is not loaded yet.
+constexpr int64_t kLookUs = 30'000'000;
+// The same, a cold library, two seconds of measuring, and NCCL's start.
+constexpr int64_t kMeasureUs = 90'000'000;
+// Of a GPU that has no other beside it: never used for a plan on this node.
+constexpr LinkRates kNoLink{10e-6, 1e11};
 
-absl::Status SystemError(const char* what) {
-  return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
+absl::StatusOr<v1::NodeSpec> Look(int stop_fd) {
+  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<ProbeProcess> probe,
+                          ProbeProcess::Start("looking at the GPUs", {"seqpar-worker", "probe-gpus"},
+                                              EnvironmentWith({}), kLookUs));
+  SEQPAR_ASSIGN_OR_RETURN(const std::string json, probe->Wait(stop_fd));
+  const std::string said(absl::StripAsciiWhitespace(probe->said()));
+  if (!said.empty()) LogWarning("GPUs are not known in full", {{"why", said}});
+  v1::NodeSpec node;
+  if (!google::protobuf::util::JsonStringToMessage(json, &node).ok() || node.devices().empty()) {
+    return absl::UnavailableError("the process that looks at the GPUs printed what is no list of them");
+  }
+  return node;
 }
 
-// A child process, killed where it is not waited for.
-class Child {
- public:
-  ~Child() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
-  absl::Status Start() {
-    int out[2], err[2];
-    if (pipe2(out, O_CLOEXEC) != 0) return SystemError("pipe");
-    out_.Reset(out[0]);
-    const UniqueFd its_out(out[1]);
-    if (pipe2(err, O_CLOEXEC) != 0) return SystemError("pipe");
-    err_.Reset(err[0]);
-    const UniqueFd its_err(err[1]);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, its_out.get(), STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, its_err.get(), STDERR_FILENO);
-    posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-    const std::vector<std::string> arguments = {"seqpar-worker", "probe-gpus"};
-    const std::vector<std::string> environment = EnvironmentWith({});
-    const int error = posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr, Pointers(arguments).data(),
-                                  Pointers(environment).data());
-    posix_spawn_file_actions_destroy(&actions);
-    if (error == 0) return absl::OkStatus();
-    pid_ = -1;
-    errno = error;
-    return SystemError("cannot start the process that looks at GPUs");
-  }
-
-  // Until both of its outputs end.
-  absl::Status Read(int stop_fd, std::string* out, std::string* err) {
-    const int64_t end_us = Clock::System().BootMicros() + kTimeoutUs;
-    while (out_.valid() || err_.valid()) {
-      const int64_t left_us = end_us - Clock::System().BootMicros();
-      if (left_us <= 0) return absl::DeadlineExceededError("looking at the GPUs did not end in 90 s");
-      pollfd fds[] = {{stop_fd, POLLIN, 0}, {out_.get(), POLLIN, 0}, {err_.get(), POLLIN, 0}};
-      if (poll(fds, 3, static_cast<int>(left_us / 1000 + 1)) < 0) continue;
-      if (fds[0].revents != 0) return absl::CancelledError("stopped");
-      if (fds[1].revents != 0) ReadSome(&out_, out);
-      if (fds[2].revents != 0) ReadSome(&err_, err);
+// Several devices of each GPU, which share its memory.
+v1::NodeSpec Repeated(const v1::NodeSpec& node, int each) {
+  v1::NodeSpec repeated;
+  for (const v1::DeviceSpec& gpu : node.devices()) {
+    for (int i = 0; i < each; ++i) {
+      v1::DeviceSpec* device = repeated.add_devices();
+      *device = gpu;
+      device->set_memory_bytes(gpu.memory_bytes() / each);
+      device->mutable_gpu()->clear_nvlinks();  // they name devices by other numbers
     }
-    return absl::OkStatus();
   }
-
-  int Wait() {
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return status;
-  }
-
- private:
-  static void ReadSome(UniqueFd* fd, std::string* to) {
-    char buffer[4096];
-    const ssize_t n = read(fd->get(), buffer, sizeof(buffer));
-    if (n > 0) to->append(buffer, static_cast<size_t>(n));
-    if (n == 0 || (n < 0 && errno != EINTR)) fd->Reset();
-  }
-
-  pid_t pid_ = -1;
-  UniqueFd out_, err_;
-};
+  return repeated;
+}
 
 }  // namespace
 
-absl::StatusOr<v1::NodeSpec> FindGpus(int stop_fd) {
-  Child child;
-  std::string out, err;
-  SEQPAR_RETURN_IF_ERROR(child.Start());
-  SEQPAR_RETURN_IF_ERROR(child.Read(stop_fd, &out, &err));
-  const int status = child.Wait();
-  v1::NodeSpec node;
-  if (status == 0 && google::protobuf::util::JsonStringToMessage(out, &node).ok() &&
-      node.devices_size() > 0) {
-    return node;
+absl::StatusOr<v1::NodeSpec> FindGpus(const WorkerConfig& config, int stop_fd) {
+  SEQPAR_ASSIGN_OR_RETURN(v1::NodeSpec node, Look(stop_fd));
+  if (config.ranks_per_gpu > 1) node = Repeated(node, config.ranks_per_gpu);
+  const int count = node.devices_size();
+  std::vector<ProbeCommand> commands;
+  for (int i = 0; i < count; ++i) {
+    commands.push_back({{"--gpu", absl::StrCat(node.devices(i).gpu().ordinal()), "--threads", "1", "--slot",
+                         absl::StrCat(i), "--slots", absl::StrCat(count)},
+                        TransportSettings(config, absl::StrCat("device-", i))});
   }
-  const std::string said(absl::StripAsciiWhitespace(err));
-  return absl::UnavailableError(
-      said.empty() ? absl::StrCat("the process that looks at GPUs ", DescribeExit(status)) : said);
+  SEQPAR_ASSIGN_OR_RETURN(const ProbeResults results, RunProbes(commands, kMeasureUs, stop_fd));
+  for (int i = 0; i < count; ++i) {
+    *node.mutable_devices(i)->mutable_rates() = results.devices[i].devices(0).rates();
+  }
+  const bool linked = results.start_seconds > 0;
+  if (!linked && count > 1) LogWarning("the links between GPUs are not measured but assumed");
+  *node.mutable_local() = LinkToProto(linked ? MeanLink(results.devices) : kNoLink);
+  node.set_start_seconds(results.start_seconds);
+  const v1::DeviceRates& rates = node.devices(0).rates();
+  LogInfo("GPUs measured", {{"gpus", count},
+                            {"gemm_gflops", rates.gemm_flops() / 1e9},
+                            {"attention_forward_gflops", rates.attention_forward_flops() / 1e9},
+                            {"attention_backward_gflops", rates.attention_backward_flops() / 1e9},
+                            {"copy_gbytes", rates.copy_bytes() / 1e9},
+                            {"link_measured", linked},
+                            {"link_latency_us", node.local().latency() * 1e6},
+                            {"link_gbytes", node.local().bandwidth() / 1e9},
+                            {"start_seconds", node.start_seconds()}});
+  return node;
 }
 
 }  // namespace seqpar

@@ -16,8 +16,14 @@ constexpr size_t kGangsKept = 32;
 
 }  // namespace
 
-NodeAgent::NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet)
-    : identity_(std::move(identity)), clock_(clock), host_(host), fleet_(fleet), logs_(kGangsKept) {}
+NodeAgent::NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet,
+                     DeviceGate* gate)
+    : identity_(std::move(identity)),
+      clock_(clock),
+      host_(host),
+      fleet_(fleet),
+      gate_(gate),
+      logs_(kGangsKept) {}
 
 // --- the stream ---
 
@@ -30,6 +36,7 @@ void NodeAgent::OnConnected() {
   *hello = identity_.hello;
   hello->set_highest_term(fence_.highest_term());
   hello->set_draining(draining_);
+  AddSetAside(hello->mutable_set_aside());
   // A rank whose last event may not have arrived counts as running: the event follows the Welcome.
   std::set<RankKey> running;
   for (const auto& [key, gang] : gangs_) {
@@ -237,6 +244,7 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
   v1::Heartbeat* heartbeat = message.mutable_heartbeat();
   heartbeat->set_sequence(++sequence_);
   heartbeat->set_draining(draining_);
+  AddSetAside(heartbeat->mutable_set_aside());
   for (const auto& [key, gang] : gangs_) {
     for (const auto& [index, rank] : gang.ranks) {
       if (!rank.running) continue;
@@ -251,6 +259,12 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
   }
   lease_.HeartbeatSent(sequence_, now_us);
   fleet_->Send(message);
+}
+
+void NodeAgent::AddSetAside(google::protobuf::Map<int32_t, std::string>* to) const {
+  for (int device = 0; device < identity_.hello.devices_size(); ++device) {
+    if (gate_->StateOf(device) == DeviceGate::State::kSetAside) (*to)[device] = gate_->WhySetAside(device);
+  }
 }
 
 // --- time ---

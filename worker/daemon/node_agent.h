@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "seqpar/v1/executor.pb.h"
 #include "seqpar/v1/fleet.pb.h"
+#include "worker/daemon/device_gate.h"
 #include "worker/daemon/fence.h"
 #include "worker/daemon/lease.h"
 #include "worker/daemon/log_store.h"
@@ -55,7 +56,8 @@ struct NodeIdentity {
 class NodeAgent {
  public:
   // All outlive the agent.
-  NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet);
+  NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet,
+            DeviceGate* gate);
 
   // --- the stream ---
   void OnConnected();
@@ -68,8 +70,10 @@ class NodeAgent {
     logs_.Append(key, data, bytes);
   }
   // `how`: "exited with code 1", "was killed by signal 9 (Killed)". All of its messages have been given
-  // before.
-  void OnExecutorExit(const RankKey& key, const std::string& how);
+  // before. `pid`: 0 where it is not known.
+  void OnExecutorExit(const RankKey& key, const std::string& how, int64_t pid = 0);
+  // The gate has opened or closed.
+  void OnDevicesChanged();
 
   // Does what is due; when it is to be called again at the latest (Clock::BootMicros).
   int64_t Tick();
@@ -123,6 +127,7 @@ class NodeAgent {
   void SendEvent(const GangKey& key, int32_t rank, v1::RankEvent::Kind kind, v1::RankEvent event);
   void SendKept(v1::WorkerMessage message);
   void SendHeartbeat(int64_t now_us);
+  void AddSetAside(google::protobuf::Map<int32_t, std::string>* to) const;
   void ForgetOldGangs();
   v1::GangId IdOf(const GangKey& key) const;
   Rank* Find(const RankKey& key);
@@ -131,6 +136,7 @@ class NodeAgent {
   const Clock* const clock_;
   ExecutorHost* const host_;
   FleetSender* const fleet_;
+  DeviceGate* const gate_;
 
   CommandFence fence_;
   WorkerLease lease_;

@@ -45,9 +45,10 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
   }
 }
 
-void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
+void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how, int64_t pid) {
   Rank* rank = Find(key);
   if (rank == nullptr) return;
+  gate_->Ended(rank->device, pid, clock_->BootMicros());
   const GangKey id(key.job, key.attempt);
   Gang& gang = gangs_[id];
   rank->running = false;
@@ -63,6 +64,12 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how) {
   if (gang.stop_asked || draining_) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
   StartWaiting();
   ForgetOldGangs();
+}
+
+void NodeAgent::OnDevicesChanged() {
+  // The coordinator hears of the device before it hears of ranks that cannot have it.
+  if (welcomed_) SendHeartbeat(clock_->BootMicros());
+  StartWaiting();
 }
 
 void NodeAgent::StartRank(const GangKey& key, int32_t index) {
@@ -86,6 +93,13 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
     }
     rank.waiting = true;  // the holder is on its way out
     return;
+  }
+  if (gate_->StateOf(rank.device) == DeviceGate::State::kChecking) {
+    rank.waiting = true;  // not for long: it opens, or is set aside
+    return;
+  }
+  if (gate_->StateOf(rank.device) == DeviceGate::State::kSetAside) {
+    return refuse(absl::StrCat("device ", rank.device, " is set aside: ", gate_->WhySetAside(rank.device)));
   }
   v1::Run run;
   *run.mutable_start() = *rank.start;

@@ -23,8 +23,7 @@
 namespace seqpar {
 namespace {
 
-constexpr int64_t kTimeoutUs = 30'000'000;  // a machine that is busy with other work still ends in it
-constexpr char kBlob[] = "blob ", kNoTransport[] = "-", kConnected[] = "connected";
+constexpr char kBlob[] = "blob ", kNoTransport[] = "-", kConnected[] = "connected", kError[] = "error ";
 
 struct Probe {
   pid_t pid = -1;
@@ -32,6 +31,7 @@ struct Probe {
   std::string text;    // of the line that has not ended
   std::string blob;    // "-": no transport
   std::string result;  // the last line
+  std::string error;   // why it fails
   bool connected = false;
 
   Probe() = default;
@@ -43,7 +43,7 @@ struct Probe {
   }
 };
 
-absl::Status Start(const WorkerConfig& config, int slot, bool by_cpu_time, Probe* probe) {
+absl::Status Start(const ProbeCommand& command, Probe* probe) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return absl::InternalError(absl::StrCat("socketpair: ", std::strerror(errno)));
@@ -55,15 +55,9 @@ absl::Status Start(const WorkerConfig& config, int slot, bool by_cpu_time, Probe
   posix_spawn_file_actions_adddup2(&actions, its_end.get(), STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&actions, its_end.get(), STDOUT_FILENO);
   posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-  const std::vector<std::string> arguments = {"seqpar-worker", "calibrate",
-                                              "--threads",     absl::StrCat(config.threads_per_slot),
-                                              "--slot",        absl::StrCat(slot),
-                                              "--slots",       absl::StrCat(config.cpu_slots),
-                                              "--by-cpu-time", by_cpu_time ? "1" : "0"};
-  const std::vector<std::string> environment = EnvironmentWith(
-      config.data_interface.empty()
-          ? std::vector<std::string>()
-          : std::vector<std::string>{absl::StrCat("UCX_NET_DEVICES=", config.data_interface)});
+  std::vector<std::string> arguments = {"seqpar-worker", "calibrate"};
+  arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
+  const std::vector<std::string> environment = EnvironmentWith(command.environment);
   const int error = posix_spawn(&probe->pid, "/proc/self/exe", &actions, nullptr, Pointers(arguments).data(),
                                 Pointers(environment).data());
   posix_spawn_file_actions_destroy(&actions);
@@ -74,8 +68,8 @@ absl::Status Start(const WorkerConfig& config, int slot, bool by_cpu_time, Probe
 
 class Conversation {
  public:
-  explicit Conversation(std::vector<Probe>* probes)
-      : probes_(probes), begin_us_(Clock::System().BootMicros()) {}
+  Conversation(std::vector<Probe>* probes, int64_t timeout_us)
+      : probes_(probes), timeout_us_(timeout_us), begin_us_(Clock::System().BootMicros()) {}
 
   // Reads every probe to its end, and gives them the table of addresses meanwhile.
   absl::Status Run(int stop_fd) {
@@ -83,8 +77,11 @@ class Conversation {
     while (open > 0) {
       std::vector<pollfd> fds = {{stop_fd, POLLIN, 0}};
       for (const Probe& probe : *probes_) fds.push_back({probe.channel.get(), POLLIN, 0});
-      const int64_t left_us = begin_us_ + kTimeoutUs - Clock::System().BootMicros();
-      if (left_us <= 0) return absl::DeadlineExceededError("calibration did not end in 30 s");
+      const int64_t left_us = begin_us_ + timeout_us_ - Clock::System().BootMicros();
+      if (left_us <= 0) {
+        return absl::DeadlineExceededError(
+            absl::StrCat("calibration did not end in ", timeout_us_ / 1'000'000, " s"));
+      }
       if (poll(fds.data(), fds.size(), static_cast<int>(left_us / 1000 + 1)) < 0) continue;
       if (fds[0].revents != 0) return absl::CancelledError("stopped");
       for (size_t i = 0; i < probes_->size(); ++i) {
@@ -117,6 +114,8 @@ class Conversation {
         const bool all =
             std::all_of(probes_->begin(), probes_->end(), [](const Probe& p) { return p.connected; });
         if (all) start_seconds_ = static_cast<double>(Clock::System().BootMicros() - begin_us_) * 1e-6;
+      } else if (line.rfind(kError, 0) == 0) {
+        probe->error = line.substr(sizeof(kError) - 1);
       } else {
         probe->result = line;
       }
@@ -141,34 +140,37 @@ class Conversation {
   }
 
   std::vector<Probe>* const probes_;
-  const int64_t begin_us_;
+  const int64_t timeout_us_, begin_us_;
   bool answered_ = false;
   double start_seconds_ = 0;
 };
 
 }  // namespace
 
-absl::StatusOr<ProbeResults> RunProbes(const WorkerConfig& config, bool by_cpu_time, int stop_fd) {
+absl::StatusOr<ProbeResults> RunProbes(const std::vector<ProbeCommand>& commands, int64_t timeout_us,
+                                       int stop_fd) {
   pollfd stop = {stop_fd, POLLIN, 0};
   if (poll(&stop, 1, 0) > 0) return absl::CancelledError("stopped");
-  std::vector<Probe> probes(config.cpu_slots);
-  Conversation conversation(&probes);
-  for (int slot = 0; slot < config.cpu_slots; ++slot) {
-    SEQPAR_RETURN_IF_ERROR(Start(config, slot, by_cpu_time, &probes[slot]));
-  }
+  std::vector<Probe> probes(commands.size());
+  Conversation conversation(&probes, timeout_us);
+  for (size_t i = 0; i < commands.size(); ++i) SEQPAR_RETURN_IF_ERROR(Start(commands[i], &probes[i]));
   SEQPAR_RETURN_IF_ERROR(conversation.Run(stop_fd));
   ProbeResults results;
   results.start_seconds = conversation.start_seconds();
-  for (Probe& probe : probes) {
+  for (size_t i = 0; i < probes.size(); ++i) {
+    Probe& probe = probes[i];
     int status = 0;
     waitpid(probe.pid, &status, 0);
     probe.pid = -1;
     v1::NodeSpec measured;
     const bool parsed = google::protobuf::util::JsonStringToMessage(probe.result, &measured).ok();
     if (status != 0 || !parsed || measured.devices_size() != 1) {
-      return absl::InternalError(absl::StrCat("a calibration process ", DescribeExit(status)));
+      return absl::InternalError(
+          probe.error.empty()
+              ? absl::StrCat("the calibration process of device ", i, " ", DescribeExit(status))
+              : absl::StrCat("the calibration of device ", i, " failed: ", probe.error));
     }
-    results.slots.push_back(std::move(measured));
+    results.devices.push_back(std::move(measured));
   }
   return results;
 }

@@ -1,24 +1,32 @@
-// The processes that measure a node's slots, one a slot, and the talk with them
+// The processes that measure a node's devices, one a device, and the talk with them
 // (worker/executor/calibrate.h).
 #ifndef SEQPAR_WORKER_DAEMON_PROBES_H_
 #define SEQPAR_WORKER_DAEMON_PROBES_H_
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "seqpar/v1/plan.pb.h"
-#include "worker/config.h"
 
 namespace seqpar {
 
-struct ProbeResults {
-  std::vector<v1::NodeSpec> slots;  // each with one device; `local` where the slots were connected
-  double start_seconds = 0;         // until the last had said that all are connected; 0: they were not
+// One process: what `seqpar-worker calibrate` is told, and NAME=VALUE that it gets above what it inherits.
+struct ProbeCommand {
+  std::vector<std::string> arguments;
+  std::vector<std::string> environment;
 };
 
-// Measures all slots at once. CANCELLED as soon as `stop_fd` becomes readable; INTERNAL where a process fails
-// or says something else than a result; DEADLINE_EXCEEDED after 30 s.
-absl::StatusOr<ProbeResults> RunProbes(const WorkerConfig& config, bool by_cpu_time, int stop_fd);
+struct ProbeResults {
+  std::vector<v1::NodeSpec> devices;  // each with one device; `local` where they were connected
+  double start_seconds = 0;           // until the last had said that all are connected; 0: they were not
+};
+
+// Measures all devices at once. CANCELLED as soon as `stop_fd` becomes readable; INTERNAL where a process
+// fails, with what it said, or says something else than a result; DEADLINE_EXCEEDED after `timeout_us`.
+absl::StatusOr<ProbeResults> RunProbes(const std::vector<ProbeCommand>& commands, int64_t timeout_us,
+                                       int stop_fd);
 
 }  // namespace seqpar
 

@@ -8,6 +8,7 @@
 
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "worker/executor/warm_up.h"
 
 namespace seqpar {
 namespace {
@@ -51,7 +52,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   RankRuntime runtime;
   BackendConfig config;
   if (!run.device().kind().empty()) config.kind = run.device().kind();
-  config.ordinal = run.start().ranks(0).device();
+  config.ordinal = run.device().gpu().ordinal();
   config.threads = std::max(1, run.device().threads());
   config.memory_bytes = run.device().memory_bytes();
   SEQPAR_ASSIGN_OR_RETURN(runtime.backend, MakeRankBackend(config));
@@ -62,6 +63,12 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
 
   SEQPAR_ASSIGN_OR_RETURN(std::string blob, runtime.backend->Blob(context.rank));
   context.send_blob(std::move(blob));
+  // While the others come. A CPU has nothing that it does only once.
+  if (runtime.device->info().kind != "cpu") {
+    const absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
+    if (!warm.ok() && !absl::IsResourceExhausted(warm)) return warm;
+    runtime.device->ResetPeak();
+  }
   const int64_t timeout_ms = run.start().bootstrap_timeout_ms() + kTimeoutSlackMs;
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> blobs,
                           context.blobs->Wait("world", std::chrono::milliseconds(timeout_ms)));

@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -12,25 +13,26 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
-#include "common/comm/exchange_communicator.h"
 #include "common/comm/measure_link.h"
 #include "common/job/proto.h"
 #include "common/job/tensors.h"
-#include "worker/comm/ucx/ucx_endpoint.h"
+#include "worker/backend/backend.h"
 #include "worker/device/cpu/calibrate.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/executor/die_with_parent.h"
+#include "worker/executor/measure_device.h"
 #include "worker/executor/tensor_reader.h"
 
 namespace seqpar {
 namespace {
 
 constexpr int64_t kSeededRows = 512, kSeededCols = 512;
+constexpr std::chrono::milliseconds kConnectDeadline{20'000};
 
 struct Arguments {
-  int threads = 0, slot = -1, slots = 0, by_cpu_time = 0;
+  int threads = 0, slot = -1, slots = 0, by_cpu_time = 0, gpu = -1;
 };
 
 bool ParseArguments(int argc, char** argv, Arguments* arguments) {
@@ -40,6 +42,7 @@ bool ParseArguments(int argc, char** argv, Arguments* arguments) {
                  : flag == "--slot"        ? &arguments->slot
                  : flag == "--slots"       ? &arguments->slots
                  : flag == "--by-cpu-time" ? &arguments->by_cpu_time
+                 : flag == "--gpu"         ? &arguments->gpu
                                            : nullptr;
     if (value == nullptr || !absl::SimpleAtoi(argv[i + 1], value)) return false;
   }
@@ -47,35 +50,59 @@ bool ParseArguments(int argc, char** argv, Arguments* arguments) {
          arguments->slot < arguments->slots;
 }
 
-// The slots of the node as one group; null where they are not connected.
-class SlotGroup {
+// A device, and its transport where there is one.
+struct Measured {
+  std::unique_ptr<Device> alone;
+  std::unique_ptr<RankBackend> backend;
+  Device* device() const { return backend != nullptr ? backend->device() : alone.get(); }
+
+  static absl::StatusOr<Measured> Create(const Arguments& arguments) {
+    BackendConfig config;
+    config.kind = arguments.gpu >= 0 ? "cuda" : "cpu";
+    config.ordinal = std::max(0, arguments.gpu);
+    config.threads = arguments.threads;
+    absl::StatusOr<std::unique_ptr<RankBackend>> backend = MakeRankBackend(config);
+    Measured measured;
+    if (backend.ok()) {
+      measured.backend = std::move(backend).value();
+    } else if (arguments.gpu >= 0) {
+      return backend.status();
+    } else {
+      std::cerr << "calibration: " << backend.status().message() << "\n";
+      SEQPAR_ASSIGN_OR_RETURN(measured.alone, MakeCpuDevice({.threads = arguments.threads}));
+    }
+    return measured;
+  }
+};
+
+// The devices of the node as one group; null where they are not connected.
+class Group {
  public:
-  // Tells the daemon this slot's address and connects with those that it answers.
-  static absl::StatusOr<SlotGroup> Create(const Arguments& arguments, Device* device) {
-    SlotGroup group;
-    const absl::StatusOr<std::unique_ptr<UcxWorker>> worker = UcxWorker::Create({});
-    if (!worker.ok()) std::cerr << "calibration: " << worker.status().message() << "\n";
-    std::cout << "blob " << (worker.ok() ? absl::BytesToHexString((*worker)->AddressBlob()) : "-")
-              << std::endl;
+  // Tells the daemon this device's part of a bootstrap and connects with those that it answers.
+  static absl::StatusOr<Group> Create(const Arguments& arguments, const Measured& measured) {
+    Group group;
+    absl::StatusOr<std::string> blob = absl::UnavailableError("no transport");
+    if (measured.backend != nullptr) blob = measured.backend->Blob(arguments.slot);
+    std::cout << "blob " << (blob.ok() ? absl::BytesToHexString(*blob) : "-") << std::endl;
     std::vector<std::string> blobs;
     std::string line;
     while (static_cast<int>(blobs.size()) < arguments.slots && std::getline(std::cin, line)) {
-      if (line == "alone" || !worker.ok()) return absl::StatusOr<SlotGroup>(std::move(group));
+      if (line == "alone" || !blob.ok()) return absl::StatusOr<Group>(std::move(group));
       blobs.push_back(absl::HexStringToBytes(line));
     }
     if (static_cast<int>(blobs.size()) != arguments.slots) {
       return absl::UnavailableError("the daemon gave no table of addresses");
     }
-    if (arguments.slots == 1) return absl::StatusOr<SlotGroup>(std::move(group));
-    SEQPAR_ASSIGN_OR_RETURN(std::shared_ptr<Endpoint> endpoint, (*worker)->Connect(arguments.slot, blobs));
-    group.world_ = MakeExchangeCommunicator(std::move(endpoint), device, nullptr);
-    group.comm_ = device->CreateStream("comm");
+    if (arguments.slots == 1) return absl::StatusOr<Group>(std::move(group));
+    SEQPAR_ASSIGN_OR_RETURN(group.world_,
+                            measured.backend->Connect(arguments.slot, blobs, kConnectDeadline, nullptr));
+    group.comm_ = measured.device()->CreateStream("comm");
     SEQPAR_RETURN_IF_ERROR(group.Meet());
     std::cout << "connected" << std::endl;
-    return absl::StatusOr<SlotGroup>(std::move(group));
+    return absl::StatusOr<Group>(std::move(group));
   }
 
-  // Returns when every slot has come.
+  // Returns when every device has come.
   absl::Status Meet() {
     if (world_ == nullptr) return absl::OkStatus();
     world_->Barrier(*comm_);
@@ -101,13 +128,18 @@ absl::StatusOr<double> SeededValuesPerSecond() {
 }
 
 absl::Status Measure(const Arguments& arguments) {
-  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device,
-                          MakeCpuDevice({.threads = arguments.threads}));
-  SEQPAR_ASSIGN_OR_RETURN(SlotGroup group, SlotGroup::Create(arguments, device.get()));
-  CpuCalibration how;
-  how.by_cpu_time = arguments.by_cpu_time != 0;
-  how.together = [&group] { return group.Meet(); };
-  SEQPAR_ASSIGN_OR_RETURN(DeviceRates rates, MeasureCpuRates(*device, how));
+  SEQPAR_ASSIGN_OR_RETURN(const Measured it, Measured::Create(arguments));
+  SEQPAR_ASSIGN_OR_RETURN(Group group, Group::Create(arguments, it));
+  Device* const device = it.device();
+  DeviceRates rates;
+  if (arguments.gpu >= 0) {
+    SEQPAR_ASSIGN_OR_RETURN(rates, MeasureDeviceRates(*device));
+  } else {
+    CpuCalibration how;
+    how.by_cpu_time = arguments.by_cpu_time != 0;
+    how.together = [&group] { return group.Meet(); };
+    SEQPAR_ASSIGN_OR_RETURN(rates, MeasureCpuRates(*device, how));
+  }
   SEQPAR_ASSIGN_OR_RETURN(rates.seeded_values, SeededValuesPerSecond());
   v1::NodeSpec measured;
   DeviceSpec spec;
@@ -138,6 +170,7 @@ int CalibrateMain(int argc, char** argv) {
   const absl::Status measured = Measure(arguments);
   if (measured.ok()) return 0;
   std::cerr << "calibration: " << measured.message() << "\n";
+  std::cout << "error " << absl::StrReplaceAll(measured.message(), {{"\n", " "}}) << std::endl;
   return 1;
 }
 

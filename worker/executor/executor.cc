@@ -47,6 +47,8 @@ class Session {
     const v1::Run run = std::move(*first->mutable_run());
     gang_ = run.start().gang();
     rank_ = run.start().ranks(0).rank();
+    // For whoever looks at a node's processes; 15 characters are shown.
+    prctl(PR_SET_NAME, absl::StrCat("seqpar-rank-", rank_).c_str());
     const LogContext context(
         {{"job", gang_.job()}, {"attempt", absl::StrCat(gang_.attempt())}, {"rank", absl::StrCat(rank_)}});
 

@@ -49,9 +49,28 @@ class FakeFleet : public FleetSender {
   std::vector<std::string> broken;
 };
 
+class FakeGate : public DeviceGate {
+ public:
+  void Ended(int device, int64_t pid, int64_t) override {
+    ended.push_back(absl::StrCat(device, " by ", pid));
+    if (checks) states[device] = State::kChecking;
+  }
+  State StateOf(int device) const override {
+    const auto found = states.find(device);
+    return found == states.end() ? State::kOpen : found->second;
+  }
+  std::string WhySetAside(int device) const override {
+    return StateOf(device) == State::kSetAside ? "holds memory" : "";
+  }
+
+  bool checks = false;
+  std::map<int, State> states;
+  std::vector<std::string> ended;
+};
+
 class NodeAgentTest : public ::testing::Test {
  protected:
-  NodeAgentTest() : agent_(Identity(), &clock_, &host_, &fleet_) {}
+  NodeAgentTest() : agent_(Identity(), &clock_, &host_, &fleet_, &gate_) {}
 
   static NodeIdentity Identity() {
     NodeIdentity identity;
@@ -144,6 +163,7 @@ class NodeAgentTest : public ::testing::Test {
   FakeClock clock_;
   FakeHost host_;
   FakeFleet fleet_;
+  FakeGate gate_;
   NodeAgent agent_;
 };
 
@@ -402,6 +422,43 @@ TEST_F(NodeAgentTest, AnswersForLogsEndWithALastMessage) {
   EXPECT_FALSE(fleet_.sent[0].logs().last());
   EXPECT_TRUE(fleet_.sent[1].logs().last());
   EXPECT_EQ(fleet_.sent[1].logs().query(), 7);
+}
+
+TEST_F(NodeAgentTest, ADeviceIsGivenToTheNextRankWhenItIsKnownToBeFree) {
+  gate_.checks = true;
+  Attach();
+  Start(Gang(1), 1);
+  Report({"j", 1, 0}, v1::RankEvent::FINISHED);
+  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0", 77);
+  EXPECT_THAT(gate_.ended, ElementsAre("0 by 77"));
+  TakeAsked();
+  Start(Gang(1, 1, "next"), 1);
+  EXPECT_THAT(TakeAsked(), IsEmpty()) << "not while it is being looked at";
+  gate_.states[0] = DeviceGate::State::kOpen;
+  agent_.OnDevicesChanged();
+  EXPECT_THAT(TakeAsked(), ElementsAre("start next#1/0"));
+}
+
+TEST_F(NodeAgentTest, ADeviceThatIsSetAsideIsRefusedWithItsReasonAfterTheCoordinatorHeardOfIt) {
+  Attach();
+  gate_.states[1] = DeviceGate::State::kChecking;
+  Start(Gang(1));
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#1/0"));
+  gate_.states[1] = DeviceGate::State::kSetAside;
+  fleet_.sent.clear();
+  agent_.OnDevicesChanged();
+  ASSERT_EQ(fleet_.sent.size(), 2u);
+  EXPECT_EQ(fleet_.sent[0].heartbeat().set_aside().at(1), "holds memory");
+  EXPECT_EQ(fleet_.sent[0].heartbeat().set_aside().size(), 1u);
+  EXPECT_THAT(TakeEvents(),
+              ElementsAre("FAILED j#1/1 root: it cannot start: device 1 is set aside: holds memory"));
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  EXPECT_EQ(fleet_.sent.back().hello().set_aside().at(1), "holds memory");
+  gate_.states.clear();
+  Welcome();
+  Advance(kSecond);
+  EXPECT_TRUE(fleet_.sent.back().heartbeat().set_aside().empty());
 }
 
 }  // namespace

@@ -1,0 +1,20 @@
+// What a device does slowly the first time: libraries choose algorithms and load kernels when a product of a
+// new shape comes. Done before the clock of the steps runs.
+#ifndef SEQPAR_WORKER_EXECUTOR_WARM_UP_H_
+#define SEQPAR_WORKER_EXECUTOR_WARM_UP_H_
+
+#include "absl/status/status.h"
+#include "common/device/device.h"
+#include "common/job/job.h"
+#include "common/job/plan.h"
+
+namespace seqpar {
+
+// Runs each product of one layer once, in every pass of the job, on memory that is given back: as long as a
+// layer's products take, and what the first of their kind cost. REQUIRES: nothing else of the rank is
+// allocated yet; what it needs is less than the rank will. Errors are the stream's.
+absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Device& device, Stream& compute);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_WORKER_EXECUTOR_WARM_UP_H_
