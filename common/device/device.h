@@ -3,8 +3,10 @@
 //
 // Every kernel is enqueued on a stream and reads and writes device memory that must stay valid until it has
 // happened. Shapes are checked (CHECK: a wrong shape is our bug). Storage types are float32 or bfloat16;
-// arithmetic inside a kernel is float32, rounded once on storing. All kernels give the same bits from run to
-// run.
+// arithmetic inside a kernel is float32, rounded once on storing, but for attention of bfloat16 on tensor
+// cores, which rounds probabilities and their gradients to bfloat16 before it multiplies by them. All kernels
+// give the same bits from run to run; on a GPU that was not asked to be deterministic all but attention's
+// backward pass.
 //
 // Activations are matrices, row major: row = token * batch + batch index ("sequence first", so that a range
 // of tokens is one block of memory), columns = features; heads lie side by side in the columns, head_dim
@@ -101,6 +103,12 @@ struct DeviceInfo {
   int64_t memory_bytes = 0;  // what this device may use
 };
 
+// What attention has run on so far.
+struct AttentionUse {
+  std::string kernel;         // of several, joined by +
+  bool deterministic = true;  // the same bits from run to run
+};
+
 struct MemoryUse {
   int64_t used_bytes = 0;
   int64_t peak_bytes = 0;
@@ -111,6 +119,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
+  virtual AttentionUse attention_use() const { return {info().kernel, true}; }
 
   // RESOURCE_EXHAUSTED (reason OUT_OF_MEMORY, with what was asked, used and allowed) past the limit. 64-byte
   // aligned. Contents undefined. `what` names the use in errors.

@@ -92,12 +92,13 @@ class Call {
 
 class MirrorDevice : public Device {
  public:
-  explicit MirrorDevice(std::shared_ptr<Device> device)
+  MirrorDevice(std::shared_ptr<Device> device, const std::string& kernel)
       : device_(std::move(device)), inner_(device_->CreateStream("mirror")), info_(device_->info()) {
-    info_.kernel = info_.kind;  // by which tests choose it
+    info_.kernel = kernel;
   }
 
   const DeviceInfo& info() const override { return info_; }
+  AttentionUse attention_use() const override { return device_->attention_use(); }
   absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) override {
     if (bytes == 0) return Buffer();
     std::lock_guard<std::mutex> lock(mutex_);
@@ -250,8 +251,8 @@ class MirrorDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeMirrorDevice(std::shared_ptr<Device> device) {
-  return std::make_unique<MirrorDevice>(std::move(device));
+std::unique_ptr<Device> MakeMirrorDevice(std::shared_ptr<Device> device, const std::string& kernel) {
+  return std::make_unique<MirrorDevice>(std::move(device), kernel);
 }
 
 }  // namespace seqpar

@@ -5,12 +5,14 @@
 #define SEQPAR_TESTS_DEVICES_MIRROR_DEVICE_H_
 
 #include <memory>
+#include <string>
 
 #include "common/device/device.h"
 
 namespace seqpar {
 
-std::unique_ptr<Device> MakeMirrorDevice(std::shared_ptr<Device> device);
+// `kernel`: what it says in info(), by which tests choose it.
+std::unique_ptr<Device> MakeMirrorDevice(std::shared_ptr<Device> device, const std::string& kernel);
 
 }  // namespace seqpar
 

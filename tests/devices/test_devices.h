@@ -12,8 +12,11 @@
 namespace seqpar {
 
 // CPU kernels by the name of their instruction set, "scalar", "auto", with memory that nobody has written
-// full of NaN; "cuda" is the first GPU, with the test's memory on the host (mirror_device.h).
+// full of NaN; "cuda" is the first GPU, with the test's memory on the host (mirror_device.h),
+// "cuda_deterministic" the same with kernels of one order of sums.
 absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice(const std::string& kernel, int threads = 1);
+
+inline bool IsGpuKernel(const std::string& kernel) { return kernel.rfind("cuda", 0) == 0; }
 
 // Every name of a kernel that this machine can run but "auto", widest vectors first. With
 // SEQPAR_TEST_KERNELS=AVX2,scalar only those, each of which must be there.

@@ -20,6 +20,8 @@ struct BackendConfig {
   int ordinal = 0;           // cuda: which of the visible GPUs
   int threads = 1;           // cpu: of one kernel
   int64_t memory_bytes = 0;  // what the device may use; 0: no limit of ours
+  bool deterministic =
+      false;  // cuda: only kernels that give the same bits from run to run, as the CPU's all do
 };
 
 // One rank's device and transport, used from one thread. The device outlives the communicators, the backend

@@ -1,6 +1,7 @@
 #include "worker/device/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,9 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "worker/device/cuda/attention_table.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/cuda_stream.h"
 #include "worker/device/cuda/device_memory.h"
+#include "worker/device/cuda/fa4_attention.h"
 #include "worker/device/cuda/gemm.h"
 #include "worker/device/cuda/kernels.h"
 #include "worker/device/cuda/range_cache.h"
@@ -49,8 +52,13 @@ Activation KindOf(MlpKind kind) {
 
 class CudaDevice : public Device {
  public:
-  CudaDevice(DeviceInfo info, int ordinal, std::unique_ptr<DeviceMemory> memory)
-      : info_(std::move(info)), ordinal_(ordinal), memory_(std::move(memory)) {}
+  CudaDevice(DeviceInfo info, const CudaDeviceConfig& config, int capability,
+             std::unique_ptr<DeviceMemory> memory)
+      : info_(std::move(info)),
+        ordinal_(config.ordinal),
+        deterministic_(config.deterministic),
+        memory_(std::move(memory)),
+        fa4_(capability, config.deterministic) {}
 
   ~CudaDevice() override {
     cudaSetDevice(ordinal_);
@@ -64,6 +72,15 @@ class CudaDevice : public Device {
   }
 
   const DeviceInfo& info() const override { return info_; }
+  AttentionUse attention_use() const override {
+    std::string names;
+    for (const AttentionKernel kernel : {AttentionKernel::kFa4, AttentionKernel::kTiledFloat32}) {
+      if (!attended_[static_cast<int>(kernel)]) continue;
+      absl::StrAppend(&names, names.empty() ? "" : "+", AttentionKernelName(kernel));
+      if (kernel == AttentionKernel::kFa4 && deterministic_) names += "_fixed_order";
+    }
+    return {names.empty() ? info_.kernel : names, deterministic_ || !free_order_};
+  }
 
   absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) override {
     SEQPAR_CHECK(bytes >= 0);
@@ -189,6 +206,7 @@ class CudaDevice : public Device {
                         bool first) override {
     static_cast<CudaStream&>(s).EnqueueStatus(
         [&](cudaStream_t stream) -> absl::Status {
+          if (TakeFa4(tile, {out})) return fa4_.Forward(stream, tile, out, lse, first);
           SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
           return ToStatus(cuda::AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
         },
@@ -206,6 +224,10 @@ class CudaDevice : public Device {
                          const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv) override {
     static_cast<CudaStream&>(s).EnqueueStatus(
         [&](cudaStream_t stream) -> absl::Status {
+          if (TakeFa4(tile, {dout, dq, dk, dv})) {
+            free_order_ = true;
+            return fa4_.Backward(stream, tile, dout, lse, delta, dq, dk, dv);
+          }
           SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
           return ToStatus(cuda::AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta),
                                                   ViewOf(dq), ViewOf(dk), ViewOf(dv)),
@@ -274,6 +296,13 @@ class CudaDevice : public Device {
     }
   }
 
+  // Which kernel takes a tile, by attention_table.h; remembered for attention_use().
+  bool TakeFa4(const AttentionTile& tile, const std::vector<Matrix>& others) {
+    const bool fa4 = fa4_.Serves(tile, others);
+    attended_[static_cast<int>(fa4 ? AttentionKernel::kFa4 : AttentionKernel::kTiledFloat32)] = true;
+    return fa4;
+  }
+
   absl::StatusOr<Tile> TileOf(cudaStream_t stream, const AttentionTile& tile) {
     if (tile.head_dim > kHeadDimMax) {
       return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
@@ -292,6 +321,7 @@ class CudaDevice : public Device {
 
   const DeviceInfo info_;
   const int ordinal_;
+  const bool deterministic_;
   const std::unique_ptr<DeviceMemory> memory_;
   const std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>(ordinal_);
   const std::shared_ptr<WorkCounter> work_ = std::make_shared<WorkCounter>();
@@ -299,6 +329,9 @@ class CudaDevice : public Device {
   Buffer gemm_workspace_;
   std::unique_ptr<GemmLibrary> gemm_;
   RangeCache ranges_{this};
+  Fa4Attention fa4_;
+  std::atomic<bool> attended_[2] = {};   // by AttentionKernel
+  std::atomic<bool> free_order_{false};  // a backward pass of kFa4; in one order where deterministic_
 };
 
 }  // namespace
@@ -319,10 +352,11 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaDeviceConfig& c
   DeviceInfo info;
   info.kind = "cuda";
   info.name = properties.name;
-  info.kernel = "tiled_float32";
+  info.kernel = cuda::AttentionKernelName(cuda::AttentionKernel::kTiledFloat32);
   info.threads = 1;
   info.memory_bytes = memory->limit_bytes();
-  auto device = std::make_unique<cuda::CudaDevice>(std::move(info), config.ordinal, std::move(memory));
+  auto device = std::make_unique<cuda::CudaDevice>(
+      std::move(info), config, properties.major * 10 + properties.minor, std::move(memory));
   SEQPAR_RETURN_IF_ERROR(device->Init());
   return absl::StatusOr<std::unique_ptr<Device>>(std::move(device));
 }

@@ -11,8 +11,9 @@
 namespace seqpar {
 
 struct CudaDeviceConfig {
-  int ordinal = 0;           // as CUDA counts the visible GPUs
-  int64_t memory_bytes = 0;  // limit of what Allocate and the kernels' scratch may use; 0: what is free now
+  int ordinal = 0;             // as CUDA counts the visible GPUs
+  int64_t memory_bytes = 0;    // limit of what Allocate and the kernels' scratch may use; 0: what is free now
+  bool deterministic = false;  // only kernels that give the same bits from run to run
 };
 
 // UNAVAILABLE where there is no such GPU, no driver, or one too old. Kernels are enqueued from one thread at

@@ -11,8 +11,9 @@
 namespace seqpar::cuda {
 namespace {
 
-// Left to the driver where no limit is given: kernels' code, local memory, NCCL's buffers.
-constexpr int64_t kReserveBytes = int64_t{1} << 30;
+// Left to the driver where no limit is given: kernels' code, local memory, NCCL's buffers, scratch that
+// kernels take in stream order (Fa4Attention::kScratchBytes is most of it).
+constexpr int64_t kReserveBytes = int64_t{3} << 29;
 
 }  // namespace
 

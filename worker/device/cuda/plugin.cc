@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<RankBackend>> Make(const BackendConfig& config) {
                                   ".x, 8.0 or newer is needed"));
   }
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
-                          MakeCudaDevice({config.ordinal, config.memory_bytes}));
+                          MakeCudaDevice({config.ordinal, config.memory_bytes, config.deterministic}));
   return std::unique_ptr<RankBackend>(
       std::make_unique<CudaNcclBackend>(config.ordinal, std::move(device), nccl));
 }

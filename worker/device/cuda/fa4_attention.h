@@ -1,0 +1,61 @@
+// Attention tiles on tensor cores, by the kernels of fa4_kernels.h: a launch for each run of queries whose
+// mask one of them has, and for the heads that one launch takes.
+#ifndef SEQPAR_WORKER_DEVICE_CUDA_FA4_ATTENTION_H_
+#define SEQPAR_WORKER_DEVICE_CUDA_FA4_ATTENTION_H_
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/device/device.h"
+#include "worker/device/cuda/fa4_kernels.h"
+#include "worker/device/cuda/head_grid.h"
+#include "worker/device/cuda/kernels.h"
+#include "worker/device/cuda/mask_runs.h"
+
+namespace seqpar::cuda {
+
+// Of one device; used from the thread that enqueues. Operands and what happens to them: Device's
+// AttentionForward and AttentionBackward. Results of forward have the same bits from run to run; those of
+// backward where `fixed_order`, else a query's and a key's sums are added up in whatever order they come.
+//
+// Backward takes up to kScratchBytes (more where one head needs more) of stream-ordered memory of its own.
+class Fa4Attention {
+ public:
+  Fa4Attention(int capability, bool fixed_order) : capability_(capability), fixed_order_(fixed_order) {}
+
+  // Whether this build and device have the kernels and the operands suit them: what must go elsewhere
+  // otherwise.
+  bool Serves(const AttentionTile& tile, const std::vector<Matrix>& others);
+
+  absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
+                       bool first);
+  absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
+                        const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv);
+
+  static constexpr int64_t kScratchBytes = int64_t{544} << 20;
+
+ private:
+  struct Runs {
+    std::shared_ptr<const KeyRanges> ranges;  // kept: its address is the key
+    std::optional<std::vector<QueryRun>> runs;
+  };
+  const std::optional<std::vector<QueryRun>>& RunsOf(const AttentionTile& tile);
+  absl::Status BackwardRun(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,
+                           const HeadGrid& grid, const Matrix& dout, const Matrix& lse, const Matrix& delta,
+                           const Matrix& dq, const Matrix& dk, const Matrix& dv);
+
+  const int capability_;
+  const bool fixed_order_;
+  std::map<const KeyRanges*, Runs> runs_;
+  size_t drop_at_ = 64;
+};
+
+}  // namespace seqpar::cuda
+
+#endif  // SEQPAR_WORKER_DEVICE_CUDA_FA4_ATTENTION_H_

@@ -1,0 +1,126 @@
+#include <cmath>
+
+#include "worker/device/cuda/fa4_sums.h"
+
+namespace seqpar::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr float kLog2E = 1.4426950408889634f;
+
+// A block a (tile of queries, head).
+__global__ void Prepare(PerQuery lse, PerQuery delta, BackwardSums to) {
+  const int64_t head = blockIdx.y, outer = head / to.heads, inner = head % to.heads;
+  const int64_t first = int64_t{blockIdx.x} * to.tile_m;
+  for (int i = threadIdx.x; i < to.tile_m; i += kThreads) {
+    const int64_t query = first + i;
+    float base2 = INFINITY, d = 0;
+    if (query < to.queries) {
+      const float natural =
+          lse.data[outer * lse.outer_stride + inner * lse.head_stride + query * lse.query_stride];
+      base2 = natural == -INFINITY ? 0.0f : natural * kLog2E;
+      d = delta.data[outer * delta.outer_stride + inner * delta.head_stride + query * delta.query_stride];
+    }
+    to.lse[head * to.padded + query] = base2;
+    to.delta[head * to.padded + query] = d;
+  }
+  auto* sums = reinterpret_cast<float4*>(to.sums + (head * to.padded + first) * to.head_dim);
+  for (int i = threadIdx.x; i < to.tile_m * to.head_dim / 4; i += kThreads) {
+    sums[i] = make_float4(0, 0, 0, 0);
+  }
+}
+
+// How the kernel of a head dimension and tile lays down a tile's dQ (fa4/export.py, backward_tile): each of
+// kGroups warpgroups the fragments of its 64 x N part, element v of thread t at (v / 4) * 512 + t * 4 + v
+// % 4. By the layout of wgmma's accumulators (PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk16")
+// that element is at row 16 (t / 32) + (t % 32) / 4 + 8 (v / 2 % 2) and column 8 (v / 4) + 2 (t % 4) + v % 2
+// of the part.
+enum class Parts {
+  kOne,         // one part
+  kRows,        // the parts are 64 queries each
+  kColumns,     // the parts are 64 columns each
+  kTransposed,  // the parts are 64 columns each, transposed
+};
+
+template <Parts kParts, int kTile, int kDim>
+__global__ void AddGradients(BackwardSums from, float scale, PerQuery dq) {
+  constexpr int kGroups = kParts == Parts::kOne ? 1 : 2;
+  constexpr int kPart = kTile * kDim / kGroups;  // floats
+  const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
+  const int64_t first = int64_t{blockIdx.x} * kTile;
+  const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim);
+  float* to = dq.data + outer * dq.outer_stride + inner * dq.head_stride;
+  for (int i = threadIdx.x; i < kTile * kDim / 4; i += kThreads) {
+    const int group = i / (kPart / 4), within = i % (kPart / 4), block = within / 128, thread = within % 128;
+    const int row = 16 * (thread / 32) + thread % 32 / 4, col = 8 * block + 2 * (thread % 4);
+    const float4 v = sums[i];
+    if constexpr (kParts == Parts::kTransposed) {
+      const int d = 64 * group + row;
+      const float values[2][2] = {{v.x, v.z}, {v.y, v.w}};
+      for (int j = 0; j < 2; ++j) {
+        const int64_t query = first + col + j;
+        if (query >= from.queries) continue;
+        float* at = to + query * dq.query_stride + d;
+        at[0] += values[j][0] * scale;
+        at[8] += values[j][1] * scale;
+      }
+    } else {
+      const int d = col + (kParts == Parts::kColumns ? 64 * group : 0);
+      const float2 values[2] = {{v.x, v.y}, {v.z, v.w}};
+      for (int j = 0; j < 2; ++j) {
+        const int64_t query = first + row + 8 * j + (kParts == Parts::kRows ? 64 * group : 0);
+        if (query >= from.queries) continue;
+        auto* at = reinterpret_cast<float2*>(to + query * dq.query_stride + d);
+        float2 sum = *at;
+        sum.x += values[j].x * scale;
+        sum.y += values[j].y * scale;
+        *at = sum;
+      }
+    }
+  }
+}
+
+__global__ void Fill(float* out, int64_t out_ld, int64_t out_cols, float* lse, int64_t lse_ld,
+                     int64_t lse_cols) {
+  const int64_t row = blockIdx.x;
+  for (int64_t c = threadIdx.x; c < out_cols; c += kThreads) out[row * out_ld + c] = 0;
+  for (int64_t c = threadIdx.x; c < lse_cols; c += kThreads) lse[row * lse_ld + c] = -INFINITY;
+}
+
+dim3 GridOf(const BackwardSums& s) {
+  return dim3(static_cast<unsigned>(s.padded / s.tile_m), static_cast<unsigned>(s.outer * s.heads));
+}
+
+}  // namespace
+
+cudaError_t PrepareBackward(cudaStream_t stream, const PerQuery& lse, const PerQuery& delta,
+                            const BackwardSums& to) {
+  Prepare<<<GridOf(to), kThreads, 0, stream>>>(lse, delta, to);
+  return cudaGetLastError();
+}
+
+cudaError_t AddQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale,
+                              const PerQuery& dq) {
+  const dim3 grid = GridOf(from);
+  if (from.head_dim == 64 && from.tile_m == 128) {
+    AddGradients<Parts::kRows, 128, 64><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  } else if (from.head_dim == 96 && from.tile_m == 64) {
+    AddGradients<Parts::kOne, 64, 96><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  } else if (from.head_dim == 128 && from.tile_m == 64) {
+    AddGradients<Parts::kColumns, 64, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  } else if (from.head_dim == 128 && from.tile_m == 80) {
+    AddGradients<Parts::kTransposed, 80, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  } else {
+    return cudaErrorInvalidValue;
+  }
+  return cudaGetLastError();
+}
+
+cudaError_t FillUnseen(cudaStream_t stream, float* out, int64_t out_ld, int64_t out_cols, float* lse,
+                       int64_t lse_ld, int64_t lse_cols, int64_t rows) {
+  if (rows == 0) return cudaSuccess;
+  Fill<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(out, out_ld, out_cols, lse, lse_ld, lse_cols);
+  return cudaGetLastError();
+}
+
+}  // namespace seqpar::cuda
