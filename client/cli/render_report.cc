@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <string>
 #include <tuple>
@@ -135,6 +136,16 @@ std::string RenderVerification(const v1::Verification& verification) {
   return text;
 }
 
+// Where a rank says so: reports of before do not.
+std::string RenderBits(const v1::Report& report) {
+  if (report.ranks().empty() || !report.ranks(0).has_deterministic()) return "";
+  const bool same = std::all_of(report.ranks().begin(), report.ranks().end(),
+                                [](const v1::RankReport& rank) { return rank.deterministic(); });
+  return same ? "bits          the same from run to run\n"
+              : "bits          gradients' last ones may differ from run to run (deterministic: true keeps "
+                "them)\n";
+}
+
 }  // namespace
 
 std::string RenderReport(const v1::Report& report) {
@@ -149,7 +160,7 @@ std::string RenderReport(const v1::Report& report) {
                   FormatPercent(report.fraction_of_peak()), " of the measured peak (",
                   FormatCount(report.model_flops(), "FLOP"), ", ", report.tokens(), " tokens, ",
                   report.layers(), report.layers() == 1 ? " layer)\n" : " layers)\n");
-  absl::StrAppend(&text, RenderVerification(report.verification()));
+  absl::StrAppend(&text, RenderVerification(report.verification()), RenderBits(report));
   if (!report.output().empty()) absl::StrAppend(&text, "output        ", report.output(), "\n");
   if (report.ignored_tensors() > 0) {
     absl::StrAppend(&text, "ignored       ", report.ignored_tensors(), " tensors outside the layers used\n");

@@ -98,6 +98,7 @@ struct JobSpec {
   ParallelismSpec parallelism;
   DevicesSpec devices;
   std::optional<Recompute> recompute;  // none: auto, the least that fits
+  bool deterministic = false;          // the same bits from run to run, on any device
   int min_workers = 1;
   int max_workers = 0;  // 0: as many as there are
   int verify_rows = 0;

@@ -228,6 +228,7 @@ JobSpec JobFromProto(const v1::Job& proto) {
   job.priority = proto.priority();
   job.deadline_seconds = proto.deadline();
   job.max_attempts = proto.max_attempts();
+  job.deterministic = proto.deterministic();
   if (proto.recompute() != v1::RECOMPUTE_UNSPECIFIED && proto.recompute() != v1::RECOMPUTE_AUTO) {
     job.recompute = RecomputeFromProto(proto.recompute());
   }
@@ -258,6 +259,7 @@ v1::Job JobToProto(const JobSpec& job) {
   proto.set_priority(job.priority);
   proto.set_deadline(job.deadline_seconds);
   proto.set_max_attempts(job.max_attempts);
+  proto.set_deterministic(job.deterministic);
   proto.set_recompute(job.recompute.has_value() ? RecomputeToProto(*job.recompute) : v1::RECOMPUTE_AUTO);
   return proto;
 }

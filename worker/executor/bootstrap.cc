@@ -55,6 +55,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   config.ordinal = run.device().gpu().ordinal();
   config.threads = std::max(1, run.device().threads());
   config.memory_bytes = run.device().memory_bytes();
+  config.deterministic = job.deterministic;
   SEQPAR_ASSIGN_OR_RETURN(runtime.backend, MakeRankBackend(config));
   runtime.device = runtime.backend->device();
   runtime.compute = runtime.device->CreateStream("compute");

@@ -60,7 +60,9 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   v1::RankReport report;
   report.set_rank(context.rank);
   report.set_device(absl::StrCat(context.run->node(), "/", context.run->start().ranks(0).device()));
-  report.set_kernel(runtime.device->info().kernel);
+  const AttentionUse attention = runtime.device->attention_use();
+  report.set_kernel(attention.kernel);
+  report.set_deterministic(attention.deterministic);
   report.set_tokens(mine.tokens.size());
   const PassFigures total = figures.total();
   report.set_compute_seconds(total.compute_seconds);

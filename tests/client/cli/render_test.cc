@@ -25,11 +25,11 @@ TEST(RenderReport, Golden) {
     flops_per_second: 1.14e11 fraction_of_peak: 0.55 output: "/data/out.safetensors" ignored_tensors: 3
     phases { phase: "bootstrap" seconds: 0.25 } phases { phase: "execute" seconds: 42 predicted: 40 }
     phases { phase: "execute/attention" seconds: 20 predicted: 25 }
-    ranks { rank: 0 device: "local/0" kernel: "avx2" tokens: 17575 compute_seconds: 41 communication_exposed_seconds: 0.5
+    ranks { rank: 0 device: "local/0" kernel: "avx2" tokens: 17575 deterministic: true compute_seconds: 41 communication_exposed_seconds: 0.5
       communication_hidden_seconds: 1.5 peak_bytes: 104857600 predicted_peak_bytes: 94371840 execute_seconds: 42
       traffic { operation: "ring" pass: "forward" bytes: 1000 messages: 2 }
       traffic { operation: "ring" pass: "backward" bytes: 4000 messages: 4 } }
-    ranks { rank: 1 device: "local/1" kernel: "avx2" tokens: 17574 compute_seconds: 40 execute_seconds: 41
+    ranks { rank: 1 device: "local/1" kernel: "avx2" tokens: 17574 deterministic: true compute_seconds: 40 execute_seconds: 41
       peak_bytes: 104857600 predicted_peak_bytes: 94371840
       traffic { operation: "ring" pass: "forward" bytes: 3000 messages: 2 } }
     verification { ran: true rows: 8 max_error: 1e-4 worst_error: 2.5e-7 worst_layer: 1 worst_tensor: "dk"
@@ -48,6 +48,7 @@ rate          837 tokens/s, 114 GFLOP/s, 55.0% of the measured peak (4.80 TFLOP,
 verification  passed: worst error 2.50e-07 (dk, layer 1), bound 1.00e-04, 8 rows a layer in float64
   layer 0  hidden_states 1.00e-07
   layer 1  dk 2.50e-07
+bits          the same from run to run
 output        /data/out.safetensors
 ignored       3 tensors outside the layers used
 
@@ -72,6 +73,13 @@ traffic, sent by all ranks
   ring       forward    4000  3.91 KiB         4        2.93 KiB
   ring       backward   4000  3.91 KiB         4        3.91 KiB
 )");
+}
+
+TEST(RenderReport, OneRankOfManyOrdersIsSaid) {
+  const auto report = FromText<v1::Report>(
+      "ranks { rank: 0 kernel: 'AVX2' deterministic: true } ranks { rank: 1 kernel: 'fa4_sm90' "
+      "deterministic: false }");
+  EXPECT_NE(RenderReport(report).find("bits          gradients' last ones may differ"), std::string::npos);
 }
 
 TEST(RenderReport, AFailedVerificationStandsOut) {

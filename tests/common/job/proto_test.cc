@@ -82,6 +82,7 @@ JobSpec RandomJob(Random& r) {
   job.priority = r.Int(-5, 5);
   job.deadline_seconds = r.Int(0, 100) / 4.0;
   job.max_attempts = r.Int(0, 5);
+  job.deterministic = r.Int(0, 1) == 1;
   return job;
 }
 
