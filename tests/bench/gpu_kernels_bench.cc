@@ -3,13 +3,20 @@
 // a large product of the same type, and a copy.
 //
 //   gpu_kernels_bench [longest N of attention, default 32768]
+//   gpu_kernels_bench --on-request [--deterministic]
+//
+// The second form is for gpu_attention_peer.py: a line "shape HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS"
+// makes operands of bfloat16, each line "go" after it is answered by "FLOPS FORWARD MERGED BACKWARD", flops
+// of a forward pass and the seconds of one call of each, "kernel" by what attention has run on.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <iostream>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "common/base/check.h"
@@ -50,19 +57,22 @@ class Bench {
   }
   void Clear() { memory_.clear(); }
 
-  // Median seconds of one call.
+  // Of one call.
+  double SecondsOnce(const std::function<void(Stream&)>& call) {
+    const double before = stream_->times().busy_seconds;
+    call(*stream_);
+    const absl::Status status = stream_->Synchronize();
+    if (!status.ok()) {
+      std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+      std::exit(1);
+    }
+    return stream_->times().busy_seconds - before;
+  }
+  // Median of several, after one that warms up.
   double Seconds(const std::function<void(Stream&)>& call) {
     std::vector<double> all;
-    for (int round = -1; round < kRounds; ++round) {
-      const double before = stream_->times().busy_seconds;
-      call(*stream_);
-      const absl::Status status = stream_->Synchronize();
-      if (!status.ok()) {
-        std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-        std::exit(1);
-      }
-      if (round >= 0) all.push_back(stream_->times().busy_seconds - before);
-    }
+    SecondsOnce(call);
+    for (int round = 0; round < kRounds; ++round) all.push_back(SecondsOnce(call));
     std::sort(all.begin(), all.end());
     return all[all.size() / 2];
   }
@@ -83,35 +93,56 @@ class Bench {
     return rate;
   }
 
-  void Attention(DType type, int head_dim, int heads, int kv_heads, int64_t n, MaskKind kind,
-                 double ceiling) {
-    const Mask mask(kind, n);
-    const TokenShare all({{0, n, 1}});
+  // One tile of every query and key, with what it needs in device memory until Clear().
+  struct AttentionProblem {
+    Mask mask;
     AttentionTile tile;
+    double flops = 0;  // forward
+    Matrix out, lse, dout, delta, dq, dk, dv;
+  };
+  std::unique_ptr<AttentionProblem> NewAttention(DType type, int head_dim, int heads, int kv_heads, int64_t n,
+                                                 MaskKind kind) {
+    auto problem = std::make_unique<AttentionProblem>();
+    AttentionProblem& p = *problem;
+    p.mask = Mask(kind, n);
+    const TokenShare all({{0, n, 1}});
+    AttentionTile& tile = p.tile;
     tile.group = heads / kv_heads;
     tile.heads = MakeHeadRange(0, heads, tile.group);
     tile.head_dim = head_dim;
     tile.scale = 1 / std::sqrt(static_cast<float>(head_dim));
     tile.queries = tile.keys = n;
-    const auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(mask, all, all));
+    const auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(p.mask, all, all));
     tile.ranges = ranges;
-    tile.mask = &mask;
+    tile.mask = &p.mask;
     tile.query_positions = tile.key_positions = all;
     tile.q = New(type, n, int64_t{heads} * head_dim);
     tile.k = New(type, n, int64_t{kv_heads} * head_dim);
     tile.v = New(type, n, int64_t{kv_heads} * head_dim);
-    const Matrix out = New(DType::kF32, n, tile.q.cols), lse = New(DType::kF32, n, heads);
-    const double flops = 4 * ranges->pairs * heads * head_dim;
-    const double forward = Seconds([&](Stream& s) { device_->AttentionForward(s, tile, out, lse, true); });
-    const double merged = Seconds([&](Stream& s) { device_->AttentionForward(s, tile, out, lse, false); });
-    device_->AttentionForward(*stream_, tile, out, lse, true);
-    const Matrix dout = New(type, n, tile.q.cols), delta = New(DType::kF32, n, heads);
-    const Matrix dq = New(DType::kF32, n, tile.q.cols), dk = New(DType::kF32, n, tile.k.cols),
-                 dv = New(DType::kF32, n, tile.k.cols);
-    const double backward = Seconds([&](Stream& s) {
-      device_->AttentionDelta(s, head_dim, dout, out, delta);
-      device_->AttentionBackward(s, tile, dout, lse, delta, dq, dk, dv);
-    });
+    p.flops = 4 * ranges->pairs * heads * head_dim;
+    p.out = New(DType::kF32, n, tile.q.cols), p.lse = New(DType::kF32, n, heads);
+    p.dout = New(type, n, tile.q.cols), p.delta = New(DType::kF32, n, heads);
+    p.dq = New(DType::kF32, n, tile.q.cols), p.dk = New(DType::kF32, n, tile.k.cols),
+    p.dv = New(DType::kF32, n, tile.k.cols);
+    return problem;
+  }
+  void Forward(const AttentionProblem& p, Stream& s, bool first) {
+    device_->AttentionForward(s, p.tile, p.out, p.lse, first);
+  }
+  void Backward(const AttentionProblem& p, Stream& s) {
+    device_->AttentionDelta(s, p.tile.head_dim, p.dout, p.out, p.delta);
+    device_->AttentionBackward(s, p.tile, p.dout, p.lse, p.delta, p.dq, p.dk, p.dv);
+  }
+
+  void Attention(DType type, int head_dim, int heads, int kv_heads, int64_t n, MaskKind kind,
+                 double ceiling) {
+    const auto problem = NewAttention(type, head_dim, heads, kv_heads, n, kind);
+    const AttentionProblem& p = *problem;
+    const double flops = p.flops;
+    const double forward = Seconds([&](Stream& s) { Forward(p, s, true); });
+    const double merged = Seconds([&](Stream& s) { Forward(p, s, false); });
+    Forward(p, *stream_, true);
+    const double backward = Seconds([&](Stream& s) { Backward(p, s); });
     std::printf(
         "attention %-8s Dh %3d heads %d/%-2d N %6lld %-6s forward %6.1f  merged %6.1f  backward %6.1f "
         "TFLOP/s  (%.2f / %.2f of the product rate)\n",
@@ -160,16 +191,53 @@ class Bench {
   std::normal_distribution<float> normal_;
 };
 
+// See the head of the file.
+int Serve(Bench* bench, const Device& device) {
+  std::unique_ptr<Bench::AttentionProblem> problem;
+  for (std::string word; std::cin >> word;) {
+    if (word == "shape") {
+      std::string shape;
+      std::cin >> shape;
+      int head_dim = 0, heads = 0, kv_heads = 0;
+      long long tokens = 0;
+      char mask[16];
+      if (std::sscanf(shape.c_str(), "%d:%lld:%15[a-z]:%d/%d", &head_dim, &tokens, mask, &heads, &kv_heads) !=
+          5) {
+        std::fprintf(stderr, "%s: not HEAD_DIM:TOKENS:MASK:HEADS/KV_HEADS\n", shape.c_str());
+        return 2;
+      }
+      bench->Clear();
+      problem = bench->NewAttention(DType::kBF16, head_dim, heads, kv_heads, tokens,
+                                    std::string(mask) == "full" ? MaskKind::kFull : MaskKind::kCausal);
+    } else if (word == "go" && problem != nullptr) {
+      const double forward = bench->SecondsOnce([&](Stream& s) { bench->Forward(*problem, s, true); });
+      const double merged = bench->SecondsOnce([&](Stream& s) { bench->Forward(*problem, s, false); });
+      const double backward = bench->SecondsOnce([&](Stream& s) { bench->Backward(*problem, s); });
+      std::printf("%.9g %.9g %.9g %.9g\n", problem->flops, forward, merged, backward);
+    } else if (word == "kernel") {
+      std::printf("%s\n", device.attention_use().kernel.c_str());
+    } else {
+      std::fprintf(stderr, "%s: not shape, go or kernel\n", word.c_str());
+      return 2;
+    }
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
 int Main(int argc, char** argv) {
-  const int64_t longest = argc > 1 ? std::atoll(argv[1]) : 32768;
+  const bool on_request = argc > 1 && std::string(argv[1]) == "--on-request";
+  const int64_t longest = argc > 1 && !on_request ? std::atoll(argv[1]) : 32768;
   BackendConfig config;
   config.kind = "cuda";
+  config.deterministic = on_request && argc > 2 && std::string(argv[2]) == "--deterministic";
   auto backend = MakeRankBackend(config);
   if (!backend.ok()) {
     std::printf("skipped: %s\n", std::string(backend.status().message()).c_str());
     return 0;
   }
   Bench bench((*backend)->device());
+  if (on_request) return Serve(&bench, *(*backend)->device());
   std::printf("%s\n", (*backend)->device()->info().name.c_str());
   const double single = bench.Product(DType::kF32, 8192, 8192, 8192);
   const double half = bench.Product(DType::kBF16, 8192, 8192, 8192);

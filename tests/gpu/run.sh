@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: tests/gpu/run.sh [--part kernels|strategies|nccl|bench|all] [--bundle DIR]
+# usage: tests/gpu/run.sh [--part kernels|strategies|nccl|bench|peer|all] [--bundle DIR]
 # Runs the tests and benches of the GPU backend on a machine with GPUs, from a bundle (tests/gpu/bundle.sh); prints as
 # it goes and a table at the end. Each part ends within 8 minutes. Exit status: 0 where every test passed.
 set -uo pipefail
@@ -15,6 +15,8 @@ while [ $# -gt 0 ]; do
 done
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
+SEQPAR_TEST_ATTENTION=$(cat "$bundle/attention.txt")
+export SEQPAR_TEST_ATTENTION
 logs=${OUT:-$(mktemp -d)}
 table=()
 
@@ -45,12 +47,14 @@ failures=0
 date -u +'%Y-%m-%d %H:%M UTC'
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 if [ "$part" = all ] || [ "$part" = kernels ]; then
-  for name in worker_device_kernels_test worker_device_layer_kernels_test worker_device_attention_test; do
-    tests "$name" 200 SEQPAR_TEST_KERNELS=cuda
+  for name in $(grep '^worker_' "$bundle/tests.txt"); do
+    tests "$name" 200 SEQPAR_TEST_KERNELS=cuda,cuda_deterministic
   done
 fi
 if [ "$part" = all ] || [ "$part" = strategies ]; then
-  for name in $(grep '^common_' "$bundle/tests.txt"); do tests "$name" 240 SEQPAR_TEST_KERNEL=cuda; done
+  for name in $(grep '^common_' "$bundle/tests.txt"); do
+    tests "$name" 240 SEQPAR_TEST_KERNEL=cuda SEQPAR_TEST_KERNELS=cuda,cuda_deterministic
+  done
 fi
 if [ "$part" = all ] || [ "$part" = nccl ]; then
   for name in $(grep '^conformance_' "$bundle/tests.txt"); do
@@ -63,6 +67,10 @@ if [ "$part" = all ] || [ "$part" = bench ]; then
     run "$(basename "$bench")" 300 "$bench" || failures=$((failures + 1))
     cat "$logs/$(basename "$bench").log"
   done
+fi
+if [ "$part" = all ] || [ "$part" = peer ]; then
+  run gpu_attention_peer 400 python3 "$bundle/gpu_attention_peer.py" "$bundle/bin/gpu_kernels_bench" || failures=$((failures + 1))
+  cat "$logs/gpu_attention_peer.log"
 fi
 echo
 printf '%s\n' "${table[@]}"
