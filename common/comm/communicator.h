@@ -50,16 +50,27 @@ struct Traffic {
   int64_t messages = 0;  // non-empty transfers to other ranks
 };
 
+// How two ranks are connected.
+enum class Link { kLocal, kNetwork };  // within a node, between nodes
+const char* LinkName(Link link);       // "local", "network"
+
 // Counts what a rank sends, over all of its communicators. Thread-safe. kControl (barriers, bootstrap) counts
 // too.
 class TrafficCounter {
  public:
-  void Add(const TrafficKey& key, int64_t bytes, int64_t messages);
-  std::map<TrafficKey, Traffic> Snapshot() const;
+  TrafficCounter() = default;  // every rank is of this node
+  // `links`: to each rank of the world.
+  explicit TrafficCounter(std::vector<Link> links) : links_(std::move(links)) {}
+
+  // `peer` is a rank of the world; -1: not known, taken to be on another node.
+  void Add(const TrafficKey& key, int peer, int64_t bytes, int64_t messages);
+  std::map<TrafficKey, Traffic> Snapshot() const;                // over all links
+  std::map<std::pair<Operation, Link>, Traffic> ByLink() const;  // over both passes
 
  private:
+  const std::vector<Link> links_;
   mutable Mutex mutex_;
-  std::map<TrafficKey, Traffic> counts_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::pair<TrafficKey, Link>, Traffic> counts_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A piece of device memory.

@@ -75,10 +75,8 @@ absl::Status Group::Exchange(const char* verb, TrafficKey key, const std::vector
     }
     return Annotate(status, absl::StrCat(verb, " in group ", name, " (rank ", rank, " of ", size(), ")"));
   }
-  if (family->traffic != nullptr && !world_sends.empty()) {
-    int64_t bytes = 0;
-    for (const Transfer& send : world_sends) bytes += send.bytes();
-    family->traffic->Add(key, bytes, static_cast<int64_t>(world_sends.size()));
+  for (const Transfer& send : world_sends) {
+    if (family->traffic != nullptr) family->traffic->Add(key, send.peer, send.bytes(), 1);
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "worker/executor/execute.h"
 #include "worker/executor/warm_up.h"
 
 namespace seqpar {
@@ -17,9 +18,20 @@ namespace {
 // gone.
 constexpr int64_t kTimeoutSlackMs = 5'000;
 
-ProgressSources SourcesOf(const RankRuntime& runtime, const RankPlan& rank) {
+// To each rank of the world.
+std::vector<Link> LinksFrom(const std::string& node, const Plan& plan) {
+  std::vector<Link> links;
+  for (const RankPlan& rank : plan.ranks) links.push_back(rank.node == node ? Link::kLocal : Link::kNetwork);
+  return links;
+}
+
+ProgressSources SourcesOf(const RankRuntime& runtime, const JobSpec& job, const Plan& plan,
+                          const RankPlan& rank) {
   ProgressSources sources;
   sources.device = runtime.device;
+  sources.traffic = runtime.traffic.get();
+  sources.tokens = static_cast<double>(job.batch * rank.tokens.size());
+  sources.flops = RankFlops(job, plan, rank.rank);
   const RankGroups& groups = *runtime.groups;
   for (const Communicator* group :
        {static_cast<const Communicator*>(runtime.world.get()),
@@ -60,7 +72,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   runtime.device = runtime.backend->device();
   runtime.compute = runtime.device->CreateStream("compute");
   runtime.comm = runtime.device->CreateStream("comm");
-  runtime.traffic = std::make_unique<TrafficCounter>();
+  runtime.traffic = std::make_unique<TrafficCounter>(LinksFrom(run.node(), plan));
 
   SEQPAR_ASSIGN_OR_RETURN(std::string blob, runtime.backend->Blob(context.rank));
   context.send_blob(std::move(blob));
@@ -83,7 +95,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   LogInfo("connected", {{"transport", runtime.backend->Describe()}});
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   SEQPAR_ASSIGN_OR_RETURN(runtime.groups, RankGroups::Create(runtime.world.get(), plan.mesh, heads));
-  context.progress->Watch(SourcesOf(runtime, plan.ranks[context.rank]));
+  context.progress->Watch(SourcesOf(runtime, job, plan, plan.ranks[context.rank]));
   return runtime;
 }
 

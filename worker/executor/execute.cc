@@ -1,62 +1,24 @@
 #include "worker/executor/execute.h"
 
 #include <algorithm>
-#include <chrono>
+#include <functional>
+#include <utility>
 
 #include "common/base/status.h"
-#include "worker/executor/thread_times.h"
 
 namespace seqpar {
 namespace {
 
-using SteadyClock = std::chrono::steady_clock;
-
-double SecondsSince(SteadyClock::time_point start) {
-  return std::chrono::duration<double>(SteadyClock::now() - start).count();
-}
-
-// Clocks of a rank that can be subtracted.
-struct Clocks {
-  double cpu = 0;
-  StreamTimes compute, comm;
-
-  static Clocks Read(const RankRuntime& runtime) {
-    return {ComputeThreadSeconds(), runtime.compute->times(), runtime.comm->times()};
-  }
-};
-
-// What is counted of the execute phase: Pause and Resume leave out what is done between layers.
-class Stopwatch {
+// While it lives, progress reports carry what the step took so far.
+class Measuring {
  public:
-  explicit Stopwatch(const RankRuntime& runtime) : runtime_(runtime) { Resume(); }
-
-  void Resume() {
-    begin_ = Clocks::Read(runtime_);
-    start_ = SteadyClock::now();
+  Measuring(Progress* progress, std::function<PassFigures()> figures) : progress_(progress) {
+    progress_->Measure(std::move(figures));
   }
-
-  void Pause() {
-    figures_.wall_seconds += SecondsSince(start_);
-    const Clocks now = Clocks::Read(runtime_);
-    const double exposed = now.compute.wait_seconds - begin_.compute.wait_seconds;
-    const double communicating = now.comm.busy_seconds - begin_.comm.busy_seconds;
-    figures_.compute_seconds += now.compute.busy_seconds - begin_.compute.busy_seconds;
-    figures_.exposed_seconds += exposed;
-    figures_.hidden_seconds += std::max(0.0, communicating - exposed);
-    figures_.cpu_seconds += now.cpu - begin_.cpu;
-    const auto busy = [&](WorkKind kind) { return now.compute.Busy(kind) - begin_.compute.Busy(kind); };
-    figures_.attention_seconds += busy(WorkKind::kAttention);
-    figures_.product_seconds += busy(WorkKind::kProduct);
-    figures_.pointwise_seconds += busy(WorkKind::kPointwise);
-  }
-
-  const PassFigures& figures() const { return figures_; }
+  ~Measuring() { progress_->StopMeasuring(); }
 
  private:
-  const RankRuntime& runtime_;
-  Clocks begin_;
-  SteadyClock::time_point start_;
-  PassFigures figures_;
+  Progress* const progress_;
 };
 
 }  // namespace
@@ -82,30 +44,19 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
     watch->Resume();
     return absl::OkStatus();
   };
-  Stopwatch forward_watch(runtime);
-  watch = &forward_watch;
-  SEQPAR_RETURN_IF_ERROR(model->stack->Forward(after_layer));
-  forward_watch.Pause();
-  figures.forward = forward_watch.figures();
+  const auto run = [&](const auto& pass) -> absl::StatusOr<PassFigures> {
+    Stopwatch pass_watch(runtime.compute.get(), runtime.comm.get());
+    watch = &pass_watch;
+    done = 0;
+    const Measuring measuring(progress, [&, before = figures.total()] { return before + pass_watch.Now(); });
+    SEQPAR_RETURN_IF_ERROR(pass());
+    pass_watch.Pause();
+    return pass_watch.figures();
+  };
+  SEQPAR_ASSIGN_OR_RETURN(figures.forward, run([&] { return model->stack->Forward(after_layer); }));
   if (!job.backward()) return figures;
-  done = 0;
-  Stopwatch backward_watch(runtime);
-  watch = &backward_watch;
-  SEQPAR_RETURN_IF_ERROR(model->stack->Backward(after_layer));
-  backward_watch.Pause();
-  figures.backward = backward_watch.figures();
+  SEQPAR_ASSIGN_OR_RETURN(figures.backward, run([&] { return model->stack->Backward(after_layer); }));
   return figures;
-}
-
-PassFigures ExecuteFigures::total() const {
-  PassFigures sum;
-  for (double PassFigures::*const seconds :
-       {&PassFigures::wall_seconds, &PassFigures::compute_seconds, &PassFigures::exposed_seconds,
-        &PassFigures::hidden_seconds, &PassFigures::cpu_seconds, &PassFigures::attention_seconds,
-        &PassFigures::product_seconds, &PassFigures::pointwise_seconds}) {
-    sum.*seconds = forward.*seconds + backward.*seconds;
-  }
-  return sum;
 }
 
 double RankFlops(const JobSpec& job, const Plan& plan, int rank) {

@@ -9,25 +9,15 @@
 #include "worker/executor/merge.h"
 #include "worker/executor/progress.h"
 #include "worker/executor/shard.h"
+#include "worker/executor/stopwatch.h"
 #include "worker/executor/verify.h"
 
 namespace seqpar {
 
-// What one pass took on this rank, or the whole execute phase. Seconds exclude the writing of gradients and
-// verification, which run between the layers.
-struct PassFigures {
-  double wall_seconds = 0;
-  double compute_seconds = 0;  // kernels on the compute stream
-  double exposed_seconds = 0;  // compute waited for communication
-  double hidden_seconds = 0;   // communication that compute did not wait for
-  double cpu_seconds = 0;      // of the compute threads
-  double attention_seconds = 0, product_seconds = 0, pointwise_seconds = 0;  // parts of compute_seconds
-};
-
 struct ExecuteFigures {
   PassFigures forward, backward;  // backward is all 0 where the job has none
 
-  PassFigures total() const;
+  PassFigures total() const { return forward + backward; }
 };
 
 // Runs the stack; gradients of weights go to `writer` layer by layer, because the stack keeps one layer's at

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <utility>
+
 #include "common/base/log.h"
 #include "common/job/proto.h"
 
@@ -42,6 +44,10 @@ void Progress::Enter(JobPhase phase) {
 
 std::vector<v1::PhaseSeconds> Progress::Seconds() const {
   MutexLock lock(mutex_);
+  return PhasesSoFar();
+}
+
+std::vector<v1::PhaseSeconds> Progress::PhasesSoFar() const {
   std::vector<v1::PhaseSeconds> all;
   for (size_t i = 0; i < entered_.size(); ++i) {
     const Time end = i + 1 < entered_.size() ? entered_[i + 1].second : std::chrono::steady_clock::now();
@@ -58,6 +64,17 @@ void Progress::Watch(ProgressSources sources) {
   sources_ = std::move(sources);
 }
 
+void Progress::Measure(std::function<PassFigures()> figures) {
+  MutexLock lock(mutex_);
+  measure_ = std::move(figures);
+}
+
+void Progress::StopMeasuring() {
+  MutexLock lock(mutex_);
+  figures_ = measure_();
+  measure_ = nullptr;
+}
+
 void Progress::Advance(const char* pass, int layers, double fraction) {
   pass_ = pass;
   layers_ = layers;
@@ -66,16 +83,11 @@ void Progress::Advance(const char* pass, int layers, double fraction) {
 }
 
 void Progress::Run() {
-  std::string last;
   MutexLock lock(mutex_);
   while (!stopping_) {
     const auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_; };
     if (changed_.wait_for(mutex_, kInterval, stopping) || entered_.empty()) continue;
-    const v1::RankProgress sample = Sample();
-    const std::string bytes = sample.SerializeAsString();
-    if (bytes == last) continue;
-    last = bytes;
-    send_(sample);
+    send_(Sample());
   }
 }
 
@@ -107,7 +119,34 @@ v1::RankProgress Progress::Sample() {
     sample.set_waiting_for_rank(ranks->second[peer]);
   }
   sample.set_step(steps);
+  SampleTotals(sample.mutable_totals());
   return sample;
+}
+
+void Progress::SampleTotals(v1::RankTotals* totals) {
+  for (v1::PhaseSeconds& phase : PhasesSoFar()) *totals->add_phases() = std::move(phase);
+  const double fraction = fraction_;
+  if (measure_ != nullptr) figures_ = measure_();
+  if (fraction != sampled_fraction_) fraction_seconds_ = figures_.compute_seconds;
+  sampled_fraction_ = fraction;
+  totals->set_attention_seconds(figures_.attention_seconds);
+  totals->set_product_seconds(figures_.product_seconds);
+  totals->set_pointwise_seconds(figures_.pointwise_seconds);
+  totals->set_other_seconds(figures_.compute_seconds - figures_.attention_seconds - figures_.product_seconds -
+                            figures_.pointwise_seconds);
+  totals->set_communication_exposed_seconds(figures_.exposed_seconds);
+  totals->set_communication_hidden_seconds(figures_.hidden_seconds);
+  totals->set_tokens(sources_.tokens * fraction);
+  totals->set_flops(sources_.flops * fraction);
+  totals->set_flops_seconds(fraction_seconds_);
+  if (sources_.traffic == nullptr) return;
+  for (const auto& [key, sent] : sources_.traffic->ByLink()) {
+    v1::Traffic* traffic = totals->add_traffic();
+    traffic->set_operation(OperationName(key.first));
+    traffic->set_link(LinkName(key.second));
+    traffic->set_bytes(sent.bytes);
+    traffic->set_messages(sent.messages);
+  }
 }
 
 }  // namespace seqpar

@@ -19,18 +19,20 @@
 #include "seqpar/v1/fleet.pb.h"
 #include "seqpar/v1/report.pb.h"
 #include "worker/config.h"
+#include "worker/executor/stopwatch.h"
 
 namespace seqpar {
 
 // What the sender looks at beside the phase and the layers. All outlive the watch.
 struct ProgressSources {
   const Device* device = nullptr;
+  const TrafficCounter* traffic = nullptr;
+  double tokens = 0, flops = 0;  // the rank's part of the job
   std::vector<const Communicator*> groups;
   std::map<std::string, std::vector<int>> world_ranks;  // of each group's ranks, by the group's name
 };
 
-// Thread-safe. `send` is called with every report: at once when the phase changes, and at most every 200 ms
-// between, when something changed.
+// Thread-safe. `send` is called with every report: at once when the phase changes, and every 200 ms between.
 class Progress {
  public:
   Progress(std::vector<TestHold> holds, std::function<void(const v1::RankProgress&)> send);
@@ -45,6 +47,11 @@ class Progress {
   void Watch(ProgressSources sources);
   void StopWatching() { Watch({}); }
 
+  // Where the execute phase's figures come from: read until StopMeasuring, whose last ones stand from then
+  // on.
+  void Measure(std::function<PassFigures()> figures);
+  void StopMeasuring();
+
   // `layers` are finished in the pass ("forward", "backward"); `fraction` of all work is done. From a
   // stream's thread.
   void Advance(const char* pass, int layers, double fraction);
@@ -55,6 +62,8 @@ class Progress {
   using Time = std::chrono::steady_clock::time_point;
   void Run();
   v1::RankProgress Sample() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SampleTotals(v1::RankTotals* totals) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<v1::PhaseSeconds> PhasesSoFar() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::vector<TestHold> holds_;
   const std::function<void(const v1::RankProgress&)> send_;
@@ -67,6 +76,10 @@ class Progress {
   mutable Mutex mutex_;
   ConditionVariable changed_;
   ProgressSources sources_ ABSL_GUARDED_BY(mutex_);
+  std::function<PassFigures()> measure_ ABSL_GUARDED_BY(mutex_);  // null: figures_ stand
+  PassFigures figures_ ABSL_GUARDED_BY(mutex_);                   // as sampled last
+  double sampled_fraction_ ABSL_GUARDED_BY(mutex_) = 0;
+  double fraction_seconds_ ABSL_GUARDED_BY(mutex_) = 0;  // compute seconds when fraction_ moved last
   std::vector<std::pair<JobPhase, Time>> entered_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: uses all of the above

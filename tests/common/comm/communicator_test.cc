@@ -16,7 +16,7 @@ TEST(TrafficCounterTest, AddsUpFromManyThreads) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
-      for (int n = 0; n < 1000; ++n) counter.Add(n % 2 == 0 ? ring : back, 3, 1);
+      for (int n = 0; n < 1000; ++n) counter.Add(n % 2 == 0 ? ring : back, 1, 3, 1);
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -25,6 +25,20 @@ TEST(TrafficCounterTest, AddsUpFromManyThreads) {
   EXPECT_EQ(counts.at(ring).bytes, 6000);
   EXPECT_EQ(counts.at(ring).messages, 2000);
   EXPECT_EQ(counts.at(back).messages, 2000);
+}
+
+TEST(TrafficCounterTest, TellsLinksApartByThePeersRankInTheWorld) {
+  TrafficCounter counter({Link::kLocal, Link::kLocal, Link::kNetwork});
+  const TrafficKey ring{Operation::kRing, Pass::kForward}, back{Operation::kRing, Pass::kBackward};
+  counter.Add(ring, 1, 10, 1);
+  counter.Add(ring, 2, 100, 1);
+  counter.Add(back, 2, 1000, 2);
+  EXPECT_EQ(counter.Snapshot().at(ring).bytes, 110);
+  const auto links = counter.ByLink();
+  ASSERT_EQ(links.size(), 2u);
+  EXPECT_EQ(links.at({Operation::kRing, Link::kLocal}).bytes, 10);
+  EXPECT_EQ(links.at({Operation::kRing, Link::kNetwork}).bytes, 1100);
+  EXPECT_EQ(links.at({Operation::kRing, Link::kNetwork}).messages, 3);
 }
 
 TEST(OperationNameTest, NamesAreThoseOfReportsAndDistinct) {

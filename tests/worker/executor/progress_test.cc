@@ -73,6 +73,51 @@ TEST(ProgressTest, SecondsAreByPhaseInOrder) {
   EXPECT_GE(seconds[0].seconds(), 0);
 }
 
+TEST(ProgressTest, TotalsFollowTheWorkAndStayWhenItIsDone) {
+  Sent sent;
+  Progress progress({}, sent.Sender());
+  progress.Enter(JobPhase::kBootstrap);
+  TrafficCounter traffic({Link::kLocal, Link::kNetwork});
+  traffic.Add({Operation::kRing, Pass::kForward}, 1, 70, 2);
+  traffic.Add({Operation::kRing, Pass::kBackward}, 1, 30, 1);
+  ProgressSources sources;
+  sources.traffic = &traffic;
+  sources.tokens = 64;
+  sources.flops = 1000;
+  progress.Watch(sources);
+  progress.Enter(JobPhase::kExecute);
+  PassFigures figures;
+  figures.compute_seconds = 4;
+  figures.attention_seconds = 1;
+  figures.product_seconds = 2;
+  figures.exposed_seconds = 0.5;
+  progress.Measure([&figures] { return figures; });
+  progress.Advance("forward", 1, 0.25);
+  EXPECT_TRUE(sent.WaitFor([](const v1::RankProgress& p) {
+    const v1::RankTotals& t = p.totals();
+    return t.tokens() == 16 && t.flops() == 250 && t.flops_seconds() == 4 && t.attention_seconds() == 1 &&
+           t.product_seconds() == 2 && t.pointwise_seconds() == 0 && t.other_seconds() == 1 &&
+           t.communication_exposed_seconds() == 0.5 && t.phases_size() == 2 &&
+           t.phases(1).phase() == "execute" && t.traffic_size() == 1 && t.traffic(0).link() == "network" &&
+           t.traffic(0).bytes() == 100 && t.traffic(0).messages() == 3;
+  }));
+  progress.StopMeasuring();
+  progress.Enter(JobPhase::kMerge);
+  EXPECT_TRUE(sent.WaitFor([](const v1::RankProgress& p) {
+    return p.phase() == v1::JOB_PHASE_MERGE && p.totals().other_seconds() == 1 && p.totals().flops() == 250;
+  }));
+  progress.StopWatching();
+}
+
+TEST(ProgressTest, TimeInAPhaseGrowsWhileNothingElseMoves) {
+  Sent sent;
+  Progress progress({}, sent.Sender());
+  progress.Enter(JobPhase::kShard);
+  EXPECT_TRUE(sent.WaitFor([](const v1::RankProgress& p) {
+    return p.totals().phases_size() == 1 && p.totals().phases(0).seconds() > 0.3 && p.step() == 1;
+  }));
+}
+
 TEST(ProgressTest, AHoldStopsAtItsPhaseUntilItsFileIsGone) {
   char name[] = "/tmp/seqpar-hold-XXXXXX";
   close(mkstemp(name));

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -75,11 +76,14 @@ struct Part {
 
 class NcclCommunicator : public Communicator {
  public:
-  NcclCommunicator(std::shared_ptr<NcclFamily> family, ncclComm_t comm, int rank, int size, std::string name)
+  // `world_ranks`: by rank of this group; -1: not known yet.
+  NcclCommunicator(std::shared_ptr<NcclFamily> family, ncclComm_t comm, int rank,
+                   std::vector<int> world_ranks, std::string name)
       : family_(std::move(family)),
         comm_(comm),
         rank_(rank),
-        size_(size),
+        size_(static_cast<int>(world_ranks.size())),
+        world_ranks_(std::move(world_ranks)),
         name_(std::move(name)),
         events_(std::make_shared<cuda::EventPool>(family_->ordinal())) {}
   ~NcclCommunicator() override { family_->Destroy(comm_); }
@@ -155,21 +159,24 @@ class NcclCommunicator : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, const std::string& name) override;
 
   // NCCL connects two ranks at their first message, and until then a call waits for both: done here, at the
-  // bootstrap, where everybody waits anyway and memory that is missing is missed early. Called by every rank
-  // of the group.
+  // bootstrap, where everybody waits anyway and memory that is missing is missed early. What is sent is the
+  // rank in the world. Called by every rank of the group.
   absl::Status ConnectPeers() {
     if (size() == 1 || size() > kConnectedGroupMax) return absl::OkStatus();
     const std::unique_ptr<Stream> stream = family_->device()->CreateStream("connect");
-    SEQPAR_ASSIGN_OR_RETURN(const Buffer bytes, family_->device()->Allocate(2 * size(), "connect to peers"));
-    char* const data = static_cast<char*>(bytes.data());
+    const int64_t bytes = size() * static_cast<int64_t>(sizeof(int));
+    SEQPAR_ASSIGN_OR_RETURN(const Buffer ranks, family_->device()->Allocate(bytes, "connect to peers"));
+    int* const data = static_cast<int*>(ranks.data());
     Messages messages;
     for (int peer = 0; peer < size(); ++peer) {
       if (peer == rank()) continue;
-      messages.sends.push_back(Transfer{peer, {Span{data + peer, 1}}});
-      messages.recvs.push_back(Transfer{peer, {Span{data + size() + peer, 1}}});
+      messages.sends.push_back(Transfer{peer, {Span{data + rank(), sizeof(int)}}});
+      messages.recvs.push_back(Transfer{peer, {Span{data + peer, sizeof(int)}}});
     }
+    family_->device()->CopyFromHost(*stream, world_ranks_.data(), data, bytes);
     static_cast<CudaStream&>(*stream).EnqueueStatus(
         [&](cudaStream_t handle) { return EnqueueTransfers(handle, "connect", messages); });
+    family_->device()->CopyToHost(*stream, data, world_ranks_.data(), bytes);
     return stream->Synchronize();
   }
 
@@ -208,12 +215,10 @@ class NcclCommunicator : public Communicator {
     if (part.first) Mark(stream, &entered_);
     stream.EnqueueStatus([&](cudaStream_t handle) { return EnqueueTransfers(handle, verb, messages); });
     if (part.last) Mark(stream, &finished_);
-    int64_t bytes = 0, sent = 0;
+    if (family_->traffic() == nullptr) return;
     for (const Transfer& send : messages.sends) {
-      bytes += send.bytes();
-      sent += send.bytes() > 0 ? 1 : 0;
+      if (send.bytes() > 0) family_->traffic()->Add(key, world_ranks_[send.peer], send.bytes(), 1);
     }
-    if (family_->traffic() != nullptr && sent > 0) family_->traffic()->Add(key, bytes, sent);
   }
 
   void Mark(CudaStream& s, cuda::WorkCounter* counter) {
@@ -311,6 +316,7 @@ class NcclCommunicator : public Communicator {
   const std::shared_ptr<NcclFamily> family_;
   const ncclComm_t comm_;
   const int rank_, size_;
+  std::vector<int> world_ranks_;  // -1: not known
   const std::string name_;
   const std::shared_ptr<cuda::EventPool> events_;
   mutable cuda::WorkCounter entered_, finished_;
@@ -344,7 +350,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int color,
   int rank = 0, size = 0;
   SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_user_rank(child, &rank), what.c_str()));
   SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_count(child, &size), what.c_str()));
-  auto communicator = std::make_unique<NcclCommunicator>(family_, child, rank, size, name);
+  std::vector<int> world_ranks(size, -1);
+  world_ranks[rank] = world_ranks_[rank_];
+  auto communicator = std::make_unique<NcclCommunicator>(family_, child, rank, std::move(world_ranks), name);
   SEQPAR_RETURN_IF_ERROR(communicator->ConnectPeers());
   return std::unique_ptr<Communicator>(std::move(communicator));
 }
@@ -399,7 +407,10 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclWorld(const NcclLibrary* n
   const ncclResult_t result = nccl->comm_init_rank_config(&comm, size, first.id, config.rank, &comm_config);
   if (comm != nullptr) family->Add(comm);
   SEQPAR_RETURN_IF_ERROR(family->Settle(comm, result, "join the world"));
-  auto communicator = std::make_unique<NcclCommunicator>(std::move(family), comm, config.rank, size, "world");
+  std::vector<int> world_ranks(size);
+  std::iota(world_ranks.begin(), world_ranks.end(), 0);
+  auto communicator = std::make_unique<NcclCommunicator>(std::move(family), comm, config.rank,
+                                                         std::move(world_ranks), "world");
   SEQPAR_RETURN_IF_ERROR(communicator->ConnectPeers());
   return std::unique_ptr<Communicator>(std::move(communicator));
 }
