@@ -39,7 +39,7 @@ VENDORS = [
     (r"^hwy/", ["worker/device/cpu"]),
     (r"^sqlite3", ["coordinator/store", "tests/coordinator/store"]),
     (r"^prometheus/", ["coordinator/metrics", "worker/metrics", "common/metrics"]),
-    (r"^(civetweb|CivetServer)", ["common/metrics"]),
+    (r"^(civetweb|CivetServer)", ["common/metrics", "tests/common/metrics"]),
     (r"^(grpcpp/|grpc/|grpc\+\+)|\.grpc\.pb\.h$", [
         "coordinator/api", "coordinator/fleet", "coordinator/main", "coordinator/server", "worker/daemon",
         "client/lib", "client/cli", "tests"]),

@@ -1,0 +1,17 @@
+// What both processes say about themselves.
+#ifndef SEQPAR_COMMON_METRICS_PROCESS_METRICS_H_
+#define SEQPAR_COMMON_METRICS_PROCESS_METRICS_H_
+
+#include <string>
+
+#include "common/metrics/registry.h"
+
+namespace seqpar {
+
+// Version, start, CPU time, memory, descriptors, and the disk of `state_dir`: read from the kernel at each
+// scrape. `registry` outlives all scrapes.
+void AddProcessMetrics(const std::string& process, const std::string& state_dir, MetricRegistry* registry);
+
+}  // namespace seqpar
+
+#endif  // SEQPAR_COMMON_METRICS_PROCESS_METRICS_H_
