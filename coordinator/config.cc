@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kHeartbeatUs = 1'000'000;
 constexpr int64_t kHeartbeatsPerLease = 6;
 constexpr int64_t kWorkerMarginUs = 1'000'000;
+constexpr char kMetricsListen[] = "127.0.0.1:7701";
 
 constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --data-root data=/srv/data
@@ -103,6 +104,13 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       ->envname("SEQPAR_COORDINATOR_ALLOW_INSECURE");
   add("--port-file", &config->port_file, "SEQPAR_COORDINATOR_PORT_FILE",
       "Write the bound ADDRESS:PORT to this file");
+  add("--metrics-listen", &config->metrics_listen, "SEQPAR_COORDINATOR_METRICS_LISTEN",
+      "ADDRESS:PORT of /metrics (Prometheus), /healthz and /readyz; port 0 takes any; off: none. The "
+      "default, where it "
+      "is taken, is left out with a warning")
+      ->each([config](const std::string&) { config->metrics_required = true; });
+  add("--metrics-port-file", &config->metrics_port_file, "SEQPAR_COORDINATOR_METRICS_PORT_FILE",
+      "Write the bound ADDRESS:PORT of the metrics to this file");
   add("--state-dir", &config->state_dir, "SEQPAR_COORDINATOR_STATE_DIR", "Folder of the job store");
   add("--data-root", &raw->data_roots, "SEQPAR_COORDINATOR_DATA_ROOT",
       "NAME=PATH of a folder that jobs may read and write; repeatable; relative paths are under the first")
@@ -133,6 +141,7 @@ int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("seqpar-coordinator ") + kVersion);
   RawFlags raw;
+  config->metrics_listen = kMetricsListen;
   Declare(&app, config, &raw);
   config->log.component = "coordinator";
   try {

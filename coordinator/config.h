@@ -9,6 +9,7 @@
 
 #include "common/base/log.h"
 #include "common/job/job.h"
+#include "common/metrics/http_server.h"
 #include "coordinator/engine/engine.h"
 
 namespace seqpar {
@@ -17,6 +18,9 @@ struct CoordinatorConfig {
   std::string listen = "127.0.0.1:7700";  // port 0: any that is free
   bool allow_insecure = false;  // listen on other addresses than loopback too, though there is no TLS
   std::string port_file;        // the bound address is written here, whole, once it serves
+  std::string metrics_listen = kMetricsOff;  // ADDRESS:PORT, or "off"
+  bool metrics_required = false;             // it was asked for: an address that is taken is an error
+  std::string metrics_port_file;
   std::string state_dir = "./.seqpar/coordinator";
   std::vector<std::pair<std::string, std::string>> data_roots;  // name, path
   EngineConfig engine;

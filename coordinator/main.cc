@@ -7,6 +7,7 @@
 #include <chrono>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "common/base/fd.h"
 #include "common/base/log.h"
@@ -102,13 +103,17 @@ int main(int argc, char** argv) {
     seqpar::LogError("cannot start", {{"error", server.status().message()}});
     return 1;
   }
-  if (!config.port_file.empty() && !WritePortFile(config.port_file, (*server)->address())) {
-    seqpar::LogError("cannot write the port file", {{"file", config.port_file}});
+  // The metrics' first: whoever has seen the other may read both.
+  for (const auto& [file, address] : {std::make_pair(config.metrics_port_file, (*server)->metrics_address()),
+                                      std::make_pair(config.port_file, (*server)->address())}) {
+    if (file.empty() || address.empty() || WritePortFile(file, address)) continue;
+    seqpar::LogError("cannot write the port file", {{"file", file}});
     return 1;
   }
-  seqpar::LogInfo(
-      "serving",
-      {{"address", (*server)->address()}, {"state_dir", config.state_dir}, {"version", seqpar::kVersion}});
+  seqpar::LogInfo("serving", {{"address", (*server)->address()},
+                              {"metrics", (*server)->metrics_address()},
+                              {"state_dir", config.state_dir},
+                              {"version", seqpar::kVersion}});
   manager.Ready();
   const int received = WaitForSignal(signals, **server, manager);
   manager.Stopping();

@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -11,8 +12,10 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "coordinator/api/job_api.h"
+#include "coordinator/api/rpc_observer.h"
 #include "coordinator/api/services.h"
 #include "coordinator/fleet/fleet_service.h"
+#include "coordinator/metrics/metrics.h"
 
 namespace seqpar {
 namespace {
@@ -33,14 +36,25 @@ class CoordinatorServer::Impl {
        std::function<void(const absl::Status&)> on_fatal)
       : clock_(clock),
         roots_(std::move(roots)),
-        store_(std::move(store)),
+        metrics_(config.engine, config.state_dir, clock),
+        store_(metrics_.Observe(std::move(store))),
         hold_(config.test_holds),
         work_(kWorkThreads),
-        engine_(config.engine, store_.get(), clock, &work_, &hold_, std::move(on_fatal)),
-        api_(&engine_, store_.get(), &roots_, clock, &hold_),
+        engine_(config.engine, store_.get(), clock, &work_, &hold_, std::move(on_fatal), metrics_.hooks()),
+        api_(&engine_, store_.get(), &roots_, clock, &hold_, metrics_.hooks()),
         api_pool_(kApiThreads),
         services_(&api_, &api_pool_),
-        fleet_(&engine_) {}
+        fleet_(&engine_) {
+    metrics_.WatchLeases([this] { return engine_.LeasesLeft(); });
+  }
+
+  absl::Status ServeMetrics(const CoordinatorConfig& config) {
+    if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
+    const absl::Status served = metrics_.Serve(config.metrics_listen, [this] { return Ready(); });
+    if (served.ok() || config.metrics_required) return served;
+    LogWarning("no metrics are served", {{"error", served.message()}});
+    return absl::OkStatus();
+  }
 
   absl::Status Serve(const std::string& listen) {
     SEQPAR_RETURN_IF_ERROR(engine_.Start());
@@ -60,6 +74,7 @@ class CoordinatorServer::Impl {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     builder.SetMaxReceiveMessageSize(kMessageBytesMax);
     builder.SetMaxSendMessageSize(kMessageBytesMax);
+    ObserveRpcs(metrics_.rpcs(), &builder);
     for (grpc::Service* service : services_.services()) builder.RegisterService(service);
     builder.RegisterService(fleet_.service());
     server_ = builder.BuildAndStart();
@@ -69,10 +84,27 @@ class CoordinatorServer::Impl {
     }
     address_ = absl::StrCat(listen.substr(0, colon), ":", port);
     for (const char* name : kServices) server_->GetHealthCheckService()->SetServingStatus(name, true);
+    serving_ = true;
     return absl::OkStatus();
   }
 
   void Shutdown() {
+    StopServing();
+    metrics_.StopServing();
+  }
+
+  const std::string& address() const { return address_; }
+  std::string metrics_address() const { return metrics_.address(); }
+  bool Alive(int64_t within_us) const { return clock_->BootMicros() - engine_.last_round_us() <= within_us; }
+
+ private:
+  absl::Status Ready() const {
+    if (!serving_) return absl::UnavailableError("it takes no calls");
+    return engine_.Health();
+  }
+
+  void StopServing() {
+    serving_ = false;
     if (!running_) return;
     running_ = false;
     if (server_ != nullptr) server_->GetHealthCheckService()->Shutdown();
@@ -86,12 +118,9 @@ class CoordinatorServer::Impl {
     engine_.Stop();
   }
 
-  const std::string& address() const { return address_; }
-  bool Alive(int64_t within_us) const { return clock_->BootMicros() - engine_.last_round_us() <= within_us; }
-
- private:
   const Clock* const clock_;
   const DataRoots roots_;
+  CoordinatorMetrics metrics_;
   const std::unique_ptr<Store> store_;
   TestHold hold_;
   TaskPool work_;
@@ -103,12 +132,14 @@ class CoordinatorServer::Impl {
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
   bool running_ = false;
+  std::atomic<bool> serving_{false};
 };
 
 CoordinatorServer::CoordinatorServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 CoordinatorServer::~CoordinatorServer() { impl_->Shutdown(); }
 const std::string& CoordinatorServer::address() const { return impl_->address(); }
 bool CoordinatorServer::Alive(int64_t within_us) const { return impl_->Alive(within_us); }
+std::string CoordinatorServer::metrics_address() const { return impl_->metrics_address(); }
 void CoordinatorServer::Shutdown() { impl_->Shutdown(); }
 
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(
@@ -116,7 +147,9 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(
   SEQPAR_ASSIGN_OR_RETURN(DataRoots roots, DataRoots::Create(config.data_roots));
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.state_dir));
   auto impl = std::make_unique<Impl>(config, std::move(roots), std::move(store), clock, std::move(on_fatal));
-  if (const absl::Status served = impl->Serve(config.listen); !served.ok()) {
+  absl::Status served = impl->ServeMetrics(config);
+  if (served.ok()) served = impl->Serve(config.listen);
+  if (!served.ok()) {
     impl->Shutdown();
     return served;
   }

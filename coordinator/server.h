@@ -23,6 +23,8 @@ class CoordinatorServer {
 
   // "127.0.0.1:7700", with the port that was taken.
   const std::string& address() const;
+  // Of /metrics, /healthz and /readyz; "" where they are not served.
+  std::string metrics_address() const;
 
   // The engine has begun a round within the last `within_us`.
   bool Alive(int64_t within_us) const;

@@ -36,6 +36,22 @@ std::string Canonical(const google::protobuf::Message& message) {
   return bytes;
 }
 
+// Tells `observer` (null: nobody) how long it lived.
+class PhaseTimer {
+ public:
+  PhaseTimer(EngineObserver* observer, JobPhase phase)
+      : observer_(observer), phase_(phase), begin_(std::chrono::steady_clock::now()) {}
+  ~PhaseTimer() {
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
+    if (observer_ != nullptr) observer_->RequestPassed(phase_, seconds.count());
+  }
+
+ private:
+  EngineObserver* const observer_;
+  const JobPhase phase_;
+  const std::chrono::steady_clock::time_point begin_;
+};
+
 absl::Status NotFound(const char* what, const std::string& id) {
   return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
                    absl::StrCat("there is no ", what, " ", id));
@@ -110,7 +126,7 @@ absl::StatusOr<std::optional<v1::Job>> JobApi::FindRepeated(const std::string& r
 absl::StatusOr<bool> JobApi::CheckFits(const JobSpec& spec) {
   auto [cluster, calibration] = engine_->Cluster();
   if (CountDevices(cluster, false) == 0) return false;  // not known before a node attaches
-  const absl::Status planned = seqpar::PlanJob(spec, cluster, calibration, {}).status();
+  const absl::Status planned = hooks_.plan(spec, cluster, calibration, {}).status();
   if (!planned.ok() && !absl::IsUnavailable(planned)) return planned;
   return true;
 }
@@ -132,7 +148,8 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) {
   return created;
 }
 
-absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, const std::string& bytes) {
+absl::StatusOr<JobRecord> JobApi::Validate(const v1::CreateJobRequest& request) {
+  const PhaseTimer timer(hooks_.observer, JobPhase::kValidate);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kValidate, request.job().name()));
   absl::StatusOr<ValidatedJob> valid = ValidateJob(request.job(), *roots_);
   if (request.request_id().size() > kRequestIdMax) {
@@ -141,16 +158,21 @@ absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, c
     return InvalidInput(valid.ok() ? reason::kInvalidArgument : reason::kInvalidJob, violations);
   }
   SEQPAR_RETURN_IF_ERROR(valid.status());
-  SEQPAR_ASSIGN_OR_RETURN(const bool fits, CheckFits(valid->spec));
-  if (request.validate_only()) return JobToProto(valid->spec);
-  SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kSubmit, request.job().name()));
   JobRecord record;
-  record.id = absl::StrCat("j-", RandomHex(16));
-  record.request_id = request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id();
+  SEQPAR_ASSIGN_OR_RETURN(record.fits, CheckFits(valid->spec));
   record.spec = std::move(valid->spec);
   record.inputs = std::move(valid->inputs);
   record.ignored_tensors = valid->ignored_tensors;
-  record.fits = fits;
+  return record;
+}
+
+absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, const std::string& bytes) {
+  SEQPAR_ASSIGN_OR_RETURN(JobRecord record, Validate(request));
+  if (request.validate_only()) return JobToProto(record.spec);
+  const PhaseTimer timer(hooks_.observer, JobPhase::kSubmit);
+  SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kSubmit, request.job().name()));
+  record.id = absl::StrCat("j-", RandomHex(16));
+  record.request_id = request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id();
   record.create_us = clock_->WallMicros();
   return engine_->Submit(std::move(record), bytes);
 }
@@ -208,8 +230,7 @@ absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const v1::PlanJobRequest& re
   }
   PlanOptions options;
   options.all_candidates = request.all_candidates();
-  SEQPAR_ASSIGN_OR_RETURN(const PlannedJob planned,
-                          seqpar::PlanJob(valid.spec, cluster, calibration, options));
+  SEQPAR_ASSIGN_OR_RETURN(const PlannedJob planned, hooks_.plan(valid.spec, cluster, calibration, options));
   v1::PlanJobResponse response;
   *response.mutable_plan() = PlanToProto(planned.plan);
   *response.mutable_explanation() = ExplanationToProto(planned.explanation);

@@ -18,8 +18,9 @@ namespace seqpar {
 class JobApi {
  public:
   // All outlive the api.
-  JobApi(Engine* engine, Store* store, const DataRoots* roots, const Clock* clock, TestHold* hold)
-      : engine_(engine), store_(store), roots_(roots), clock_(clock), hold_(hold) {}
+  JobApi(Engine* engine, Store* store, const DataRoots* roots, const Clock* clock, TestHold* hold,
+         EngineHooks hooks)
+      : engine_(engine), store_(store), roots_(roots), clock_(clock), hold_(hold), hooks_(std::move(hooks)) {}
 
   // Durable when it returns. ALREADY_EXISTS (REQUEST_ID_REUSED), OUTPUT_IN_USE, INFEASIBLE where no mesh
   // within the job's limits fits the nodes that are attached, INVALID_JOB.
@@ -40,6 +41,8 @@ class JobApi {
   // The job that this request_id started, if any.
   absl::StatusOr<std::optional<v1::Job>> FindRepeated(const std::string& request_id,
                                                       const std::string& request);
+  // What the record of a valid request begins with. INVALID_JOB with every violation.
+  absl::StatusOr<JobRecord> Validate(const v1::CreateJobRequest& request);
   // Validates, and submits what is valid. `bytes`: the job as it came.
   absl::StatusOr<v1::Job> CreateNew(const v1::CreateJobRequest& request, const std::string& bytes);
   // True where the nodes that are here, or more of their kind, can run it; false where none is here. An error
@@ -51,6 +54,7 @@ class JobApi {
   const DataRoots* const roots_;
   const Clock* const clock_;
   TestHold* const hold_;
+  const EngineHooks hooks_;
 };
 
 }  // namespace seqpar

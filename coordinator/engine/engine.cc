@@ -18,18 +18,21 @@ constexpr auto kTickPeriod = std::chrono::milliseconds(50), kIdlePeriod = std::c
 // each.
 constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
+constexpr int64_t kNodesSeenUs = 200'000;
 constexpr char kCalibration[] = "calibration";
 
 }  // namespace
 
 Engine::Engine(const EngineConfig& config, Store* store, const Clock* clock, TaskPool* work, TestHold* hold,
-               std::function<void(const absl::Status&)> on_fatal)
+               std::function<void(const absl::Status&)> on_fatal, EngineHooks hooks)
     : config_(config),
       store_(store),
       clock_(clock),
       work_(work),
       hold_(hold),
       on_fatal_(std::move(on_fatal)),
+      observer_(hooks.observer != nullptr ? hooks.observer : &nobody_),
+      plan_(std::move(hooks.plan)),
       leases_(config.lease_us) {}
 
 Engine::~Engine() {
@@ -174,6 +177,9 @@ void Engine::Tick() {
     it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
   }
   last_tick_us_ = now_us;
+  if (now_us < nodes_seen_us_ + kNodesSeenUs) return;
+  nodes_seen_us_ = now_us;
+  observer_->NodesSeen(registry_.nodes());
 }
 
 void Engine::Flush() {
@@ -257,6 +263,7 @@ absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& requ
         job.sequence = row.sequence;
         LogInfo("job submitted", {{"job", job.id}, {"name", job.spec.name}, {"phase", "submit"}});
         schedule_ = true;
+        observer_->JobSubmitted(job);
         v1::Job view = ViewOf(job, Time().boot_us);
         KeepTime(job);
         live_.emplace(job.id, std::move(job));

@@ -22,6 +22,7 @@
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "coordinator/engine/log_collector.h"
+#include "coordinator/engine/observer.h"
 #include "coordinator/engine/task_pool.h"
 #include "coordinator/engine/test_hold.h"
 #include "coordinator/engine/watchers.h"
@@ -42,12 +43,18 @@ struct EngineConfig {
   int64_t lease_us = 6'000'000;
 };
 
+// What others put around the engine.
+struct EngineHooks {
+  EngineObserver* observer = nullptr;  // null: nobody looks
+  Planner plan = PlanJob;              // called from any thread
+};
+
 class Engine {
  public:
   // All outlive the engine; `work` is drained before Stop. `on_fatal` is called once, from the engine's
   // thread, when the store can no longer be written: nothing may be promised from then on.
   Engine(const EngineConfig& config, Store* store, const Clock* clock, TaskPool* work, TestHold* hold,
-         std::function<void(const absl::Status&)> on_fatal);
+         std::function<void(const absl::Status&)> on_fatal, EngineHooks hooks = {});
   ~Engine();
 
   // Takes up the live jobs of the store, grants their nodes one full lease, and starts the thread.
@@ -85,6 +92,8 @@ class Engine {
   void OnBroken(const std::string& node, int64_t stream);
 
   int64_t term() const { return store_->term(); }
+  // Microseconds that are left of each node's lease. Never waits for the engine.
+  std::map<std::string, int64_t> LeasesLeft() const { return leases_.AllLeft(clock_->BootMicros()); }
   // UNAVAILABLE once the store can no longer be written: nothing that was answered since is durable.
   absl::Status Health() const;
   // When its thread last began a round (Clock::BootMicros): it does several times a second, unless it is
@@ -162,6 +171,9 @@ class Engine {
   TaskPool* const work_;
   TestHold* const hold_;
   const std::function<void(const absl::Status&)> on_fatal_;
+  EngineObserver nobody_;
+  EngineObserver* const observer_;
+  const Planner plan_;
   LeaseTable leases_;
 
   Mutex mutex_;
@@ -187,6 +199,7 @@ class Engine {
   bool schedule_ = false;    // something changed since the last pass
   bool scheduling_ = false;  // a pass is under way
   int64_t last_tick_us_ = 0;
+  int64_t nodes_seen_us_ = 0;  // by the observer
   int64_t settled_us_ = 0;  // a lease after the last node attached: only from then on is a queued job refused
   // The batch.
   std::map<std::string, Dirty> dirty_;

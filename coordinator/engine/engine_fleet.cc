@@ -21,9 +21,11 @@ void Engine::OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<Nod
 void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message) {
   // Counted here, so that a busy engine never makes a lease run out. The answer comes from the engine, after
   // all that arrived before it is durable: workers forget what an answered heartbeat covers.
-  const bool extended = message.has_heartbeat() && leases_.Extend(node, stream, clock_->BootMicros());
+  std::optional<int64_t> left_us;  // of the lease, as it was
+  if (message.has_heartbeat()) left_us = leases_.Extend(node, stream, clock_->BootMicros());
+  if (left_us) observer_->LeaseExtended(node, *left_us);
   auto shared = std::make_shared<v1::WorkerMessage>(std::move(message));
-  Post([this, node, stream, extended, shared] {
+  Post([this, node, stream, extended = left_us.has_value(), shared] {
     NodeEntry* entry = registry_.Find(node);
     if (entry == nullptr || entry->stream != stream) return;  // of a stream that was replaced
     if (shared->has_heartbeat() && !extended) return;         // too late: Tick will say so

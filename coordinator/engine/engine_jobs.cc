@@ -33,6 +33,7 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
     std::visit([&](const auto& a) { Do(&record, a); }, action);
   }
   KeepTime(record);
+  observer_->JobStepped(record, event);
   if (record.stage == before) return;
   const absl::Status& why = record.ended() ? record.error : record.cause;
   LogInfo("job", {{"job", job},
@@ -240,7 +241,7 @@ void Engine::Schedule() {
       std::vector<Decision> decisions = seqpar::Schedule(
           queue, cluster,
           [&](const JobSpec& job, const ClusterSnapshot& snapshot, const PlanOptions& options) {
-            return PlanJob(job, snapshot, calibration, options);
+            return plan_(job, snapshot, calibration, options);
           });
       Post([this, decisions = std::move(decisions), view] { ApplyDecisions(decisions, view); });
     });

@@ -8,13 +8,14 @@ void LeaseTable::Grant(const std::string& node, int64_t stream, int64_t now_us) 
   leases_[node] = {stream, now_us + lease_us_};
 }
 
-bool LeaseTable::Extend(const std::string& node, int64_t stream, int64_t now_us) {
+std::optional<int64_t> LeaseTable::Extend(const std::string& node, int64_t stream, int64_t now_us) {
   MutexLock lock(mutex_);
   const auto found = leases_.find(node);
   if (found == leases_.end() || found->second.stream != stream || now_us >= found->second.end_us)
-    return false;
+    return std::nullopt;
+  const int64_t left_us = found->second.end_us - now_us;
   found->second.end_us = now_us + lease_us_;
-  return true;
+  return left_us;
 }
 
 std::vector<std::string> LeaseTable::TakeExpired(int64_t now_us) {
@@ -36,6 +37,13 @@ std::optional<int64_t> LeaseTable::Left(const std::string& node, int64_t now_us)
   const auto found = leases_.find(node);
   if (found == leases_.end()) return std::nullopt;
   return found->second.end_us - now_us;
+}
+
+std::map<std::string, int64_t> LeaseTable::AllLeft(int64_t now_us) const {
+  MutexLock lock(mutex_);
+  std::map<std::string, int64_t> left;
+  for (const auto& [node, lease] : leases_) left[node] = lease.end_us - now_us;
+  return left;
 }
 
 }  // namespace seqpar

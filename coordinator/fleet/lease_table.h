@@ -20,12 +20,14 @@ class LeaseTable {
 
   // Grants a full lease. `stream`: who may extend it from now on (0: nobody yet).
   void Grant(const std::string& node, int64_t stream, int64_t now_us);
-  // False where the lease is over or belongs to another stream: the worker must attach anew.
-  bool Extend(const std::string& node, int64_t stream, int64_t now_us);
+  // Microseconds that were left. Nothing where the lease is over or belongs to another stream: the worker
+  // must attach anew.
+  std::optional<int64_t> Extend(const std::string& node, int64_t stream, int64_t now_us);
   // Removes the leases that are over and names their nodes.
   std::vector<std::string> TakeExpired(int64_t now_us);
   // Microseconds left; nothing where the node has no lease.
   std::optional<int64_t> Left(const std::string& node, int64_t now_us) const;
+  std::map<std::string, int64_t> AllLeft(int64_t now_us) const;
 
  private:
   struct Lease {

@@ -152,6 +152,8 @@ void Stepper::On(const event::RankProgressed& e) {
   const bool moved = p.percent() != rank->percent;
   const double percent_before = r_.Percent();
   rank->percent = p.percent();
+  rank->flops = p.totals().flops();
+  rank->flops_seconds = p.totals().flops_seconds();
   if (r_.Percent() != percent_before) r_.percent_us = now_.boot_us;
   if (r_.stage != Stage::kRunning) return;
   const JobPhase gang = GangPhase();

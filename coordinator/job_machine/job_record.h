@@ -49,9 +49,10 @@ struct RankRecord {
   int64_t collective = 0;
   int waiting_for_rank = -1;
   double percent = 0;
-  int64_t progress_us = 0;  // BootMicros at which anything above moved last
-  bool unheard = false;     // by this process of the coordinator, which found it in the store
-  v1::RankEvent result;     // of a rank that finished
+  double flops = 0, flops_seconds = 0;  // model flops of the layers that it finished; its kernels' seconds
+  int64_t progress_us = 0;              // BootMicros at which anything above moved last
+  bool unheard = false;                 // by this process of the coordinator, which found it in the store
+  v1::RankEvent result;                 // of a rank that finished
 
   std::string Where() const;  // "node/0"
 };

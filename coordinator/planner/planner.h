@@ -3,6 +3,7 @@
 #ifndef SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
 #define SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -32,6 +33,10 @@ struct PlannedJob {
 // meshes that can. REQUIRES: a validated job.
 absl::StatusOr<PlannedJob> PlanJob(const JobSpec& job, const ClusterSnapshot& cluster,
                                    const Calibration& calibration, const PlanOptions& options);
+
+// PlanJob, or what stands around it.
+using Planner = std::function<absl::StatusOr<PlannedJob>(const JobSpec&, const ClusterSnapshot&,
+                                                         const Calibration&, const PlanOptions&)>;
 
 }  // namespace seqpar
 

@@ -34,6 +34,21 @@ TEST(CoordinatorConfig, Defaults) {
   EXPECT_EQ(config.engine.machine.no_progress_timeout_us, 60'000'000);
   EXPECT_EQ(config.engine.machine.max_attempts, 3);
   EXPECT_TRUE(config.test_holds.empty());
+  EXPECT_EQ(config.metrics_listen, "127.0.0.1:7701");
+  EXPECT_FALSE(config.metrics_required) << "nobody asked for it: another process may have the port";
+}
+
+TEST(CoordinatorConfig, MetricsAreRequiredWhereTheyWereAskedFor) {
+  CoordinatorConfig by_flag, by_environment;
+  ASSERT_EQ(Parse({"--metrics-listen", "off", "--metrics-port-file", "/tmp/port"}, &by_flag), -1);
+  EXPECT_EQ(by_flag.metrics_listen, kMetricsOff);
+  EXPECT_EQ(by_flag.metrics_port_file, "/tmp/port");
+  setenv("SEQPAR_COORDINATOR_METRICS_LISTEN", "127.0.0.1:0", 1);
+  const int code = Parse({}, &by_environment);
+  unsetenv("SEQPAR_COORDINATOR_METRICS_LISTEN");
+  ASSERT_EQ(code, -1);
+  EXPECT_EQ(by_environment.metrics_listen, "127.0.0.1:0");
+  EXPECT_TRUE(by_environment.metrics_required);
 }
 
 TEST(CoordinatorConfig, FlagsAndEnvironment) {

@@ -12,9 +12,11 @@ using ::testing::IsEmpty;
 TEST(LeaseTable, HeartbeatsExtendAndSilenceEnds) {
   LeaseTable leases(10);
   leases.Grant("a", 1, 0);
-  EXPECT_TRUE(leases.Extend("a", 1, 9));
+  EXPECT_EQ(leases.Extend("a", 1, 9), 1) << "what was left of it";
   EXPECT_THAT(leases.TakeExpired(18), IsEmpty());
   EXPECT_EQ(leases.Left("a", 18), 1);
+  leases.Grant("b", 2, 18);
+  EXPECT_THAT(leases.AllLeft(18), ElementsAre(std::make_pair("a", 1), std::make_pair("b", 10)));
   EXPECT_THAT(leases.TakeExpired(19), ElementsAre("a"));
   // Once, and for good: the worker must attach anew.
   EXPECT_THAT(leases.TakeExpired(20), IsEmpty());

@@ -1,0 +1,78 @@
+#include "coordinator/metrics/observed_store.h"
+
+#include <chrono>
+#include <type_traits>
+#include <utility>
+
+namespace seqpar {
+namespace {
+
+const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
+class ObservedStore : public Store {
+ public:
+  ObservedStore(std::unique_ptr<Store> store, MetricRegistry* registry)
+      : store_(std::move(store)), registry_(registry) {
+    registry_->StartAtZero(Metric::kStoreSeconds);
+    registry_->StartAtZero(Metric::kStoreErrors);
+  }
+
+  int64_t term() const override { return store_->term(); }
+  absl::Status Insert(JobRow* row) override {
+    return Measure("insert", [&] { return store_->Insert(row); });
+  }
+  absl::Status Write(const WriteBatch& batch) override {
+    return Measure("write", [&] { return store_->Write(batch); });
+  }
+  absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) override {
+    return Measure("find", [&] { return store_->FindByRequestId(request_id); });
+  }
+  absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override {
+    return Measure("get", [&] { return store_->Get(id); });
+  }
+  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
+                                           const std::vector<int>& states) override {
+    return Measure("list", [&] { return store_->List(before, limit, states); });
+  }
+  absl::StatusOr<std::vector<JobRow>> LoadLive() override {
+    return Measure("load_live", [&] { return store_->LoadLive(); });
+  }
+  absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {
+    return Measure("load_attempt", [&] { return store_->LoadAttempt(job, attempt); });
+  }
+  absl::StatusOr<std::vector<std::string>> LoadDrains() override {
+    return Measure("load_drains", [&] { return store_->LoadDrains(); });
+  }
+  absl::StatusOr<std::string> Setting(const std::string& name) override {
+    return Measure("setting", [&] { return store_->Setting(name); });
+  }
+
+ private:
+  template <typename Operation>
+  std::invoke_result_t<Operation> Measure(const char* name, const Operation& operation) {
+    const auto begin = std::chrono::steady_clock::now();
+    std::invoke_result_t<Operation> result = operation();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    registry_->Histogram(Metric::kStoreSeconds, {name}).Observe(seconds.count());
+    const absl::Status& status = StatusOf(result);
+    if (!status.ok() && !absl::IsAlreadyExists(status)) {
+      registry_->Counter(Metric::kStoreErrors, {name}).Increment();
+    }
+    return result;
+  }
+
+  const std::unique_ptr<Store> store_;
+  MetricRegistry* const registry_;
+};
+
+}  // namespace
+
+std::unique_ptr<Store> ObserveStore(std::unique_ptr<Store> store, MetricRegistry* registry) {
+  return std::make_unique<ObservedStore>(std::move(store), registry);
+}
+
+}  // namespace seqpar
