@@ -152,6 +152,16 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
       ->capture_default_str()
       ->check(CLI::Range(0, 7 * 24 * 3600));
   env(app->add_option("--pid-file", config->pid_file, "Write the process id here"), "PID_FILE");
+  env(app->add_option(
+          "--metrics-listen", config->metrics_listen,
+          "ADDRESS:PORT of /metrics (Prometheus), /healthz and /readyz; port 0 takes any; off: none. The "
+          "default, where it is taken, is left out with a warning"),
+      "METRICS_LISTEN")
+      ->capture_default_str()
+      ->each([config](const std::string&) { config->metrics_required = true; });
+  env(app->add_option("--metrics-port-file", config->metrics_port_file,
+                      "Write the bound ADDRESS:PORT of the metrics here"),
+      "METRICS_PORT_FILE");
   env(app->add_option("--log-level", raw->log_level, "debug, info, warning or error"), "LOG_LEVEL")
       ->capture_default_str();
   env(app->add_option("--log-format", raw->log_format, "text or json"), "LOG_FORMAT")->capture_default_str();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/metrics/http_server.h"
 
 namespace seqpar {
 
@@ -35,6 +36,9 @@ struct WorkerConfig {
   bool recalibrate = false;
   int drain_seconds = 30;  // from the signal to stop until running ranks are stopped
   std::string pid_file;
+  std::string metrics_listen = "127.0.0.1:7702";  // ADDRESS:PORT, or "off"
+  bool metrics_required = false;                  // it was asked for: an address that is taken is an error
+  std::string metrics_port_file;
   LogConfig log;
   std::vector<TestHold> holds;
 };

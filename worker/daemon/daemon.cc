@@ -29,6 +29,7 @@
 #include "worker/daemon/gpus.h"
 #include "worker/daemon/node_agent.h"
 #include "worker/daemon/transport_settings.h"
+#include "worker/metrics/metrics.h"
 
 namespace seqpar {
 namespace {
@@ -107,7 +108,7 @@ uint64_t TakeSignals(int signals) {
 class Daemon {
  public:
   Daemon(const WorkerConfig& config, const v1::NodeSpec& node, NodeIdentity identity, int signals,
-         const ServiceManager* manager)
+         const ServiceManager* manager, AgentObserver* observer)
       : manager_(manager),
         pulse_(manager),
         signals_(signals),
@@ -119,7 +120,7 @@ class Daemon {
                    }),
         client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
-        agent_(std::move(identity), &Clock::System(), &processes_, &sender_, gpus_.gate()) {
+        agent_(std::move(identity), &Clock::System(), &processes_, &sender_, gpus_.gate(), observer) {
     processes_.SetObserver({
         [this](const RankKey& key, const v1::FromExecutor& message) {
           agent_.OnExecutorMessage(key, message);
@@ -302,13 +303,26 @@ NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const 
   return identity;
 }
 
-absl::Status WritePidFile(const std::string& path) {
-  std::ofstream file(path, std::ios::trunc);
-  file << getpid() << "\n";
-  file.flush();
-  if (!file)
+// Whole or not at all: scripts poll for it.
+absl::Status WriteLine(const std::string& path, const std::string& line) {
+  const std::string partial = path + ".partial";
+  std::ofstream file(partial, std::ios::trunc);
+  file << line << "\n";
+  file.close();
+  std::error_code error;
+  if (file) std::filesystem::rename(partial, path, error);
+  if (!file || error)
     return MakeError(absl::StatusCode::kInternal, reason::kStorage, absl::StrCat("cannot write ", path));
   return absl::OkStatus();
+}
+
+absl::Status ServeMetrics(const WorkerConfig& config, WorkerMetrics* metrics) {
+  if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
+  const absl::Status served = metrics->Serve(config.metrics_listen);
+  if (!served.ok() && config.metrics_required) return served;
+  if (!served.ok()) LogWarning("no metrics are served", {{"error", served.message()}});
+  if (!served.ok() || config.metrics_port_file.empty()) return absl::OkStatus();
+  return WriteLine(config.metrics_port_file, metrics->address());
 }
 
 absl::Status Run(const WorkerConfig& config) {
@@ -318,7 +332,11 @@ absl::Status Run(const WorkerConfig& config) {
   SEQPAR_ASSIGN_OR_RETURN(const int signals, CatchStopSignals());
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
-  if (!config.pid_file.empty()) SEQPAR_RETURN_IF_ERROR(WritePidFile(config.pid_file));
+  if (!config.pid_file.empty()) {
+    SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
+  }
+  WorkerMetrics metrics(config.node_name, config.state_dir, &Clock::System());
+  SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &metrics));
   const absl::StatusOr<v1::NodeSpec> devices = FindDevices(config, signals);
   if (absl::IsCancelled(devices.status())) return absl::OkStatus();
   SEQPAR_RETURN_IF_ERROR(devices.status());
@@ -328,10 +346,12 @@ absl::Status Run(const WorkerConfig& config) {
                             {"kind", devices->devices(0).kind()},
                             {"threads", devices->devices(0).threads()},
                             {"memory", devices->devices(0).memory_bytes()},
+                            {"metrics", metrics.address()},
                             {"data_interface", config.data_interface},
                             {"transport", DescribeTransport(TransportSettings(config, "rank-N"))},
                             {"data_roots", roots.ToString()}});
-  Daemon daemon(config, *devices, Identify(config, roots, *devices), signals, &manager);
+  Daemon daemon(config, *devices, Identify(config, roots, *devices), signals, &manager,
+                metrics.Watch(*devices));
   manager.Ready();
   daemon.Run();
   return absl::OkStatus();

@@ -17,19 +17,25 @@ constexpr size_t kGangsKept = 32;
 }  // namespace
 
 NodeAgent::NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet,
-                     DeviceGate* gate)
+                     DeviceGate* gate, AgentObserver* observer)
     : identity_(std::move(identity)),
       clock_(clock),
       host_(host),
       fleet_(fleet),
       gate_(gate),
+      observer_(observer != nullptr ? observer : &nobody_),
       logs_(kGangsKept) {}
+
+void NodeAgent::SetWelcomed(bool welcomed) {
+  welcomed_ = welcomed;
+  observer_->Attached(welcomed);
+}
 
 // --- the stream ---
 
 void NodeAgent::OnConnected() {
   connected_ = true;
-  welcomed_ = false;
+  SetWelcomed(false);
   hello_sent_us_ = clock_->BootMicros();
   v1::WorkerMessage message;
   v1::Hello* hello = message.mutable_hello();
@@ -59,7 +65,8 @@ void NodeAgent::OnConnected() {
 }
 
 void NodeAgent::OnDisconnected() {
-  connected_ = welcomed_ = false;
+  connected_ = false;
+  SetWelcomed(false);
   for (Unconfirmed& kept : unconfirmed_) kept.covered_by = 0;
 }
 
@@ -71,6 +78,9 @@ void NodeAgent::OnMessage(const v1::CoordinatorMessage& message) {
       const v1::HeartbeatAnswer& answer = message.heartbeat();
       if (!welcomed_ || !lease_.HeartbeatAnswered(answer.sequence())) return;
       last_answer_us_ = clock_->BootMicros();
+      observer_->LeaseExtended(lease_.deadline_us());
+      // The lease counts from sending what was answered.
+      observer_->HeartbeatAnswered(last_answer_us_ - (lease_.deadline_us() - lease_.length_us()));
       while (!unconfirmed_.empty() && unconfirmed_.front().covered_by != 0 &&
              unconfirmed_.front().covered_by <= answer.sequence()) {
         unconfirmed_.pop_front();
@@ -107,7 +117,8 @@ void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
   lease_.Grant(lease_us_ / 1000, hello_sent_us_);
   // More often where the lease is short: two in a row may be late.
   heartbeat_us_ = std::min(std::max<int64_t>(welcome.heartbeat_ms(), 10) * 1000, lease_.length_us() / 3);
-  welcomed_ = true;
+  SetWelcomed(true);
+  observer_->LeaseExtended(lease_.deadline_us());
   last_answer_us_ = next_heartbeat_us_ = now_us;
   LogInfo("attached", {{"term", welcome.term()}, {"coordinator_version", welcome.version()}});
 
@@ -250,6 +261,7 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
       if (!rank.running) continue;
       v1::RankProgress* progress = heartbeat->add_ranks();
       *progress = rank.progress;
+      progress->mutable_totals()->clear_traffic();  // for this node's metrics only
       *progress->mutable_gang() = IdOf(key);
       progress->set_rank(index);
     }
@@ -277,7 +289,8 @@ int64_t NodeAgent::Tick() {
     fleet_->Break(absl::DeadlineExceededError("no welcome from the coordinator"));
   }
   if (welcomed_ && now_us >= last_answer_us_ + lease_us_) {
-    connected_ = welcomed_ = false;
+    connected_ = false;
+    SetWelcomed(false);
     fleet_->Break(absl::DeadlineExceededError("no heartbeat was answered for a lease"));
   }
   if (welcomed_) {

@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "seqpar/v1/executor.pb.h"
 #include "seqpar/v1/fleet.pb.h"
+#include "worker/daemon/agent_observer.h"
 #include "worker/daemon/device_gate.h"
 #include "worker/daemon/fence.h"
 #include "worker/daemon/lease.h"
@@ -55,9 +56,9 @@ struct NodeIdentity {
 // stream.
 class NodeAgent {
  public:
-  // All outlive the agent.
+  // All outlive the agent. `observer` may be null.
   NodeAgent(NodeIdentity identity, const Clock* clock, ExecutorHost* host, FleetSender* fleet,
-            DeviceGate* gate);
+            DeviceGate* gate, AgentObserver* observer = nullptr);
 
   // --- the stream ---
   void OnConnected();
@@ -110,6 +111,7 @@ class NodeAgent {
     int64_t covered_by = 0;  // the heartbeat whose answer confirms it; 0: none was sent since
   };
 
+  void SetWelcomed(bool welcomed);
   void OnWelcome(const v1::Welcome& welcome);
   void OnStart(const v1::StartRanks& start);
   void OnStop(const v1::StopGang& stop);
@@ -137,6 +139,8 @@ class NodeAgent {
   ExecutorHost* const host_;
   FleetSender* const fleet_;
   DeviceGate* const gate_;
+  AgentObserver nobody_;
+  AgentObserver* const observer_;
 
   CommandFence fence_;
   WorkerLease lease_;

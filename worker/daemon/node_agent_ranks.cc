@@ -22,6 +22,7 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
   const GangKey gang(key.job, key.attempt);
   if (message.has_progress()) {
     rank->progress = message.progress();
+    observer_->RankProgressed(key, rank->progress);
   } else if (message.has_blob()) {
     v1::WorkerMessage up;
     *up.mutable_blob() = message.blob();
@@ -31,6 +32,7 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
   } else if (message.has_event()) {
     const v1::RankEvent& event = message.event();
     rank->reported = true;
+    observer_->RankReported(key, event);
     if (rank->kill_at_us == 0) rank->kill_at_us = clock_->BootMicros() + kExitGraceUs;
     SendEvent(gang, key.rank, event.kind(), event);
     if (event.kind() != v1::RankEvent::FAILED) return;
@@ -53,6 +55,7 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how, int64
   Gang& gang = gangs_[id];
   rank->running = false;
   rank->kill_at_us = 0;
+  observer_->RankEnded(key);
   LogInfo("executor ended", {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", how}});
   if (!rank->reported && !gang.stop_asked) {
     const absl::Status error =
@@ -122,6 +125,7 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
     return refuse(std::string(started.message()));
   }
   rank.running = true;
+  observer_->RankStarted(rank_key, rank.device, *rank.start);
   LogInfo("rank started",
           {{"job", key.first}, {"attempt", key.second}, {"rank", index}, {"device", rank.device}});
   SendEvent(key, index, v1::RankEvent::STARTED, {});

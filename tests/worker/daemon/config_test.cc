@@ -31,6 +31,20 @@ TEST(WorkerConfigTest, HasDefaultsThatFitTheMachine) {
   EXPECT_EQ(config.data_interface, "lo") << "the coordinator is on this machine";
 }
 
+TEST(WorkerConfigTest, MetricsAreRequiredWhereTheyWereAskedFor) {
+  const WorkerConfig standard = Parse({}).config;
+  EXPECT_EQ(standard.metrics_listen, "127.0.0.1:7702");
+  EXPECT_FALSE(standard.metrics_required) << "nobody asked for it: another process may have the port";
+  const WorkerConfig by_flag = Parse({"--metrics-listen", "off", "--metrics-port-file", "/tmp/port"}).config;
+  EXPECT_EQ(by_flag.metrics_listen, kMetricsOff);
+  EXPECT_EQ(by_flag.metrics_port_file, "/tmp/port");
+  setenv("SEQPAR_WORKER_METRICS_LISTEN", "127.0.0.1:0", 1);
+  const WorkerConfig by_environment = Parse({}).config;
+  unsetenv("SEQPAR_WORKER_METRICS_LISTEN");
+  EXPECT_EQ(by_environment.metrics_listen, "127.0.0.1:0");
+  EXPECT_TRUE(by_environment.metrics_required);
+}
+
 TEST(WorkerConfigTest, SlotsShareMemoryAndCores) {
   const int64_t one = Parse({}).config.memory_per_slot;
   const WorkerConfig many = Parse({"--cpu-slots", "1000"}).config;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
+#include "tests/worker/daemon/agent_fakes.h"
 
 namespace seqpar {
 namespace {
@@ -16,61 +17,9 @@ using ::testing::IsEmpty;
 
 constexpr int64_t kSecond = 1'000'000;
 
-std::string NameOf(const RankKey& key) { return absl::StrCat(key.job, "#", key.attempt, "/", key.rank); }
-
-// Records what it is asked for, in words.
-class FakeHost : public ExecutorHost {
- public:
-  absl::Status Start(const RankKey& key, const v1::Run& run) override {
-    if (!start_error.ok()) return start_error;
-    asked.push_back(absl::StrCat("start ", NameOf(key)));
-    runs.push_back(run);
-    return absl::OkStatus();
-  }
-  void Send(const RankKey& key, const v1::ToExecutor& message) override {
-    if (message.has_abort()) asked.push_back(absl::StrCat("abort ", NameOf(key)));
-    if (message.has_blobs()) asked.push_back(absl::StrCat("blobs ", NameOf(key)));
-    if (message.has_lease()) lease_deadline_us = message.lease().deadline_us();
-  }
-  void Kill(const RankKey& key) override { asked.push_back(absl::StrCat("kill ", NameOf(key))); }
-
-  absl::Status start_error;
-  std::vector<std::string> asked;
-  std::vector<v1::Run> runs;
-  int64_t lease_deadline_us = 0;
-};
-
-class FakeFleet : public FleetSender {
- public:
-  void Send(const v1::WorkerMessage& message) override { sent.push_back(message); }
-  void Break(const absl::Status& why) override { broken.emplace_back(why.message()); }
-
-  std::vector<v1::WorkerMessage> sent;
-  std::vector<std::string> broken;
-};
-
-class FakeGate : public DeviceGate {
- public:
-  void Ended(int device, int64_t pid, int64_t) override {
-    ended.push_back(absl::StrCat(device, " by ", pid));
-    if (checks) states[device] = State::kChecking;
-  }
-  State StateOf(int device) const override {
-    const auto found = states.find(device);
-    return found == states.end() ? State::kOpen : found->second;
-  }
-  std::string WhySetAside(int device) const override {
-    return StateOf(device) == State::kSetAside ? "holds memory" : "";
-  }
-
-  bool checks = false;
-  std::map<int, State> states;
-  std::vector<std::string> ended;
-};
-
 class NodeAgentTest : public ::testing::Test {
  protected:
-  NodeAgentTest() : agent_(Identity(), &clock_, &host_, &fleet_, &gate_) {}
+  NodeAgentTest() : agent_(Identity(), &clock_, &host_, &fleet_, &gate_, &observer_) {}
 
   static NodeIdentity Identity() {
     NodeIdentity identity;
@@ -162,6 +111,7 @@ class NodeAgentTest : public ::testing::Test {
 
   FakeClock clock_;
   FakeHost host_;
+  FakeObserver observer_;
   FakeFleet fleet_;
   FakeGate gate_;
   NodeAgent agent_;
@@ -459,6 +409,29 @@ TEST_F(NodeAgentTest, ADeviceThatIsSetAsideIsRefusedWithItsReasonAfterTheCoordin
   Welcome();
   Advance(kSecond);
   EXPECT_TRUE(fleet_.sent.back().heartbeat().set_aside().empty());
+}
+
+TEST_F(NodeAgentTest, WhoWatchesSeesTheLifeOfARank) {
+  Attach();
+  Start(Gang(1), 1);
+  const RankKey key{"j", 1, 0};
+  v1::FromExecutor progress;
+  progress.mutable_progress()->mutable_totals()->set_flops(5);
+  progress.mutable_progress()->mutable_totals()->add_traffic()->set_bytes(7);
+  agent_.OnExecutorMessage(key, progress);
+  fleet_.sent.clear();
+  agent_.Tick();
+  ASSERT_THAT(fleet_.sent, ::testing::SizeIs(1));
+  const v1::RankProgress& told = fleet_.sent[0].heartbeat().ranks(0);
+  EXPECT_EQ(told.totals().flops(), 5);
+  EXPECT_EQ(told.totals().traffic_size(), 0) << "for this node only";
+  clock_.AdvanceMicros(30);
+  AnswerHeartbeat(fleet_.sent[0].heartbeat().sequence());
+  Report(key, v1::RankEvent::FINISHED);
+  agent_.OnExecutorExit(key, "exited with code 0");
+  agent_.OnDisconnected();
+  EXPECT_THAT(observer_.seen, ElementsAre("alone", "attached", "started j#1/0 on 0", "progressed j#1/0",
+                                          "answered after 30", "reported j#1/0", "ended j#1/0", "alone"));
 }
 
 }  // namespace
