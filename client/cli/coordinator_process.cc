@@ -74,10 +74,10 @@ absl::StatusOr<std::unique_ptr<PrivateCoordinator>> PrivateCoordinator::Start(
   // From here on the folder goes with the object, also where a step below fails.
   std::unique_ptr<PrivateCoordinator> coordinator(new PrivateCoordinator(folder));
   const std::string port_file = folder + "/address", log = folder + "/log";
-  const absl::StatusOr<ProcessId> process =
-      SpawnDaemon({binary, "--listen", "127.0.0.1:0", "--port-file", port_file, "--state-dir",
-                   folder + "/state", "--data-root", absl::StrCat("here=", here), "--data-root", "files=/"},
-                  log, Lifetime::kOfParent);
+  const absl::StatusOr<ProcessId> process = SpawnDaemon(
+      {binary, "--listen", "127.0.0.1:0", "--port-file", port_file, "--state-dir", folder + "/state",
+       "--metrics-listen", "off", "--data-root", absl::StrCat("here=", here), "--data-root", "files=/"},
+      log, Lifetime::kOfParent);
   if (!process.ok()) {
     // The log goes with the folder: its end is told here.
     return absl::Status(process.status().code(),

@@ -57,8 +57,9 @@ absl::StatusOr<LocalCluster> LocalCluster::Open(const std::string& state_dir) {
 std::string LocalCluster::Path(const std::string& name) const { return absl::StrCat(folder_, "/", name); }
 
 LocalCluster::Member LocalCluster::Find(const std::string& name) const {
-  Member member{name, ReadPidFile(Path(name + ".pid")), Path(name + ".log")};
+  Member member{name, ReadPidFile(Path(name + ".pid")), Path(name + ".log"), ""};
   if (member.process.has_value() && !IsRunning(*member.process)) member.process.reset();
+  if (member.process.has_value()) member.metrics = ReadAddress(Path(name + ".metrics"));
   return member;
 }
 
@@ -67,6 +68,9 @@ std::string LocalCluster::address() const { return ReadAddress(Path("address"));
 absl::Status LocalCluster::StartMember(const std::string& name, std::vector<std::string> args) {
   SEQPAR_ASSIGN_OR_RETURN(std::string binary, FindBinary("seqpar-" + name));
   args.insert(args.begin(), std::move(binary));
+  // Any port: several local clusters share a machine.
+  args.insert(args.end(),
+              {"--metrics-listen", "127.0.0.1:0", "--metrics-port-file", Path(name + ".metrics")});
   SEQPAR_ASSIGN_OR_RETURN(const ProcessId process, SpawnDaemon(args, Path(name + ".log")));
   const absl::Status written = WritePidFile(Path(name + ".pid"), process);
   if (!written.ok()) StopProcess(process, kGraceSeconds).IgnoreError();
@@ -78,6 +82,7 @@ absl::Status LocalCluster::StopMember(const std::string& name) {
   if (member.process.has_value()) SEQPAR_RETURN_IF_ERROR(StopProcess(*member.process, kGraceSeconds));
   std::error_code ignored;
   fs::remove(Path(name + ".pid"), ignored);
+  fs::remove(Path(name + ".metrics"), ignored);
   return absl::OkStatus();
 }
 

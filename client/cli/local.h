@@ -14,8 +14,8 @@
 
 namespace seqpar {
 
-// The folder: lock, address, {coordinator,worker}.{pid,log}, and a folder of its own for each process.
-// Commands that change it hold its lock. Not thread-safe.
+// The folder: lock, address, {coordinator,worker}.{pid,log,metrics}, and a folder of its own for each
+// process. Commands that change it hold its lock. Not thread-safe.
 class LocalCluster {
  public:
   // Creates the folder where it is missing and waits for its lock.
@@ -25,6 +25,7 @@ class LocalCluster {
     std::string name;                  // "coordinator", "worker"
     std::optional<ProcessId> process;  // none: not running
     std::string log;
+    std::string metrics;  // host:port of its metrics; "": not running, or it serves none
   };
   Member coordinator() const { return Find("coordinator"); }
   Member worker() const { return Find("worker"); }

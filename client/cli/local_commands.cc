@@ -73,6 +73,7 @@ nlohmann::ordered_json ToJson(const LocalCluster::Member& member) {
   json["running"] = member.process.has_value();
   if (member.process.has_value()) json["pid"] = member.process->pid;
   json["log"] = member.log;
+  json["metrics"] = member.metrics;
   return json;
 }
 
@@ -85,11 +86,12 @@ void PrintState(const LocalCluster& cluster, const CliConfig& config) {
     PrintOut(json.dump(1) + "\n");
     return;
   }
-  TextTable table({{"PROCESS"}, {"STATE"}, {"PID", TextTable::Align::kRight}, {"ADDRESS"}, {"LOG"}});
+  TextTable table(
+      {{"PROCESS"}, {"STATE"}, {"PID", TextTable::Align::kRight}, {"ADDRESS"}, {"METRICS"}, {"LOG"}});
   for (const LocalCluster::Member& member : {cluster.coordinator(), cluster.worker()}) {
     const bool runs = member.process.has_value();
     table.AddRow({member.name, runs ? "running" : "down", runs ? absl::StrCat(member.process->pid) : "",
-                  member.name == "coordinator" && runs ? cluster.address() : "", member.log});
+                  member.name == "coordinator" && runs ? cluster.address() : "", member.metrics, member.log});
   }
   PrintOut(table.ToString());
 }

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -18,6 +19,8 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
 TIME_FACTOR = int(os.environ.get("SEQPAR_TEST_TIME_FACTOR", 1))
@@ -81,11 +84,36 @@ def environment():
     return env
 
 
+class Scrape:
+    """What /metrics said: `types` by metric, and `series` as [(name, {label: value}, number)]."""
+    LABEL = re.compile(r'([a-zA-Z_]+)="((?:[^"\\\\]|\\\\.)*)"')
+
+    def __init__(self, text):
+        self.types, self.series = {}, []
+        for line in text.splitlines():
+            if line.startswith("# TYPE "):
+                _, _, name, kind = line.split(" ")
+                self.types[name] = kind
+            elif line and not line.startswith("#"):
+                series, number = line.rsplit(" ", 1)
+                name, _, labels = series.partition("{")
+                self.series.append((name, dict(self.LABEL.findall(labels)), float(number)))
+
+    def find(self, name, **labels):
+        """[(labels, number)] of the series of that name which have at least these labels."""
+        return [(have, number) for n, have, number in self.series
+                if n == name and all(have.get(k) == v for k, v in labels.items())]
+
+    def sum(self, name, **labels):
+        return sum(number for _, number in self.find(name, **labels))
+
+
 class ClusterTest(unittest.TestCase):
     """One cluster a test. Override slots, lease and so on in the class."""
     slots = 4
     lease = "4s"
     autostart = True
+    metrics = False  # whether its processes serve metrics, on free ports
 
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-e2e-"))
@@ -155,7 +183,7 @@ class ClusterTest(unittest.TestCase):
         port_file.unlink(missing_ok=True)
         process = Process([BIN / "seqpar-coordinator", "--listen", listen, "--port-file", port_file, "--state-dir",
                            self.dir / "state", "--data-root", f"data={self.data}", "--heartbeat", "200ms", "--lease",
-                           self.lease, *more],
+                           self.lease, *self.metrics_flags("coordinator"), *more],
                           self.dir / "coordinator.log")
         self.processes.append(process)
         self.coordinator = process
@@ -171,10 +199,35 @@ class ClusterTest(unittest.TestCase):
     def start_worker(self, name, *more, slots=None, env=None):
         process = Process([BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", name, "--cpu-slots",
                            slots or self.slots, "--threads-per-slot", 1, "--memory-per-slot", "1GiB", "--data-root",
-                           f"data={self.data}", "--state-dir", self.dir / f"worker-{name}", *more],
+                           f"data={self.data}", "--state-dir", self.dir / f"worker-{name}",
+                           *self.metrics_flags(name), *more],
                           self.dir / f"{name}.log", env)
         self.processes.append(process)
         return process
+
+    def metrics_flags(self, name):
+        if not self.metrics:
+            return ["--metrics-listen", "off"]
+        file = self.dir / f"{name}.metrics"
+        file.unlink(missing_ok=True)
+        return ["--metrics-listen", "127.0.0.1:0", "--metrics-port-file", file]
+
+    def http(self, name, path):
+        """(status code, body) of a process that was started under that name."""
+        file = self.dir / f"{name}.metrics"
+        address = wait_for(lambda: file.exists() and file.read_text().strip(), f"the metrics port of {name}", 20)
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=scaled(20)) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def scrape(self, name):
+        """The Scrape of a process that was started under that name."""
+        code, text = self.http(name, "/metrics")
+        self.assertEqual(code, 200, text)
+        return Scrape(text)
 
     def node_states(self):
         """{name: "READY"}; empty where the coordinator does not answer."""
