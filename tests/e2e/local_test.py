@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import unittest
+import urllib.request
 
 from harness import BIN, alive, children_of, environment, scaled, wait_for
 
@@ -49,6 +50,9 @@ class Local(unittest.TestCase):
         pids = [first["coordinator"]["pid"], first["worker"]["pid"]]
         again = self.up()
         self.assertEqual([again["coordinator"]["pid"], again["worker"]["pid"]], pids, "up is idempotent")
+        for name in ("coordinator", "worker"):
+            with urllib.request.urlopen(f"http://{first[name]['metrics']}/readyz", timeout=scaled(20)) as ready:
+                self.assertEqual(ready.status, 200)
 
         address = self.seqpar("local", "address").stdout.strip()
         self.assertEqual(address, first["address"])

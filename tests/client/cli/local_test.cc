@@ -25,6 +25,7 @@ using ::testing::HasSubstr;
 constexpr char kCoordinator[] = R"(#!/bin/sh
 echo "coordinator $*"
 while [ $# -gt 0 ]; do
+  if [ "$1" = --metrics-port-file ]; then echo 127.0.0.1:4712 > "$2"; fi
   if [ "$1" = --port-file ]; then echo 127.0.0.1:4711 > "$2"; fi
   shift
 done
@@ -87,6 +88,10 @@ TEST_F(LocalTest, StartsBothAndStopsBoth) {
   EXPECT_THAT(LogOf(cluster_->coordinator()), HasSubstr("--listen 127.0.0.1:0 "));
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--coordinator 127.0.0.1:4711 "));
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--cpu-slots 3 "));
+  // Two clusters on a machine do not fight for the metrics' ports.
+  EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--metrics-listen 127.0.0.1:0 "));
+  EXPECT_EQ(cluster_->coordinator().metrics, "127.0.0.1:4712");
+  EXPECT_EQ(cluster_->worker().metrics, "") << "it has written none yet";
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--memory-per-slot 1GiB"));
   EXPECT_THAT(LogOf(cluster_->worker()), HasSubstr("--data-root data=" + folder_.path()));
 
@@ -96,6 +101,7 @@ TEST_F(LocalTest, StartsBothAndStopsBoth) {
   EXPECT_TRUE(cluster_->Stop().ok());
   EXPECT_FALSE(AnythingRuns());
   EXPECT_EQ(cluster_->address(), "");
+  EXPECT_EQ(cluster_->coordinator().metrics, "");
   EXPECT_TRUE(cluster_->Stop().ok());
 }
 
