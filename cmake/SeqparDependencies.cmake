@@ -15,6 +15,7 @@ endif()
 find_package(Protobuf REQUIRED) # module mode: Debian ships no config
 find_package(gRPC CONFIG REQUIRED)
 find_program(SEQPAR_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
+find_package(OpenSSL REQUIRED)
 find_package(yaml-cpp CONFIG REQUIRED)
 find_package(CLI11 CONFIG REQUIRED)
 find_package(SQLite3 REQUIRED)

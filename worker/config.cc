@@ -32,6 +32,9 @@ Examples:
   seqpar-worker --coordinator head:7700 --cpu-slots 4 --threads-per-slot 8 \
       --memory-per-slot 32GiB --data-root data=/mnt/shared --data-interface eth1
       four slots of eight threads, tensors over eth1
+  seqpar-worker --coordinator head:7700 --data-root data=/mnt/shared --node-name gpu-7 \
+      --tls-ca ca.crt --tls-cert gpu-7.crt --tls-key gpu-7.key
+      over TLS, as the node that its certificate names
   SEQPAR_WORKER_COORDINATOR=head:7700 seqpar-worker --data-root data=/mnt/shared
 
 Every flag can be set by an environment variable: SEQPAR_WORKER_ and its name in capitals.)";
@@ -105,6 +108,23 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
                       "Coordinator to join, host:port (also SEQPAR_SERVER)"),
       "COORDINATOR")
       ->capture_default_str();
+  env(app->add_flag("--tls", config->tls.wanted,
+                    "Reach the coordinator over TLS [where a file below is given]"),
+      "TLS");
+  env(app->add_option("--tls-ca", config->tls.ca_file,
+                      "Whose certificate of the coordinator is believed (PEM) [the system's authorities]"),
+      "TLS_CA");
+  env(app->add_option(
+          "--tls-cert", config->tls.cert_file,
+          "Certificate of this node (PEM), with the URI seqpar://node/NAME among its alternative names"),
+      "TLS_CERT");
+  env(app->add_option("--tls-key", config->tls.key_file, "Its private key (PEM, no passphrase)"), "TLS_KEY");
+  env(app->add_option("--tls-server-name", config->tls.server_name,
+                      "Name that the coordinator's certificate must have [the host in --coordinator]"),
+      "TLS_SERVER_NAME");
+  env(app->add_option("--token-file", config->tls.token_file,
+                      "This worker's token, where it shows no certificate; only sent over TLS"),
+      "TOKEN_FILE");
   env(app->add_option("--node-name", config->node_name, "Name of this node [the host's name]"), "NODE_NAME");
   env(app->add_option(
           "--devices", config->devices,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/base/tls.h"
 #include "common/metrics/http_server.h"
 
 namespace seqpar {
@@ -21,6 +22,7 @@ struct TestHold {
 
 struct WorkerConfig {
   std::string coordinator = "127.0.0.1:7700";  // host:port
+  ClientTls tls;                               // to the coordinator
   std::string node_name;                       // default: the host's name
   std::string devices = "cpu";        // cpu | cuda | auto: the GPUs where there are any, else CPU slots
   bool shared_gpus = false;           // others use them too

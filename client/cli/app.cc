@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/call.h"
 #include "client/cli/commands.h"
@@ -15,8 +16,11 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/output.h"
 #include "client/cli/usage.h"
+#include "common/base/clock.h"
 #include "common/base/status.h"
+#include "common/base/tls.h"
 #include "common/base/version.h"
+#include "common/rpc/grpc_log.h"
 
 namespace seqpar {
 namespace {
@@ -25,7 +29,7 @@ constexpr double kCompletionSeconds = 1;
 
 constexpr char kExitCodes[] =
     R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable, 6 deadline,
-7 cancelled, 130 interrupted.
+7 cancelled, 8 denied, 130 interrupted.
 
 A first job on this machine:
   seqpar local up --slots 4
@@ -38,8 +42,9 @@ CLI::App* AddCommand(CLI::App* parent, const std::string& name, const std::strin
                      const std::string& examples) {
   CLI::App* command = parent->add_subcommand(name, what);
   command->fallthrough();
-  command->footer(absl::StrCat("Examples:\n", examples,
-                               "\n--server, -o and --timeout stand here too: see seqpar --help.\n"));
+  command->footer(absl::StrCat(
+      "Examples:\n", examples,
+      "\n--server, --tls-ca, --token-file, -o and --timeout stand here too: see seqpar --help.\n"));
   return command;
 }
 
@@ -181,6 +186,25 @@ void AddExamples(CLI::App* app, CliConfig* config) {
   AddCommand(app, "version", "Print the version", "  seqpar version\n");
 }
 
+void AddTls(CLI::App* app, ClientTls* tls) {
+  app->add_flag("--tls", tls->wanted, "Reach the coordinator over TLS (default: where a file below is given)")
+      ->envname("SEQPAR_TLS");
+  app->add_option("--tls-ca", tls->ca_file,
+                  "Whose certificate of the coordinator is believed (default: the system's authorities)")
+      ->envname("SEQPAR_TLS_CA");
+  app->add_option("--tls-cert", tls->cert_file, "Certificate to show, for mutual TLS")
+      ->envname("SEQPAR_TLS_CERT");
+  app->add_option("--tls-key", tls->key_file, "Its private key")->envname("SEQPAR_TLS_KEY");
+  app->add_option("--tls-server-name", tls->server_name,
+                  "Name that the coordinator's certificate must have (default: the host in --server)")
+      ->envname("SEQPAR_TLS_SERVER_NAME");
+  app->add_option("--token-file", tls->token_file,
+                  "File with your token, sent only over TLS; SEQPAR_TOKEN holds the token itself")
+      ->envname("SEQPAR_TOKEN_FILE");
+  // No flag: arguments stand in the list of processes.
+  if (const char* token = std::getenv("SEQPAR_TOKEN")) tls->token = token;
+}
+
 void ReadOutput(const std::string& text, CliConfig* config) {
   if (text != "table" && text != "json") {
     throw CLI::ValidationError("--output", absl::StrCat("must be table or json, is '", text, "'; nearest: ",
@@ -212,7 +236,10 @@ LiveNames NamesOf(const CliConfig& config) {
 int RunComplete(const std::vector<std::string>& words) {
   CliConfig config;
   const std::unique_ptr<CLI::App> app = MakeApp(&config);
-  if (const char* server = std::getenv("SEQPAR_SERVER")) config.server = server;
+  CliConfig environment;
+  MakeApp(&environment)->parse("version");
+  config.server = environment.server;
+  config.tls = environment.tls;
   for (size_t i = 0; i + 2 < words.size(); ++i) {
     if (words[i] == "--server") config.server = words[i + 1];
   }
@@ -244,6 +271,13 @@ std::string CommandPath(const CLI::App& app) {
   return path;
 }
 
+bool AsksServer(const std::string& command) {
+  for (const char* without : {"local", "example", "completion", "version"}) {
+    if (absl::StartsWith(command, without)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
@@ -255,6 +289,7 @@ std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
   app->add_option("--server", config->server, "Coordinator, host:port")
       ->envname("SEQPAR_SERVER")
       ->capture_default_str();
+  AddTls(app.get(), &config->tls);
   app->add_option_function<std::string>(
          "-o,--output", [config](const std::string& text) { ReadOutput(text, config); },
          "table, or json with the field names of the .proto")
@@ -284,6 +319,7 @@ int RunApp(int argc, char** argv) {
     return kExitUsage;
   }
   ExitOnInterrupt("");
+  LogWhatGrpcSays(LogLevel::kDebug);  // the call's error says it
   const std::map<std::string, std::function<int(const CliConfig&)>> commands = {
       {"submit", RunSubmit},
       {"plan", RunPlan},
@@ -303,7 +339,15 @@ int RunApp(int argc, char** argv) {
       {"completion", RunCompletion},
       {"version", RunVersion},
   };
-  return commands.at(CommandPath(*app))(config);
+  const std::string command = CommandPath(*app);
+  if (AsksServer(command)) {
+    const absl::Status checked = CheckTls(config.tls, Clock::System().WallMicros());
+    if (!checked.ok()) {
+      PrintError(checked, config);
+      return kExitUsage;
+    }
+  }
+  return commands.at(command)(config);
 }
 
 }  // namespace seqpar

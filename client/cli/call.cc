@@ -4,14 +4,28 @@
 
 namespace seqpar {
 
-std::unique_ptr<SeqparService> Connect(const CliConfig& config, const std::string& server) {
+namespace {
+
+ClientOptions OptionsOf(const CliConfig& config) {
   ClientOptions options;
-  options.server = server;
+  options.server = config.server;
   options.timeout_seconds = config.timeout_seconds;
+  return options;
+}
+
+}  // namespace
+
+std::unique_ptr<SeqparService> Connect(const CliConfig& config) {
+  ClientOptions options = OptionsOf(config);
+  options.tls = config.tls;
   return ConnectService(options);
 }
 
-std::unique_ptr<SeqparService> Connect(const CliConfig& config) { return Connect(config, config.server); }
+std::unique_ptr<SeqparService> ConnectHere(const CliConfig& config, const std::string& server) {
+  ClientOptions options = OptionsOf(config);
+  options.server = server;
+  return ConnectService(options);
+}
 
 int Fail(const absl::Status& status, const CliConfig& config) {
   PrintError(status, config);

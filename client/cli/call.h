@@ -14,9 +14,10 @@
 
 namespace seqpar {
 
-// The service at `server` (default: the one that the flags name).
+// The service that the flags name.
 std::unique_ptr<SeqparService> Connect(const CliConfig& config);
-std::unique_ptr<SeqparService> Connect(const CliConfig& config, const std::string& server);
+// One that a command started on this machine's loopback: in the clear, and no token goes there.
+std::unique_ptr<SeqparService> ConnectHere(const CliConfig& config, const std::string& server);
 
 // Prints the error and returns its exit code.
 int Fail(const absl::Status& status, const CliConfig& config);

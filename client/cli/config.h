@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/tls.h"
+
 namespace seqpar {
 
 enum class OutputFormat { kTable, kJson };
@@ -14,6 +16,7 @@ enum class OutputFormat { kTable, kJson };
 struct CliConfig {
   // Of every command.
   std::string server = "127.0.0.1:7700";
+  ClientTls tls;  // to `server`; what a command starts here itself is reached in the clear
   OutputFormat output = OutputFormat::kTable;
   double timeout_seconds = 30;  // of every call
 

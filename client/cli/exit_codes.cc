@@ -22,6 +22,9 @@ ExitCode ExitCodeOf(const absl::Status& status) {
       return kExitDeadline;
     case absl::StatusCode::kCancelled:
       return kExitCancelled;
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+      return kExitDenied;
     default:
       return kExitJobFailed;
   }

@@ -16,6 +16,7 @@ enum ExitCode {
   kExitUnavailable = 5,
   kExitDeadline = 6,
   kExitCancelled = 7,
+  kExitDenied = 8,  // the service does not know who asks, or they may not
   kExitInterrupted = 130,
 };
 

@@ -141,7 +141,7 @@ int RunLocalStatus(const CliConfig& config) {
   if (!IsUp(*cluster)) return kExitUnavailable;
   if (config.output == OutputFormat::kTable) {
     const absl::StatusOr<v1::ListNodesResponse> nodes =
-        Connect(config, cluster->address())->ListNodes(v1::ListNodesRequest());
+        ConnectHere(config, cluster->address())->ListNodes(v1::ListNodesRequest());
     if (!nodes.ok()) return Fail(nodes.status(), config);
     PrintOut(absl::StrCat("\n", RenderNodes(*nodes)));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
@@ -16,6 +17,11 @@ namespace {
 
 std::string Hint(const absl::Status& status, const std::string& server) {
   if (status.code() == absl::StatusCode::kUnavailable && ReasonOf(status).empty()) {
+    if (absl::StrContains(status.message(), "handshake")) {
+      return "Is --tls-ca the authority of its certificate, and the host that was dialled, or "
+             "--tls-server-name, "
+             "a name in it?\n";
+    }
     return absl::StrCat("Is a coordinator running at ", server,
                         "? `seqpar local up` starts one here; --server or SEQPAR_SERVER names another.\n");
   }

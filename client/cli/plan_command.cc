@@ -28,7 +28,7 @@ absl::StatusOr<v1::PlanJobResponse> AskPrivately(const v1::PlanJobRequest& reque
                                                  const InterruptLatch& interrupt) {
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<PrivateCoordinator> coordinator,
                           PrivateCoordinator::Start([&] { return interrupt.interrupted(); }));
-  const std::unique_ptr<SeqparService> service = Connect(config, coordinator->address());
+  const std::unique_ptr<SeqparService> service = ConnectHere(config, coordinator->address());
   std::future<absl::StatusOr<v1::PlanJobResponse>> answer =
       std::async(std::launch::async, [&] { return service->PlanJob(request); });
   while (answer.wait_for(kPoll) != std::future_status::ready) {

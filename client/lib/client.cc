@@ -5,8 +5,10 @@
 #include <chrono>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/base/version.h"
 #include "common/job/proto.h"
+#include "common/rpc/channel.h"
 #include "google/rpc/error_details.pb.h"
 #include "seqpar/v1/service.grpc.pb.h"
 
@@ -38,7 +40,10 @@ std::chrono::system_clock::time_point After(double seconds) {
 
 class GrpcService : public SeqparService {
  public:
-  explicit GrpcService(const ClientOptions& options) : timeout_seconds_(options.timeout_seconds) {
+  explicit GrpcService(const ClientOptions& options)
+      : timeout_seconds_(options.timeout_seconds),
+        tls_checked_(CheckTls(options.tls, Clock::System().WallMicros())) {
+    if (!tls_checked_.ok()) return;
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
     arguments.SetMaxSendMessageSize(kMessageBytesMax);
@@ -47,41 +52,42 @@ class GrpcService : public SeqparService {
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-    channel_ = grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
+    channel_ = MakeChannel(options.server, options.tls, arguments);
     jobs_ = v1::JobService::NewStub(channel_);
     cluster_ = v1::ClusterService::NewStub(channel_);
   }
 
   absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request) override {
-    return Call<v1::Job>(*jobs_, &v1::JobService::Stub::CreateJob, request);
+    return Call<v1::Job>(jobs_, &v1::JobService::Stub::CreateJob, request);
   }
   absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request) override {
-    return Call<v1::Job>(*jobs_, &v1::JobService::Stub::GetJob, request);
+    return Call<v1::Job>(jobs_, &v1::JobService::Stub::GetJob, request);
   }
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) override {
-    return Call<v1::ListJobsResponse>(*jobs_, &v1::JobService::Stub::ListJobs, request);
+    return Call<v1::ListJobsResponse>(jobs_, &v1::JobService::Stub::ListJobs, request);
   }
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override {
-    return Call<v1::Job>(*jobs_, &v1::JobService::Stub::CancelJob, request);
+    return Call<v1::Job>(jobs_, &v1::JobService::Stub::CancelJob, request);
   }
   absl::StatusOr<v1::PlanJobResponse> PlanJob(const v1::PlanJobRequest& request) override {
-    return Call<v1::PlanJobResponse>(*jobs_, &v1::JobService::Stub::PlanJob, request);
+    return Call<v1::PlanJobResponse>(jobs_, &v1::JobService::Stub::PlanJob, request);
   }
   absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest& request) override {
-    return Call<v1::GetJobLogsResponse>(*jobs_, &v1::JobService::Stub::GetJobLogs, request);
+    return Call<v1::GetJobLogsResponse>(jobs_, &v1::JobService::Stub::GetJobLogs, request);
   }
   absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request) override {
-    return Call<v1::ListNodesResponse>(*cluster_, &v1::ClusterService::Stub::ListNodes, request);
+    return Call<v1::ListNodesResponse>(cluster_, &v1::ClusterService::Stub::ListNodes, request);
   }
   absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request) override {
-    return Call<v1::Node>(*cluster_, &v1::ClusterService::Stub::GetNode, request);
+    return Call<v1::Node>(cluster_, &v1::ClusterService::Stub::GetNode, request);
   }
   absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) override {
-    return Call<v1::Node>(*cluster_, &v1::ClusterService::Stub::DrainNode, request);
+    return Call<v1::Node>(cluster_, &v1::ClusterService::Stub::DrainNode, request);
   }
 
   absl::Status WatchJob(const v1::WatchJobRequest& request, double seconds,
                         const std::function<bool(const v1::JobEvent&)>& on_event) override {
+    if (!tls_checked_.ok()) return tls_checked_;
     grpc::ClientContext context;
     context.set_deadline(After(seconds));
     const std::unique_ptr<grpc::ClientReader<v1::JobEvent>> reader = jobs_->WatchJob(&context, request);
@@ -97,16 +103,18 @@ class GrpcService : public SeqparService {
 
  private:
   template <typename Response, typename Stub, typename Method, typename Request>
-  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request) {
+  absl::StatusOr<Response> Call(const Stub& stub, Method method, const Request& request) {
+    if (!tls_checked_.ok()) return tls_checked_;
     grpc::ClientContext context;
     context.set_deadline(After(timeout_seconds_));
     Response response;
-    const grpc::Status status = (stub.*method)(&context, request, &response);
+    const grpc::Status status = ((*stub).*method)(&context, request, &response);
     if (!status.ok()) return FromGrpc(status);
     return response;
   }
 
   const double timeout_seconds_;
+  const absl::Status tls_checked_;  // not OK: there are no channel and stubs
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::JobService::Stub> jobs_;
   std::unique_ptr<v1::ClusterService::Stub> cluster_;

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/tls.h"
 #include "seqpar/v1/service.pb.h"
 
 namespace seqpar {
@@ -39,9 +40,11 @@ class SeqparService {
 struct ClientOptions {
   std::string server = "127.0.0.1:7700";  // host:port
   double timeout_seconds = 30;            // of every unary call
+  ClientTls tls;
 };
 
-// Over gRPC, without TLS. Connects on the first call.
+// Over gRPC. Connects on the first call. What CheckTls finds wrong with `tls`, such as a token that would
+// travel without it, is the answer to every call, and nothing is sent.
 std::unique_ptr<SeqparService> ConnectService(const ClientOptions& options);
 
 }  // namespace seqpar

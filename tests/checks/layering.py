@@ -21,6 +21,7 @@ MAY_INCLUDE = {
                          "common/job", "common/attention"],
     "common/layers": ["common/base", "common/tensor", "common/parallel", "common/device", "common/comm",
                       "common/job", "common/attention", "common/layers"],
+    "common/rpc": ["common/base", "common/rpc"],
     "common/job": ["common/base", "common/tensor", "common/parallel", "common/device", "common/job", "seqpar/v1",
                    "google/rpc"],
     "coordinator": ["common", "coordinator", "seqpar/v1", "google/rpc", "grpc/health"],
@@ -41,8 +42,9 @@ VENDORS = [
     (r"^prometheus/", ["coordinator/metrics", "worker/metrics", "common/metrics"]),
     (r"^(civetweb|CivetServer)", ["common/metrics", "tests/common/metrics"]),
     (r"^(grpcpp/|grpc/|grpc\+\+)|\.grpc\.pb\.h$", [
-        "coordinator/api", "coordinator/fleet", "coordinator/main", "coordinator/server", "worker/daemon",
+        "common/rpc", "coordinator/api", "coordinator/fleet", "coordinator/main", "coordinator/server", "worker/daemon",
         "client/lib", "client/cli", "tests"]),
+    (r"^openssl/", ["common/base/tls"]),
     (r"^yaml-cpp/", ["client", "tests/client"]),
 ]
 

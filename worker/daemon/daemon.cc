@@ -20,8 +20,10 @@
 #include "common/base/mutex.h"
 #include "common/base/service_manager.h"
 #include "common/base/status.h"
+#include "common/base/tls.h"
 #include "common/base/version.h"
 #include "common/job/proto.h"
+#include "common/rpc/grpc_log.h"
 #include "worker/daemon/calibration.h"
 #include "worker/daemon/executor_processes.h"
 #include "worker/daemon/fleet_client.h"
@@ -118,7 +120,7 @@ class Daemon {
                    [config](const RankKey& key) {
                      return TransportSettings(config, absl::StrCat("rank-", key.rank));
                    }),
-        client_(config.coordinator, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
+        client_(config.coordinator, config.tls, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
         agent_(std::move(identity), &Clock::System(), &processes_, &sender_, gpus_.gate(), observer) {
     processes_.SetObserver({
@@ -330,6 +332,7 @@ absl::Status Run(const WorkerConfig& config) {
   prctl(PR_SET_CHILD_SUBREAPER,
         1);  // what executors leave behind is reaped here, as by the first process of a container
   SEQPAR_ASSIGN_OR_RETURN(const int signals, CatchStopSignals());
+  SEQPAR_RETURN_IF_ERROR(CheckTls(config.tls, Clock::System().WallMicros()));
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
   if (!config.pid_file.empty()) {
@@ -360,6 +363,7 @@ absl::Status Run(const WorkerConfig& config) {
 }  // namespace
 
 int RunDaemon(const WorkerConfig& config) {
+  LogWhatGrpcSays(LogLevel::kDebug);  // the stream's error says it
   const absl::Status ran = Run(config);
   if (!config.pid_file.empty()) {
     std::error_code ignored;

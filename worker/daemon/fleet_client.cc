@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/base/mutex.h"
+#include "common/rpc/channel.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
 namespace seqpar {
@@ -24,7 +25,7 @@ constexpr int kDialPauseMaxMs = 250;
 constexpr int kConnectMs = 2000;
 constexpr auto kCloseTimeout = std::chrono::milliseconds(500);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& coordinator) {
+grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments arguments;
   // This client paces its attempts itself.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
@@ -33,7 +34,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& coordinator) {
   // A plan for many ranks is larger than gRPC's default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(256 << 20);
   arguments.SetMaxSendMessageSize(256 << 20);
-  return grpc::CreateCustomChannel(coordinator, grpc::InsecureChannelCredentials(), arguments);
+  return arguments;
 }
 
 absl::Status FromGrpc(const grpc::Status& status) {
@@ -45,9 +46,9 @@ absl::Status FromGrpc(const grpc::Status& status) {
 
 class FleetClient::Impl {
  public:
-  Impl(const std::string& coordinator, std::function<void(FleetEvent)> on_event)
+  Impl(const std::string& coordinator, const ClientTls& tls, std::function<void(FleetEvent)> on_event)
       : on_event_(std::move(on_event)),
-        stub_(v1::FleetService::NewStub(MakeChannel(coordinator))),
+        stub_(v1::FleetService::NewStub(MakeChannel(coordinator, tls, Arguments()))),
         runner_([this] { Run(); }) {}
 
   ~Impl() {
@@ -171,8 +172,9 @@ class FleetClient::Impl {
   std::thread runner_;  // last: uses all of the above
 };
 
-FleetClient::FleetClient(const std::string& coordinator, std::function<void(FleetEvent)> on_event)
-    : impl_(std::make_unique<Impl>(coordinator, std::move(on_event))) {}
+FleetClient::FleetClient(const std::string& coordinator, const ClientTls& tls,
+                         std::function<void(FleetEvent)> on_event)
+    : impl_(std::make_unique<Impl>(coordinator, tls, std::move(on_event))) {}
 
 FleetClient::~FleetClient() = default;
 

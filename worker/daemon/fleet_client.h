@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/base/tls.h"
 #include "seqpar/v1/fleet.pb.h"
 
 namespace seqpar {
@@ -26,7 +27,8 @@ struct FleetEvent {
 class FleetClient {
  public:
   // `on_event` is called from the client's threads, one at a time, in order; it must not call back.
-  FleetClient(const std::string& coordinator, std::function<void(FleetEvent)> on_event);
+  // REQUIRES: CheckTls(tls) was OK.
+  FleetClient(const std::string& coordinator, const ClientTls& tls, std::function<void(FleetEvent)> on_event);
   // Sends what is queued (for at most half a second), closes the stream and joins.
   ~FleetClient();
 

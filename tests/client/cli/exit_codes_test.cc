@@ -17,6 +17,8 @@ TEST(ExitCodeOf, Errors) {
   EXPECT_EQ(ExitCodeOf(absl::UnavailableError("")), 5);
   EXPECT_EQ(ExitCodeOf(absl::DeadlineExceededError("")), 6);
   EXPECT_EQ(ExitCodeOf(absl::CancelledError("")), 7);
+  EXPECT_EQ(ExitCodeOf(absl::UnauthenticatedError("")), 8);
+  EXPECT_EQ(ExitCodeOf(absl::PermissionDeniedError("")), 8);
   EXPECT_EQ(ExitCodeOf(absl::InternalError("")), 1);
 }
 

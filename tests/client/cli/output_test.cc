@@ -24,6 +24,11 @@ TEST(RenderError, NamesTheReasonAndWhatToDo) {
             "seqpar: connection refused [UNAVAILABLE]\n"
             "Is a coordinator running at a:1? `seqpar local up` starts one here; --server or SEQPAR_SERVER "
             "names another.\n");
+  EXPECT_EQ(
+      RenderError(absl::UnavailableError("Tls handshake failed"), "a:1"),
+      "seqpar: Tls handshake failed [UNAVAILABLE]\n"
+      "Is --tls-ca the authority of its certificate, and the host that was dialled, or --tls-server-name, a "
+      "name in it?\n");
   // The service itself said so: it runs.
   EXPECT_EQ(
       RenderError(MakeError(absl::StatusCode::kUnavailable, reason::kInfeasible, "needs 8 devices"), "a:1"),
