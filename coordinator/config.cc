@@ -2,12 +2,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <iostream>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/address.h"
 #include "common/base/data_roots.h"
+#include "common/base/tls.h"
 #include "common/base/version.h"
+#include "coordinator/auth/token_file.h"
 
 namespace seqpar {
 namespace {
@@ -20,6 +24,9 @@ constexpr char kMetricsListen[] = "127.0.0.1:7701";
 constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --data-root data=/srv/data
   seqpar-coordinator --listen 0.0.0.0:7700 --allow-insecure --state-dir /var/lib/seqpar --data-root data=/srv/data
+  seqpar-coordinator --listen 0.0.0.0:7700 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt \
+      --tokens tokens --data-root models=/srv/models --data-root search/data=/srv/search
+  openssl rand -hex 32 | tee alice.token | seqpar-coordinator --hash-token
   SEQPAR_COORDINATOR_LISTEN=127.0.0.1:0 seqpar-coordinator --port-file /run/seqpar.port
 
 Durations are numbers with a unit: 500ms, 6s, 2m. It ends within 3 s of SIGTERM or SIGINT; running jobs go on as long as
@@ -52,21 +59,42 @@ struct RawFlags {
 
 // Whoever reaches the port may run jobs and read the data roots: never by accident.
 void CheckListen(const CoordinatorConfig& config) {
-  if (config.allow_insecure || IsLoopback(config.listen)) return;
+  if (config.tls.enabled() || config.allow_insecure || IsLoopback(config.listen)) return;
   const size_t colon = config.listen.rfind(':');
   throw CLI::ValidationError(
       "--listen",
-      absl::StrCat("'", config.listen, "' is not loopback, and there is no TLS yet: whoever reaches it ",
-                   "may run jobs and read the data roots. Listen on 127.0.0.1",
-                   colon == std::string::npos ? ":7700" : config.listen.substr(colon),
-                   ", or, in a network that you trust, add --allow-insecure"));
+      absl::StrCat(
+          "'", config.listen, "' is not loopback, and there is no TLS: whoever reaches it ",
+          "may run jobs and read the data roots. Give --tls-cert (docs/security.md), listen on 127.0.0.1",
+          colon == std::string::npos ? ":7700" : config.listen.substr(colon),
+          ", or, in a network that you trust, add --allow-insecure"));
+}
+
+void CheckSecurity(const RawFlags& raw, const CoordinatorConfig& config) {
+  const bool tls = config.tls.enabled();
+  if (tls && config.tokens_file.empty()) {
+    throw CLI::ValidationError("--tls-cert", "needs --tokens, the file of who may do what: docs/security.md");
+  }
+  if (!tls && !config.tokens_file.empty()) {
+    throw CLI::ValidationError("--tokens",
+                               "needs --tls-cert and --tls-key: a token never travels without TLS");
+  }
+  if (tls && !raw.holds.empty()) {
+    throw CLI::ValidationError("--test-hold", "is for tests: not with TLS");
+  }
 }
 
 void Finish(const RawFlags& raw, CoordinatorConfig* config) {
+  CheckSecurity(raw, *config);
   CheckListen(*config);
   for (const std::string& text : raw.data_roots) {
     const auto root = ParseDataRoot(text);
     if (!root.ok()) throw CLI::ValidationError("--data-root", std::string(root.status().message()));
+    if (root->first.find('/') != std::string::npos && !config->tls.enabled()) {
+      throw CLI::ValidationError("--data-root", "'" + root->first +
+                                                    "' is one tenant's alone; tenants are told apart by "
+                                                    "tokens: give --tokens and --tls-cert");
+    }
     config->data_roots.push_back(*root);
   }
   EngineConfig& engine = config->engine;
@@ -96,9 +124,10 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
     return app->add_option(flag, *value, help)->envname(environment)->capture_default_str();
   };
   add("--listen", &config->listen, "SEQPAR_COORDINATOR_LISTEN",
-      "ADDRESS:PORT to serve on; port 0 takes any. Other addresses than loopback need --allow-insecure");
+      "ADDRESS:PORT to serve on; port 0 takes any. Other addresses than loopback need TLS or "
+      "--allow-insecure");
   app->add_flag("--allow-insecure", config->allow_insecure,
-                "Listen on other addresses than loopback although there is no TLS and no authentication yet: "
+                "Listen on other addresses than loopback without TLS, so without authentication: "
                 "only in "
                 "networks that you trust")
       ->envname("SEQPAR_COORDINATOR_ALLOW_INSECURE");
@@ -113,8 +142,23 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       "Write the bound ADDRESS:PORT of the metrics to this file");
   add("--state-dir", &config->state_dir, "SEQPAR_COORDINATOR_STATE_DIR", "Folder of the job store");
   add("--data-root", &raw->data_roots, "SEQPAR_COORDINATOR_DATA_ROOT",
-      "NAME=PATH of a folder that jobs may read and write; repeatable; relative paths are under the first")
+      "NAME=PATH of a folder that jobs may read and write, TENANT/NAME=PATH of one that only that tenant's "
+      "may; "
+      "repeatable; relative paths are under the first that a job may use")
       ->delimiter(',');
+  add("--tls-cert", &config->tls.cert_file, "SEQPAR_COORDINATOR_TLS_CERT",
+      "Serve over TLS with this certificate (PEM, its chain behind it); read again when it changes");
+  add("--tls-key", &config->tls.key_file, "SEQPAR_COORDINATOR_TLS_KEY",
+      "Its private key (PEM, no passphrase)");
+  add("--tls-client-ca", &config->tls.client_ca_file, "SEQPAR_COORDINATOR_TLS_CLIENT_CA",
+      "Whose certificates of workers and clients are believed (PEM)");
+  app->add_flag("--tls-require-client-cert", config->tls.require_client_cert,
+                "Mutual TLS: refuse whoever shows no such certificate, users too")
+      ->envname("SEQPAR_COORDINATOR_TLS_REQUIRE_CLIENT_CERT");
+  add("--tokens", &config->tokens_file, "SEQPAR_COORDINATOR_TOKENS",
+      "File of hashed tokens: name, role, tenant, end of each user and worker; read again when it changes");
+  add("--audit-log", &config->audit_log, "SEQPAR_COORDINATOR_AUDIT_LOG",
+      "Append every change, and whoever was refused, to this file as JSON lines [the log]");
   add("--heartbeat", &raw->heartbeat, "SEQPAR_COORDINATOR_HEARTBEAT",
       "How often workers report; default 1s, or a sixth of a lease below 6s");
   add("--lease", &raw->lease, "SEQPAR_COORDINATOR_LEASE", "A node that is silent for this long is lost");
@@ -134,6 +178,20 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       ->group("Tests");
 }
 
+// On standard input, so that it stands in no list of processes.
+int PrintTokenHash() {
+  std::string token;
+  std::getline(std::cin, token);
+  absl::StripAsciiWhitespace(&token);
+  if (token.size() < kTokenCharactersMin) {
+    std::cerr << "the token has " << token.size() << " characters; at least " << kTokenCharactersMin
+              << ", or it can be guessed: openssl rand -hex 32\n";
+    return 2;
+  }
+  std::cout << "sha256=" << Sha256Hex(token) << "\n";
+  return 0;
+}
+
 }  // namespace
 
 int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
@@ -143,9 +201,13 @@ int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
   RawFlags raw;
   config->metrics_listen = kMetricsListen;
   Declare(&app, config, &raw);
+  bool hash_token = false;
+  app.add_flag("--hash-token", hash_token,
+               "Print the line's sha256= for the token on standard input, and end");
   config->log.component = "coordinator";
   try {
     app.parse(argc, argv);
+    if (hash_token) return PrintTokenHash();
     Finish(raw, config);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/base/tls.h"
 #include "common/job/job.h"
 #include "common/metrics/http_server.h"
 #include "coordinator/engine/engine.h"
@@ -23,6 +24,9 @@ struct CoordinatorConfig {
   std::string metrics_port_file;
   std::string state_dir = "./.seqpar/coordinator";
   std::vector<std::pair<std::string, std::string>> data_roots;  // name, path
+  ServerTls tls;
+  std::string tokens_file;  // of users and workers; with TLS, and only then
+  std::string audit_log;    // file; empty: the log
   EngineConfig engine;
   LogConfig log;
   std::map<JobPhase, std::string> test_holds;

@@ -15,6 +15,7 @@
 #include "common/base/service_manager.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
+#include "common/rpc/grpc_log.h"
 #include "coordinator/config.h"
 #include "coordinator/server.h"
 
@@ -83,6 +84,7 @@ int main(int argc, char** argv) {
   const int parsed = seqpar::ParseCoordinatorFlags(argc, argv, &config);
   if (parsed >= 0) return parsed;
   seqpar::SetupLogging(config.log);
+  seqpar::LogWhatGrpcSays(seqpar::LogLevel::kWarning);
   const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
 
   // Taken by sigwait below; blocked before any thread starts, so that none else gets them.

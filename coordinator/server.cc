@@ -11,9 +11,13 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/base/tls.h"
+#include "coordinator/api/call_gate.h"
 #include "coordinator/api/job_api.h"
 #include "coordinator/api/rpc_observer.h"
 #include "coordinator/api/services.h"
+#include "coordinator/auth/audit_log.h"
+#include "coordinator/auth/authenticator.h"
 #include "coordinator/fleet/fleet_service.h"
 #include "coordinator/metrics/metrics.h"
 
@@ -32,10 +36,14 @@ const char* const kServices[] = {"seqpar.v1.JobService", "seqpar.v1.ClusterServi
 
 class CoordinatorServer::Impl {
  public:
-  Impl(const CoordinatorConfig& config, DataRoots roots, std::unique_ptr<Store> store, const Clock* clock,
+  Impl(const CoordinatorConfig& config, DataRoots roots, std::unique_ptr<Store> store,
+       std::unique_ptr<Authenticator> authenticator, std::unique_ptr<AuditLog> audit, const Clock* clock,
        std::function<void(const absl::Status&)> on_fatal)
       : clock_(clock),
         roots_(std::move(roots)),
+        authenticator_(std::move(authenticator)),
+        audit_(std::move(audit)),
+        gate_(authenticator_.get(), audit_.get()),
         metrics_(config.engine, config.state_dir, clock),
         store_(metrics_.Observe(std::move(store))),
         hold_(config.test_holds),
@@ -43,8 +51,8 @@ class CoordinatorServer::Impl {
         engine_(config.engine, store_.get(), clock, &work_, &hold_, std::move(on_fatal), metrics_.hooks()),
         api_(&engine_, store_.get(), &roots_, clock, &hold_, metrics_.hooks()),
         api_pool_(kApiThreads),
-        services_(&api_, &api_pool_),
-        fleet_(&engine_) {
+        services_(&api_, &api_pool_, &gate_),
+        fleet_(&engine_, &gate_) {
     metrics_.WatchLeases([this] { return engine_.LeasesLeft(); });
   }
 
@@ -56,7 +64,7 @@ class CoordinatorServer::Impl {
     return absl::OkStatus();
   }
 
-  absl::Status Serve(const std::string& listen) {
+  absl::Status Serve(const std::string& listen, const ServerTls& tls) {
     SEQPAR_RETURN_IF_ERROR(engine_.Start());
     running_ = true;
     const size_t colon = listen.rfind(':');
@@ -66,7 +74,7 @@ class CoordinatorServer::Impl {
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(listen, gate_.MakeCredentials(tls), &port);
     // Two coordinators on one port would share its connections.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     // Workers and clients ping to notice a dead peer; without this they are told too_many_pings.
@@ -120,6 +128,9 @@ class CoordinatorServer::Impl {
 
   const Clock* const clock_;
   const DataRoots roots_;
+  const std::unique_ptr<Authenticator> authenticator_;  // null: no TLS
+  const std::unique_ptr<AuditLog> audit_;
+  const CallGate gate_;
   CoordinatorMetrics metrics_;
   const std::unique_ptr<Store> store_;
   TestHold hold_;
@@ -145,10 +156,18 @@ void CoordinatorServer::Shutdown() { impl_->Shutdown(); }
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(
     const CoordinatorConfig& config, const Clock* clock, std::function<void(const absl::Status&)> on_fatal) {
   SEQPAR_ASSIGN_OR_RETURN(DataRoots roots, DataRoots::Create(config.data_roots));
+  SEQPAR_RETURN_IF_ERROR(CheckTls(config.tls, clock->WallMicros()));
+  std::unique_ptr<Authenticator> authenticator;
+  if (config.tls.enabled()) {
+    SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<TokenFile> tokens, TokenFile::Open(config.tokens_file, clock));
+    authenticator = std::make_unique<Authenticator>(std::move(tokens));
+  }
+  SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<AuditLog> audit, AuditLog::Open(config.audit_log, clock));
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.state_dir));
-  auto impl = std::make_unique<Impl>(config, std::move(roots), std::move(store), clock, std::move(on_fatal));
+  auto impl = std::make_unique<Impl>(config, std::move(roots), std::move(store), std::move(authenticator),
+                                     std::move(audit), clock, std::move(on_fatal));
   absl::Status served = impl->ServeMetrics(config);
-  if (served.ok()) served = impl->Serve(config.listen);
+  if (served.ok()) served = impl->Serve(config.listen, config.tls);
   if (!served.ok()) {
     impl->Shutdown();
     return served;

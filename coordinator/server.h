@@ -16,7 +16,8 @@ class CoordinatorServer {
  public:
   // Serves when it returns. `clock` outlives the server. `on_fatal` may be called once from any thread, when
   // the process must end because nothing can be promised any more. Errors: the state folder is in use or
-  // unreadable, a data root does not exist, the address cannot be bound.
+  // unreadable, a data root does not exist, the address cannot be bound, a file of TLS or the tokens is
+  // wrong.
   static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Create(
       const CoordinatorConfig& config, const Clock* clock, std::function<void(const absl::Status&)> on_fatal);
   ~CoordinatorServer();

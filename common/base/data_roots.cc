@@ -84,10 +84,15 @@ absl::StatusOr<std::pair<std::string, std::string>> ParseDataRoot(const std::str
   }
   const std::string name = flag.substr(0, equals);
   const bool legal = std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/';
   });
   if (!legal) {
     return Refuse(absl::StrCat("data root name \"", name, "\" has other characters than A-Z a-z 0-9 - _ ."));
+  }
+  const size_t slash = name.find('/');
+  if (slash != std::string::npos &&
+      (slash == 0 || slash + 1 == name.size() || name.find('/', slash + 1) != std::string::npos)) {
+    return Refuse(absl::StrCat("data root name \"", name, "\" is neither NAME nor TENANT/NAME"));
   }
   return std::make_pair(name, flag.substr(equals + 1));
 }
@@ -110,6 +115,13 @@ absl::StatusOr<DataRoots> DataRoots::Create(
     }
     // A relative root has no other absolute name than its canonical one.
     root.given = named.second[0] == '/' ? Tidy(named.second) : root.path;
+    for (const Root& other : roots.roots_) {
+      if (other.Tenant() == root.Tenant()) continue;
+      if (IsUnder(other.path, root.path) || IsUnder(root.path, other.path)) {
+        return Refuse(absl::StrCat("data roots ", other.name, "=", other.path, " and ", root.name, "=",
+                                   root.path, " are of different tenants, and one is inside the other"));
+      }
+    }
     roots.roots_.push_back(std::move(root));
   }
   return roots;
@@ -141,6 +153,14 @@ absl::StatusOr<std::string> DataRoots::Resolve(const std::string& path) const {
                                " by a symbolic link; the data roots: ", ToString()));
   }
   return *canonical;
+}
+
+DataRoots DataRoots::ForTenant(const std::string& tenant) const {
+  DataRoots own;
+  for (const Root& root : roots_) {
+    if (root.Tenant().empty() || root.Tenant() == absl::StrCat(tenant, "/")) own.roots_.push_back(root);
+  }
+  return own;
 }
 
 std::string DataRoots::ToString() const {

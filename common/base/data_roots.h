@@ -11,23 +11,27 @@
 
 namespace seqpar {
 
-// Splits the value of a --data-root flag, "NAME=PATH". Names are letters, digits, '-', '_' and '.'.
+// Splits the value of a --data-root flag, "NAME=PATH", or "TENANT/NAME=PATH" where it is one tenant's alone.
+// Names are letters, digits, '-', '_' and '.'.
 absl::StatusOr<std::pair<std::string, std::string>> ParseDataRoot(const std::string& flag);
 
 // Immutable, thread-safe.
 class DataRoots {
  public:
   struct Root {
-    std::string name;
+    std::string name;   // "data", or "search/data" of tenant search
     std::string path;   // absolute, without symbolic links
     std::string given;  // absolute, as configured
+    std::string Tenant() const {
+      return name.substr(0, name.find('/') + 1);
+    }  // "search/"; empty: everybody's
   };
 
   // No roots: every path is refused.
   DataRoots() = default;
 
-  // From (name, path) pairs in order of preference. INVALID_ARGUMENT for a name given twice and a path that
-  // is not an existing directory.
+  // From (name, path) pairs in order of preference. INVALID_ARGUMENT for a name given twice, a path that
+  // is not an existing directory, and a tenant's root inside one of others or around it.
   static absl::StatusOr<DataRoots> Create(
       const std::vector<std::pair<std::string, std::string>>& named_paths);
 
@@ -38,6 +42,9 @@ class DataRoots {
   // the file system as it is now: who shares a root with people who may swap a folder for a link meanwhile
   // opens with O_NOFOLLOW.
   absl::StatusOr<std::string> Resolve(const std::string& path) const;
+
+  // Those that jobs of `tenant` may use: its own and everybody's.
+  DataRoots ForTenant(const std::string& tenant) const;
 
   const std::vector<Root>& roots() const { return roots_; }
   // "data=/srv/data, out=/srv/out".

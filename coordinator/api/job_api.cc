@@ -77,6 +77,17 @@ absl::Status CheckLogsQuery(const v1::GetJobLogsRequest& request, const v1::Job&
   return absl::OkStatus();
 }
 
+// The key under which the store keeps a request: one tenant's never meets another's.
+std::string KeyOf(const std::string& tenant, const std::string& request_id) {
+  return tenant.empty() ? request_id : absl::StrCat(tenant, "/", request_id);
+}
+
+// Whose jobs to look at: everybody's for those who see them.
+std::optional<std::string> TenantOf(const Caller& caller) {
+  if (caller.role == Role::kOperator) return std::nullopt;
+  return caller.tenant;
+}
+
 // What an answer to `request` depends on, but for the page.
 std::string QueryOf(v1::ListJobsRequest request) {
   request.clear_page_size();
@@ -110,13 +121,13 @@ bool HasLabels(const v1::Job& job, const Labels& wanted) {
 
 }  // namespace
 
-absl::StatusOr<std::optional<v1::Job>> JobApi::FindRepeated(const std::string& request_id,
+absl::StatusOr<std::optional<v1::Job>> JobApi::FindRepeated(const std::string& key,
                                                             const std::string& request) {
-  SEQPAR_ASSIGN_OR_RETURN(const std::optional<JobRow> row, store_->FindByRequestId(request_id));
+  SEQPAR_ASSIGN_OR_RETURN(const std::optional<JobRow> row, store_->FindByRequestId(key));
   if (!row) return std::optional<v1::Job>();
   if (row->request != request) {
     return MakeError(absl::StatusCode::kAlreadyExists, reason::kRequestIdReused,
-                     absl::StrCat("request_id ", request_id, " has started ", row->id, " with another job"));
+                     absl::StrCat("this request_id has started ", row->id, " with another job"));
   }
   if (std::optional<v1::Job> live = engine_->ViewLive(row->id)) return live;
   SEQPAR_ASSIGN_OR_RETURN(v1::Job view, ViewOfRow(*row));
@@ -131,27 +142,28 @@ absl::StatusOr<bool> JobApi::CheckFits(const JobSpec& spec) {
   return true;
 }
 
-absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) {
+absl::StatusOr<v1::Job> JobApi::CreateJob(const Caller& caller, const v1::CreateJobRequest& request) {
   const std::string bytes = Canonical(request.job());
+  const std::string key = KeyOf(caller.tenant, request.request_id());
   const bool may_repeat = !request.request_id().empty() && !request.validate_only();
   if (may_repeat) {
     // Before validation: the job may have been valid then and its output may stand by now.
-    SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(request.request_id(), bytes));
+    SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(key, bytes));
     if (repeated) return *std::move(repeated);
   }
-  absl::StatusOr<v1::Job> created = CreateNew(request, bytes);
+  absl::StatusOr<v1::Job> created = CreateNew(caller, request, bytes);
   if (created.ok() || !may_repeat) return created;
   // The same request may have come twice at the same time; then its output may be in use, or stand, by
   // itself.
-  SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(request.request_id(), bytes));
+  SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(key, bytes));
   if (repeated) return *std::move(repeated);
   return created;
 }
 
-absl::StatusOr<JobRecord> JobApi::Validate(const v1::CreateJobRequest& request) {
+absl::StatusOr<JobRecord> JobApi::Validate(const Caller& caller, const v1::CreateJobRequest& request) {
   const PhaseTimer timer(hooks_.observer, JobPhase::kValidate);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kValidate, request.job().name()));
-  absl::StatusOr<ValidatedJob> valid = ValidateJob(request.job(), *roots_);
+  absl::StatusOr<ValidatedJob> valid = ValidateJob(request.job(), roots_->ForTenant(caller.tenant));
   if (request.request_id().size() > kRequestIdMax) {
     std::vector<Violation> violations = ViolationsOf(valid.status());
     violations.push_back({"request_id", absl::StrCat("has more than ", kRequestIdMax, " characters"), ""});
@@ -160,31 +172,39 @@ absl::StatusOr<JobRecord> JobApi::Validate(const v1::CreateJobRequest& request) 
   SEQPAR_RETURN_IF_ERROR(valid.status());
   JobRecord record;
   SEQPAR_ASSIGN_OR_RETURN(record.fits, CheckFits(valid->spec));
+  record.tenant = caller.tenant;
   record.spec = std::move(valid->spec);
   record.inputs = std::move(valid->inputs);
   record.ignored_tensors = valid->ignored_tensors;
   return record;
 }
 
-absl::StatusOr<v1::Job> JobApi::CreateNew(const v1::CreateJobRequest& request, const std::string& bytes) {
-  SEQPAR_ASSIGN_OR_RETURN(JobRecord record, Validate(request));
+absl::StatusOr<v1::Job> JobApi::CreateNew(const Caller& caller, const v1::CreateJobRequest& request,
+                                          const std::string& bytes) {
+  SEQPAR_ASSIGN_OR_RETURN(JobRecord record, Validate(caller, request));
   if (request.validate_only()) return JobToProto(record.spec);
   const PhaseTimer timer(hooks_.observer, JobPhase::kSubmit);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kSubmit, request.job().name()));
   record.id = absl::StrCat("j-", RandomHex(16));
-  record.request_id = request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id();
+  record.request_id = KeyOf(
+      caller.tenant, request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id());
   record.create_us = clock_->WallMicros();
   return engine_->Submit(std::move(record), bytes);
 }
 
-absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
-  if (std::optional<v1::Job> live = engine_->ViewLive(request.id())) return *std::move(live);
-  SEQPAR_ASSIGN_OR_RETURN(const std::optional<JobRow> row, store_->Get(request.id()));
-  if (!row) return NotFound("job", request.id());
-  return ViewOfRow(*row);
+absl::StatusOr<v1::Job> JobApi::GetJob(const Caller& caller, const v1::GetJobRequest& request) {
+  std::optional<v1::Job> job = engine_->ViewLive(request.id());
+  if (!job) {
+    SEQPAR_ASSIGN_OR_RETURN(const std::optional<JobRow> row, store_->Get(request.id()));
+    if (!row) return NotFound("job", request.id());
+    SEQPAR_ASSIGN_OR_RETURN(job, ViewOfRow(*row));
+  }
+  if (!caller.Sees(job->tenant())) return NotFound("job", request.id());
+  return *std::move(job);
 }
 
-absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest& request) {
+absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const Caller& caller,
+                                                      const v1::ListJobsRequest& request) {
   SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSizeOf(request.page_size()));
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<int> states, StatesOf(request));
   const std::string query = QueryOf(request);
@@ -196,7 +216,7 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   v1::ListJobsResponse response;
   while (true) {
     SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows,
-                            store_->List(before, static_cast<int>(kRowsAtOnce), states));
+                            store_->List(before, static_cast<int>(kRowsAtOnce), states, TenantOf(caller)));
     for (const JobRow& row : rows) {
       SEQPAR_ASSIGN_OR_RETURN(v1::Job job, ViewOfRow(row));
       if (!HasLabels(job, request.labels())) continue;
@@ -212,17 +232,19 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   }
 }
 
-absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) {
+absl::StatusOr<v1::Job> JobApi::CancelJob(const Caller& caller, const v1::CancelJobRequest& request) {
+  v1::GetJobRequest get;
+  get.set_id(request.id());
+  SEQPAR_RETURN_IF_ERROR(GetJob(caller, get).status());
   std::optional<v1::Job> live = engine_->Cancel(request.id());
   SEQPAR_RETURN_IF_ERROR(engine_->Health());
   if (live) return *std::move(live);
-  v1::GetJobRequest get;
-  get.set_id(request.id());
-  return GetJob(get);
+  return GetJob(caller, get);
 }
 
-absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const v1::PlanJobRequest& request) {
-  SEQPAR_ASSIGN_OR_RETURN(const ValidatedJob valid, ValidateJob(request.job(), *roots_));
+absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const Caller& caller, const v1::PlanJobRequest& request) {
+  SEQPAR_ASSIGN_OR_RETURN(const ValidatedJob valid,
+                          ValidateJob(request.job(), roots_->ForTenant(caller.tenant)));
   auto [cluster, calibration] = engine_->Cluster();
   if (request.has_cluster()) {
     SEQPAR_ASSIGN_OR_RETURN(cluster, ClusterFromProto(request.cluster()));
@@ -237,10 +259,11 @@ absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const v1::PlanJobRequest& re
   return response;
 }
 
-absl::StatusOr<v1::GetJobLogsResponse> JobApi::GetJobLogs(const v1::GetJobLogsRequest& request) {
+absl::StatusOr<v1::GetJobLogsResponse> JobApi::GetJobLogs(const Caller& caller,
+                                                          const v1::GetJobLogsRequest& request) {
   v1::GetJobRequest get;
   get.set_id(request.id());
-  SEQPAR_ASSIGN_OR_RETURN(const v1::Job job, GetJob(get));
+  SEQPAR_ASSIGN_OR_RETURN(const v1::Job job, GetJob(caller, get));
   SEQPAR_RETURN_IF_ERROR(CheckLogsQuery(request, job));
   std::optional<int> rank, attempt;
   if (request.has_rank()) rank = request.rank();
@@ -248,24 +271,27 @@ absl::StatusOr<v1::GetJobLogsResponse> JobApi::GetJobLogs(const v1::GetJobLogsRe
   return engine_->AskLogs(request.id(), rank, attempt)->Wait(kLogsTimeout);
 }
 
-absl::Status JobApi::WatchJob(const v1::WatchJobRequest& request, const std::shared_ptr<Watcher>& watcher) {
+absl::Status JobApi::WatchJob(const Caller& caller, const v1::WatchJobRequest& request,
+                              const std::shared_ptr<Watcher>& watcher) {
+  v1::GetJobRequest get;
+  get.set_id(request.id());
+  SEQPAR_RETURN_IF_ERROR(GetJob(caller, get).status());
   if (engine_->Watch(request.id(), request.revision(), watcher)) return absl::OkStatus();
-  SEQPAR_ASSIGN_OR_RETURN(const std::optional<JobRow> row, store_->Get(request.id()));
-  if (!row) return NotFound("job", request.id());
-  SEQPAR_ASSIGN_OR_RETURN(const v1::Job job, ViewOfRow(*row));
+  SEQPAR_ASSIGN_OR_RETURN(const v1::Job job, GetJob(caller, get));  // it has ended meanwhile
   if (job.revision() > request.revision()) watcher->Offer(job);
   watcher->End(absl::OkStatus());
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::ListNodesResponse> JobApi::ListNodes(const v1::ListNodesRequest& request) {
+absl::StatusOr<v1::ListNodesResponse> JobApi::ListNodes(const Caller& caller,
+                                                        const v1::ListNodesRequest& request) {
   SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSizeOf(request.page_size()));
   std::string after;  // by name
   if (!request.page_token().empty()) {
     SEQPAR_ASSIGN_OR_RETURN(after, ReadPageToken(request.page_token(), kNodesQuery));
   }
   v1::ListNodesResponse response;
-  for (v1::Node& node : engine_->Nodes()) {
+  for (v1::Node& node : engine_->Nodes(TenantOf(caller))) {
     if (node.name() <= after) continue;
     if (response.nodes_size() == page_size) {
       response.set_next_page_token(MakePageToken(response.nodes(page_size - 1).name(), kNodesQuery));
@@ -276,14 +302,14 @@ absl::StatusOr<v1::ListNodesResponse> JobApi::ListNodes(const v1::ListNodesReque
   return response;
 }
 
-absl::StatusOr<v1::Node> JobApi::GetNode(const v1::GetNodeRequest& request) {
-  for (v1::Node& node : engine_->Nodes()) {
+absl::StatusOr<v1::Node> JobApi::GetNode(const Caller& caller, const v1::GetNodeRequest& request) {
+  for (v1::Node& node : engine_->Nodes(TenantOf(caller))) {
     if (node.name() == request.name()) return std::move(node);
   }
   return NotFound("node", request.name());
 }
 
-absl::StatusOr<v1::Node> JobApi::DrainNode(const v1::DrainNodeRequest& request) {
+absl::StatusOr<v1::Node> JobApi::DrainNode(const Caller& caller, const v1::DrainNodeRequest& request) {
   absl::StatusOr<v1::Node> node = engine_->Drain(request.name(), request.undo());
   SEQPAR_RETURN_IF_ERROR(engine_->Health());
   return node;

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/data_roots.h"
+#include "coordinator/auth/caller.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/store.h"
 #include "seqpar/v1/service.pb.h"
@@ -14,7 +15,8 @@
 namespace seqpar {
 
 // Thread-safe. Every call may wait (for files, the engine, nodes): on a thread of its own. Errors carry a
-// reason; those of a job that is invalid, every violation.
+// reason; those of a job that is invalid, every violation. A job exists for those who see its tenant: for
+// others it is NOT_FOUND, as one that never was.
 class JobApi {
  public:
   // All outlive the api.
@@ -24,27 +26,29 @@ class JobApi {
 
   // Durable when it returns. ALREADY_EXISTS (REQUEST_ID_REUSED), OUTPUT_IN_USE, INFEASIBLE where no mesh
   // within the job's limits fits the nodes that are attached, INVALID_JOB.
-  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request);
-  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
-  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
-  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request);
-  absl::StatusOr<v1::PlanJobResponse> PlanJob(const v1::PlanJobRequest& request);
-  absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest& request);
+  absl::StatusOr<v1::Job> CreateJob(const Caller& caller, const v1::CreateJobRequest& request);
+  absl::StatusOr<v1::Job> GetJob(const Caller& caller, const v1::GetJobRequest& request);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const Caller& caller, const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::Job> CancelJob(const Caller& caller, const v1::CancelJobRequest& request);
+  absl::StatusOr<v1::PlanJobResponse> PlanJob(const Caller& caller, const v1::PlanJobRequest& request);
+  absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const Caller& caller,
+                                                    const v1::GetJobLogsRequest& request);
   // Offers the job to `watcher` as it is and as it changes, and ends it when the job has ended.
-  absl::Status WatchJob(const v1::WatchJobRequest& request, const std::shared_ptr<Watcher>& watcher);
+  absl::Status WatchJob(const Caller& caller, const v1::WatchJobRequest& request,
+                        const std::shared_ptr<Watcher>& watcher);
 
-  absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request);
-  absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request);
-  absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request);
+  absl::StatusOr<v1::ListNodesResponse> ListNodes(const Caller& caller, const v1::ListNodesRequest& request);
+  absl::StatusOr<v1::Node> GetNode(const Caller& caller, const v1::GetNodeRequest& request);
+  absl::StatusOr<v1::Node> DrainNode(const Caller& caller, const v1::DrainNodeRequest& request);
 
  private:
-  // The job that this request_id started, if any.
-  absl::StatusOr<std::optional<v1::Job>> FindRepeated(const std::string& request_id,
-                                                      const std::string& request);
+  // The job that this request_id (within its tenant) started, if any.
+  absl::StatusOr<std::optional<v1::Job>> FindRepeated(const std::string& key, const std::string& request);
   // What the record of a valid request begins with. INVALID_JOB with every violation.
-  absl::StatusOr<JobRecord> Validate(const v1::CreateJobRequest& request);
+  absl::StatusOr<JobRecord> Validate(const Caller& caller, const v1::CreateJobRequest& request);
   // Validates, and submits what is valid. `bytes`: the job as it came.
-  absl::StatusOr<v1::Job> CreateNew(const v1::CreateJobRequest& request, const std::string& bytes);
+  absl::StatusOr<v1::Job> CreateNew(const Caller& caller, const v1::CreateJobRequest& request,
+                                    const std::string& bytes);
   // True where the nodes that are here, or more of their kind, can run it; false where none is here. An error
   // where it is refused.
   absl::StatusOr<bool> CheckFits(const JobSpec& spec);

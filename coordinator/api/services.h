@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "coordinator/api/call_gate.h"
 #include "coordinator/api/job_api.h"
 #include "coordinator/engine/task_pool.h"
 
@@ -17,8 +18,8 @@ namespace seqpar {
 // Calls run on `pool`: a gRPC thread never waits.
 class ApiServices {
  public:
-  // Both outlive the services.
-  ApiServices(JobApi* api, TaskPool* pool);
+  // All outlive the services.
+  ApiServices(JobApi* api, TaskPool* pool, const CallGate* gate);
   ~ApiServices();
   // To register with a server, which must be gone before this is.
   std::vector<grpc::Service*> services() const;

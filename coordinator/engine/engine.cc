@@ -20,6 +20,7 @@ constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
 constexpr char kCalibration[] = "calibration";
+const std::string& kOthersJob = *new std::string("another tenant's job");
 
 }  // namespace
 
@@ -251,8 +252,9 @@ absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& requ
         const std::string& target = record.spec.output_file;
         for (const auto& [id, other] : live_) {
           if (target.empty() || other.spec.output_file != target) continue;
+          const std::string& named = other.tenant == record.tenant ? id : kOthersJob;
           return MakeError(absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
-                           absl::StrCat(target, " is the output of ", id, ", which has not ended"));
+                           absl::StrCat(target, " is the output of ", named, ", which has not ended"));
         }
         JobRecord job = record;
         const std::vector<JobAction> actions = Step(&job, event::Submitted{}, config_.machine, Time());
@@ -304,16 +306,26 @@ std::pair<ClusterSnapshot, Calibration> Engine::Cluster() {
       [this] { return std::make_pair(registry_.Snapshot(), calibration_); });
 }
 
-std::vector<v1::Node> Engine::Nodes() {
-  return Call<std::vector<v1::Node>>([this] {
+std::vector<v1::Node> Engine::Nodes(const std::optional<std::string>& tenant) {
+  return Call<std::vector<v1::Node>>([this, tenant] {
     std::vector<v1::Node> nodes;
     for (const auto& [name, node] : registry_.nodes()) {
       if (!node.known() && !node.drained) continue;
       const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
       nodes.push_back(NodeRegistry::ToProto(name, node, static_cast<double>(left_us) / 1e6));
+      if (tenant) HideOthers(*tenant, &nodes.back());
     }
     return nodes;
   });
+}
+
+void Engine::HideOthers(const std::string& tenant, v1::Node* node) const {
+  for (v1::NodeDevice& device : *node->mutable_devices()) {
+    const auto found = live_.find(device.job());
+    if (device.job().empty() || (found != live_.end() && found->second.tenant == tenant)) continue;
+    device.set_job("other");
+    device.clear_rank();
+  }
 }
 
 absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {

@@ -77,7 +77,8 @@ class Engine {
   // live.
   bool Watch(const std::string& id, int64_t revision, const std::shared_ptr<Watcher>& watcher);
   std::pair<ClusterSnapshot, Calibration> Cluster();
-  std::vector<v1::Node> Nodes();
+  // With a tenant, jobs of others are only called so.
+  std::vector<v1::Node> Nodes(const std::optional<std::string>& tenant);
   // Durable when it returns. NOT_FOUND where no such node ever attached.
   absl::StatusOr<v1::Node> Drain(const std::string& node, bool undo);
   // Asks every node for the logs of a job.
@@ -164,6 +165,11 @@ class Engine {
   void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node);
   void HandleEvent(const v1::RankEvent& event);
   v1::GangId IdOf(const JobRecord& record) const;
+  // Whether each rank that `message` speaks of is one of the node that sent it.
+  bool SpeaksForItself(const std::string& node, const v1::WorkerMessage& message) const;
+  // Whether a message from `node` about a rank of a present gang is about a rank of another node.
+  bool IsElsewhere(const std::string& node, const v1::GangId& gang, int rank) const;
+  void HideOthers(const std::string& tenant, v1::Node* node) const;
 
   const EngineConfig config_;
   Store* const store_;

@@ -91,7 +91,38 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
   }
 }
 
+bool Engine::IsElsewhere(const std::string& node, const v1::GangId& gang, int rank) const {
+  const auto found = live_.find(gang.job());
+  if (found == live_.end() || found->second.attempt != gang.attempt() || !found->second.HoldsDevices()) {
+    return false;  // of the past: the job's machine does not listen
+  }
+  const std::vector<RankRecord>& ranks = found->second.ranks;
+  return rank < 0 || rank >= static_cast<int>(ranks.size()) || ranks[rank].node != node;
+}
+
+bool Engine::SpeaksForItself(const std::string& node, const v1::WorkerMessage& message) const {
+  switch (message.message_case()) {
+    case v1::WorkerMessage::kHeartbeat:
+      for (const v1::RankProgress& progress : message.heartbeat().ranks()) {
+        if (IsElsewhere(node, progress.gang(), progress.rank())) return false;
+      }
+      return true;
+    case v1::WorkerMessage::kBlob:
+      return !IsElsewhere(node, message.blob().gang(), message.blob().rank());
+    case v1::WorkerMessage::kEvent:
+      return !IsElsewhere(node, message.event().gang(), message.event().rank());
+    default:
+      return true;
+  }
+}
+
 void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& message) {
+  if (!SpeaksForItself(node, message)) {
+    LogError("a node spoke for a rank that it does not hold: its stream is closed", {{"node", node}});
+    return registry_.LinkOf(node)->Close(
+        MakeError(absl::StatusCode::kPermissionDenied, reason::kPermissionDenied,
+                  absl::StrCat("node ", node, " does not hold the rank that it speaks for")));
+  }
   switch (message.message_case()) {
     case v1::WorkerMessage::kHeartbeat: {
       NodeEntry* entry = registry_.Find(node);

@@ -46,6 +46,7 @@ void SetProgress(const JobRecord& record, int64_t boot_us, v1::Progress* progres
 void ReadView(const v1::Job& view, JobRecord* record) {
   record->spec = JobFromProto(view);
   record->id = view.id();
+  record->tenant = view.tenant();
   record->state = StateFromProto(view.state());
   record->phase = PhaseFromProto(view.phase());
   record->attempt = view.attempt();
@@ -104,6 +105,7 @@ absl::Status ReadAttempt(const JobRow& row, const stored::Job& body, const Store
 v1::Job ViewOf(const JobRecord& record, int64_t boot_us) {
   v1::Job job = JobToProto(record.spec);
   job.set_id(record.id);
+  job.set_tenant(record.tenant);
   job.set_state(StateToProto(record.state));
   job.set_phase(PhaseToProto(record.phase));
   job.set_attempt(record.attempt);
@@ -160,6 +162,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
   row.id = record.id;
   row.request_id = record.request_id;
+  row.tenant = record.tenant;
   row.state = static_cast<int>(record.state);
   row.live = !record.ended() || record.LeavesStaging();
   row.priority = record.spec.priority;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "coordinator/api/stream_writer.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
@@ -37,10 +38,13 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     StreamWriter<AttachStream, v1::CoordinatorMessage> writer;
   };
 
-  AttachStream(Engine* engine, int64_t number)
-      : engine_(engine), number_(number), link_(std::make_shared<Link>(this)) {}
+  AttachStream(Engine* engine, const CallGate* gate, int64_t number)
+      : engine_(engine), gate_(gate), number_(number), link_(std::make_shared<Link>(this)) {}
   Link* link() const { return link_.get(); }
-  void Begin() { StartRead(&message_); }
+  void Begin(Caller caller) {
+    caller_ = std::move(caller);
+    StartRead(&message_);
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
@@ -50,6 +54,8 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     if (!node_.empty()) {
       engine_->OnMessage(node_, number_, std::move(message_));
     } else if (message_.has_hello() && IsNodeName(message_.hello().node())) {
+      const absl::Status admitted = Admit(message_.hello().node());
+      if (!admitted.ok()) return link_->Close(admitted);
       node_ = message_.hello().node();
       engine_->OnHello(message_.hello(), number_, link_);
     } else {
@@ -69,9 +75,23 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
   }
 
  private:
+  // Whoever may attach may not attach as anybody.
+  absl::Status Admit(const std::string& node) const {
+    absl::Status admitted;
+    if (!caller_.MayAttachAs(node)) {
+      admitted =
+          MakeError(absl::StatusCode::kPermissionDenied, reason::kPermissionDenied,
+                    absl::StrCat(caller_.name, " may attach as node ", caller_.node, ", not as ", node));
+    }
+    gate_->audit()->Changed(caller_, "/seqpar.v1.FleetService/Attach", node, "", admitted);
+    return admitted;
+  }
+
   Engine* const engine_;
+  const CallGate* const gate_;
   const int64_t number_;
   const std::shared_ptr<Link> link_;
+  Caller caller_;
   std::string node_;  // from its Hello
   v1::WorkerMessage message_;
 };
@@ -80,15 +100,18 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
 
 class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
  public:
-  explicit Impl(Engine* engine) : engine_(engine) {}
+  Impl(Engine* engine, const CallGate* gate) : engine_(engine), gate_(gate) {}
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Attach(
-      grpc::CallbackServerContext*) override {
-    auto* stream = new AttachStream(engine_, next_stream_++);
+      grpc::CallbackServerContext* context) override {
+    auto* stream = new AttachStream(engine_, gate_, next_stream_++);
+    absl::StatusOr<Caller> caller = gate_->CallerOf(*context);
     if (refuse_) {
       stream->link()->Close(absl::UnavailableError("the coordinator is shutting down"));
+    } else if (!caller.ok()) {
+      stream->link()->Close(caller.status());
     } else {
-      stream->Begin();
+      stream->Begin(*std::move(caller));
     }
     return stream;
   }
@@ -97,11 +120,13 @@ class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
 
  private:
   Engine* const engine_;
+  const CallGate* const gate_;
   std::atomic<int64_t> next_stream_{1};
   std::atomic<bool> refuse_{false};
 };
 
-FleetServiceEdge::FleetServiceEdge(Engine* engine) : impl_(std::make_unique<Impl>(engine)) {}
+FleetServiceEdge::FleetServiceEdge(Engine* engine, const CallGate* gate)
+    : impl_(std::make_unique<Impl>(engine, gate)) {}
 FleetServiceEdge::~FleetServiceEdge() = default;
 grpc::Service* FleetServiceEdge::service() const { return impl_.get(); }
 void FleetServiceEdge::RefuseStreams() { impl_->Refuse(); }

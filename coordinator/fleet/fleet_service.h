@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "coordinator/api/call_gate.h"
 #include "coordinator/engine/engine.h"
 
 namespace grpc {
@@ -14,8 +15,8 @@ namespace seqpar {
 
 class FleetServiceEdge {
  public:
-  // `engine` outlives the edge.
-  explicit FleetServiceEdge(Engine* engine);
+  // Both outlive the edge.
+  FleetServiceEdge(Engine* engine, const CallGate* gate);
   ~FleetServiceEdge();
   // To register with a server, which must be gone before this is.
   grpc::Service* service() const;

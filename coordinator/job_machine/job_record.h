@@ -72,6 +72,7 @@ struct JobRecord {
   // Fixed at submit.
   std::string id;
   std::string request_id;
+  std::string tenant;    // of whoever submitted it
   int64_t sequence = 0;  // order of submission
   JobSpec spec;
   std::map<std::string, FileFingerprint> inputs;

@@ -34,9 +34,9 @@ class ObservedStore : public Store {
   absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override {
     return Measure("get", [&] { return store_->Get(id); });
   }
-  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
-                                           const std::vector<int>& states) override {
-    return Measure("list", [&] { return store_->List(before, limit, states); });
+  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
+                                           const std::optional<std::string>& tenant) override {
+    return Measure("list", [&] { return store_->List(before, limit, states, tenant); });
   }
   absl::StatusOr<std::vector<JobRow>> LoadLive() override {
     return Measure("load_live", [&] { return store_->LoadLive(); });

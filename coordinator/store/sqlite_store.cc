@@ -40,11 +40,15 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID
 )sql",
                                        R"sql(
 CREATE TABLE drains (node TEXT PRIMARY KEY) WITHOUT ROWID;
+)sql",
+                                       R"sql(
+ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+CREATE INDEX jobs_of_tenant ON jobs (tenant, sequence);
 )sql"};
 constexpr int kSchemaVersion = std::size(kMigrations);
 
 constexpr char kColumns[] =
-    "sequence, id, request_id, request, state, live, priority, create_us, revision, body";
+    "sequence, id, request_id, request, state, live, priority, create_us, revision, body, tenant";
 
 JobRow ReadRow(const Statement& statement) {
   JobRow row;
@@ -58,6 +62,7 @@ JobRow ReadRow(const Statement& statement) {
   row.create_us = statement.Int(7);
   row.revision = statement.Int(8);
   row.body = statement.Bytes(9);
+  row.tenant = statement.Bytes(10);
   return row;
 }
 
@@ -75,8 +80,8 @@ class SqliteStore : public Store {
     return FindOne("request_id", request_id);
   }
   absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override { return FindOne("id", id); }
-  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
-                                           const std::vector<int>& states) override;
+  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
+                                           const std::optional<std::string>& tenant) override;
   absl::StatusOr<std::vector<JobRow>> LoadLive() override;
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override;
   absl::StatusOr<std::vector<std::string>> LoadDrains() override;
@@ -133,7 +138,7 @@ absl::Status SqliteStore::Insert(JobRow* row) {
     Statement insert(
         db_,
         "INSERT INTO jobs (id, request_id, request, state, live, priority, create_us, revision, body, "
-        "report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        "report, tenant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     insert.BindText(row->id)
         .BindText(row->request_id)
         .BindBlob(row->request)
@@ -143,7 +148,8 @@ absl::Status SqliteStore::Insert(JobRow* row) {
         .Bind(row->create_us)
         .Bind(row->revision)
         .BindBlob(row->body)
-        .BindBlob(row->report);
+        .BindBlob(row->report)
+        .BindText(row->tenant);
     SEQPAR_RETURN_IF_ERROR(insert.Run());
     row->sequence = sqlite3_last_insert_rowid(db_);
     return absl::OkStatus();
@@ -211,19 +217,23 @@ absl::StatusOr<std::optional<JobRow>> SqliteStore::FindOne(const char* column, c
   SEQPAR_ASSIGN_OR_RETURN(const bool found, select.Next());
   if (!found) return std::optional<JobRow>();
   JobRow row = ReadRow(select);
-  row.report = select.Bytes(10);
+  row.report = select.Bytes(11);
   return std::optional<JobRow>(std::move(row));
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteStore::List(int64_t before, int limit,
-                                                      const std::vector<int>& states) {
+                                                      const std::vector<int>& states,
+                                                      const std::optional<std::string>& tenant) {
   std::string filter;
   for (const int state : states) absl::StrAppend(&filter, filter.empty() ? " AND state IN (" : ", ", state);
   if (!filter.empty()) filter += ")";
+  if (tenant) filter += " AND tenant = ?";
   MutexLock lock(mutex_);
   Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE sequence < ?", filter,
                                      " ORDER BY sequence DESC LIMIT ?"));
-  select.Bind(before).Bind(limit);
+  select.Bind(before);
+  if (tenant) select.BindText(*tenant);
+  select.Bind(limit);
   std::vector<JobRow> rows;
   while (true) {
     SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());

@@ -19,9 +19,10 @@ struct JobRow {
   int64_t sequence = 0;  // order of submission, given by Insert
   std::string id;
   std::string request_id;  // unique
-  std::string request;     // the submitted job, byte for byte: what a repeated request_id is held against
-  int state = 0;           // JobState
-  bool live = true;        // not ended, or its staging files may still be there
+  std::string tenant;
+  std::string request;  // the submitted job, byte for byte: what a repeated request_id is held against
+  int state = 0;        // JobState
+  bool live = true;     // not ended, or its staging files may still be there
   int priority = 0;
   int64_t create_us = 0;
   int64_t revision = 0;
@@ -90,9 +91,9 @@ class Store {
   // Jobs without reports, but for Get.
   virtual absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) = 0;
   virtual absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) = 0;
-  // Newest first, those with sequence < `before`, at most `limit`. No states: any.
-  virtual absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
-                                                   const std::vector<int>& states) = 0;
+  // Newest first, those with sequence < `before`, at most `limit`. No states: any. No tenant: of all.
+  virtual absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
+                                                   const std::optional<std::string>& tenant) = 0;
   virtual absl::StatusOr<std::vector<JobRow>> LoadLive() = 0;
   virtual absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) = 0;
   // The nodes that are drained, by name.

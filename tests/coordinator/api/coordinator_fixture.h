@@ -35,13 +35,17 @@ class CoordinatorTest : public ::testing::Test {
     config.state_dir = folder_ / "state";
     config.data_roots = {{"data", folder_.path()}};
     config.test_holds = holds_;
+    Configure(&config);
     auto server = CoordinatorServer::Create(config, &clock_, [](const absl::Status&) {});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    const auto channel = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
+    const auto channel = grpc::CreateChannel(server_->address(), credentials_);
     jobs_ = v1::JobService::NewStub(channel);
     cluster_ = v1::ClusterService::NewStub(channel);
   }
+
+  // What a test changes of a server before it starts.
+  virtual void Configure(CoordinatorConfig*) {}
 
   std::unique_ptr<FakeWorker> Worker(FakeWorker::Options options = {}) {
     auto worker = std::make_unique<FakeWorker>(server_->address(), std::move(options));
@@ -145,6 +149,8 @@ class CoordinatorTest : public ::testing::Test {
   JobFiles folder_;                        // the state folder, and the data root
   std::map<JobPhase, std::string> holds_;  // of servers started from now on
   FakeClock clock_;
+  std::shared_ptr<grpc::ChannelCredentials> credentials_ =
+      grpc::InsecureChannelCredentials();  // of the stubs
   std::unique_ptr<CoordinatorServer> server_;
   std::unique_ptr<v1::JobService::Stub> jobs_;
   std::unique_ptr<v1::ClusterService::Stub> cluster_;

@@ -39,9 +39,9 @@ class WatchedStore : public Store {
     return store_->FindByRequestId(id);
   }
   absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override { return store_->Get(id); }
-  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit,
-                                           const std::vector<int>& states) override {
-    return store_->List(before, limit, states);
+  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
+                                           const std::optional<std::string>& tenant) override {
+    return store_->List(before, limit, states, tenant);
   }
   absl::StatusOr<std::vector<JobRow>> LoadLive() override { return store_->LoadLive(); }
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -30,11 +31,12 @@ class FakeWorker {
     int64_t memory_bytes = int64_t{1} << 30;  // of each device
     bool hold = false;                        // ranks meet and then wait for FinishAll or FailRank
     std::vector<v1::RunningRank> running;
+    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   };
 
   FakeWorker(const std::string& address, Options options)
       : options_(std::move(options)),
-        stub_(v1::FleetService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))),
+        stub_(v1::FleetService::NewStub(grpc::CreateChannel(address, options_.credentials))),
         stream_(stub_->Attach(&context_)) {
     v1::WorkerMessage message;
     v1::Hello* hello = message.mutable_hello();
@@ -56,7 +58,7 @@ class FakeWorker {
   ~FakeWorker() {
     context_.TryCancel();
     reader_.join();
-    stream_->Finish();
+    if (!status_) stream_->Finish();
   }
 
   static v1::DeviceSpec Device() {
@@ -90,6 +92,13 @@ class FakeWorker {
   void WaitEnded() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return ended_; });
+  }
+
+  // How the stream ended. Call once.
+  grpc::Status WaitStatus() {
+    WaitEnded();
+    status_ = stream_->Finish();
+    return *status_;
   }
 
   v1::Welcome welcome() {
@@ -131,6 +140,14 @@ class FakeWorker {
       report->set_compute_seconds(0.5);
       Send(message);
     }
+  }
+  void PutBlob(const v1::GangId& gang, int rank) {
+    v1::WorkerMessage message;
+    *message.mutable_blob()->mutable_gang() = gang;
+    message.mutable_blob()->set_group("world");
+    message.mutable_blob()->set_rank(rank);
+    message.mutable_blob()->set_data("a blob");
+    Send(message);
   }
   void FailRank(int rank, const std::string& why) {
     v1::WorkerMessage message = Event(gang(), rank, v1::RankEvent::FAILED);
@@ -226,6 +243,7 @@ class FakeWorker {
   grpc::ClientContext context_;
   std::unique_ptr<v1::FleetService::Stub> stub_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>> stream_;
+  std::optional<grpc::Status> status_;
   std::mutex write_mutex_;
   std::mutex mutex_;
   std::condition_variable changed_;

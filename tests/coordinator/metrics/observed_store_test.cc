@@ -46,7 +46,10 @@ class BrokenStore : public Store {
   absl::Status Write(const WriteBatch&) override { return Error(); }
   absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string&) override { return Error(); }
   absl::StatusOr<std::optional<JobRow>> Get(const std::string&) override { return Error(); }
-  absl::StatusOr<std::vector<JobRow>> List(int64_t, int, const std::vector<int>&) override { return Error(); }
+  absl::StatusOr<std::vector<JobRow>> List(int64_t, int, const std::vector<int>&,
+                                           const std::optional<std::string>&) override {
+    return Error();
+  }
   absl::StatusOr<std::vector<JobRow>> LoadLive() override { return Error(); }
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string&, int) override { return Error(); }
   absl::StatusOr<std::vector<std::string>> LoadDrains() override { return Error(); }
@@ -64,7 +67,7 @@ TEST(ObservedStoreTest, EveryOperationThatFailsIsCounted) {
   EXPECT_FALSE(store->Write({}).ok());
   EXPECT_FALSE(store->FindByRequestId("").ok());
   EXPECT_FALSE(store->Get("").ok());
-  EXPECT_FALSE(store->List(1, 1, {}).ok());
+  EXPECT_FALSE(store->List(1, 1, {}, std::nullopt).ok());
   EXPECT_FALSE(store->LoadLive().ok());
   EXPECT_FALSE(store->LoadAttempt("", 1).ok());
   EXPECT_FALSE(store->LoadDrains().ok());

@@ -105,10 +105,11 @@ TEST(Store, ListsNewestFirstByStateAndPage) {
     row.live = i != 3;
     ASSERT_TRUE(store->Insert(&row).ok());
   }
-  EXPECT_THAT(Ids(*store->List(kNewest, 3, {})), ElementsAre("j-5", "j-4", "j-3"));
-  EXPECT_THAT(Ids(*store->List(3, 3, {})), ElementsAre("j-2", "j-1"));
-  EXPECT_THAT(Ids(*store->List(kNewest, 9, {0})), ElementsAre("j-4", "j-2"));
-  EXPECT_THAT(Ids(*store->List(kNewest, 9, {0, 1})), ElementsAre("j-5", "j-4", "j-3", "j-2", "j-1"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 3, {}, std::nullopt)), ElementsAre("j-5", "j-4", "j-3"));
+  EXPECT_THAT(Ids(*store->List(3, 3, {}, std::nullopt)), ElementsAre("j-2", "j-1"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {0}, std::nullopt)), ElementsAre("j-4", "j-2"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {0, 1}, std::nullopt)),
+              ElementsAre("j-5", "j-4", "j-3", "j-2", "j-1"));
   EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1", "j-2", "j-4", "j-5"));
 }
 
