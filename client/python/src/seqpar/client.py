@@ -16,6 +16,7 @@ from seqpar._version import __version__
 from seqpar._watch import Backoff, follow
 from seqpar.progress import ProgressLike, display_for
 from seqpar.results import Results
+from seqpar.security import Tls, secure_channel
 from seqpar.types import JobInfo, JobState, Node, Plan, node_of
 from seqpar.v1 import service_pb2 as pb
 from seqpar.v1.job_pb2 import JobState as States
@@ -40,16 +41,23 @@ class Client:
     """
 
     def __init__(self, server: Optional[str] = None, *, timeout: float = 30.0, retry: float = 10.0,
-                 paths: Optional[Mapping[str, str]] = None, channel: Optional[grpc.Channel] = None) -> None:
+                 paths: Optional[Mapping[str, str]] = None, tls: Optional[Tls] = None,
+                 channel: Optional[grpc.Channel] = None) -> None:
         """server: host:port; default $SEQPAR_SERVER, else 127.0.0.1:7700. Connects at the first call.
         paths: folders of the coordinator -> the same folders here, for `results`; what is not named has the same path.
+        tls: how it is reached over TLS, and the token that says who you are; default: as the environment says, as for
+        `seqpar` (Tls.from_environment), else in the clear.
         channel: one of your own (interceptors, credentials), in the place of `server`; it is not closed."""
         self.server = server or os.environ.get("SEQPAR_SERVER") or DEFAULT_SERVER
         self.timeout = timeout
         self.retry = retry
         self.paths = dict(paths or {})
         self._own = channel is None
-        self._channel = channel or grpc.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+        if channel is None:
+            tls = tls or Tls.from_environment()
+            channel = (secure_channel(self.server, tls, _CHANNEL_OPTIONS) if tls else
+                       grpc.insecure_channel(self.server, options=_CHANNEL_OPTIONS))
+        self._channel = channel
         self._calls: Dict[str, Any] = {}
         for service in ("seqpar.v1.JobService", "seqpar.v1.ClusterService"):
             for name, path, request, response, streams in method_paths(service):

@@ -68,6 +68,10 @@ class NotFoundError(SeqparError, LookupError):
     """There is no such job or node."""
 
 
+class DeniedError(SeqparError, PermissionError):
+    """The coordinator does not know who asks (UNAUTHENTICATED), or they may not (PERMISSION_DENIED)."""
+
+
 class UnavailableError(SeqparError, ConnectionError):
     """The coordinator cannot be reached, or has not answered for as long as the client tries again."""
 
@@ -94,6 +98,8 @@ _CLASSES: Dict[str, Type[SeqparError]] = {
     "FAILED_PRECONDITION": InfeasibleError,
     "ALREADY_EXISTS": AlreadyExistsError,
     "NOT_FOUND": NotFoundError,
+    "UNAUTHENTICATED": DeniedError,
+    "PERMISSION_DENIED": DeniedError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineError,
 }
