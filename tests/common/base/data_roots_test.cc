@@ -144,6 +144,30 @@ TEST_F(DataRootsTest, CreateRefusesBadRoots) {
   EXPECT_THAT(message({{"a", ""}}), HasSubstr("No such file"));
 }
 
+TEST_F(DataRootsTest, ATenantHasItsOwnRootsAndEverybodys) {
+  const auto roots = DataRoots::Create({{"search/data", Path("data")}, {"all", Path("out")}});
+  ASSERT_TRUE(roots.ok()) << roots.status();
+  const DataRoots search = roots->ForTenant("search"), vision = roots->ForTenant("vision");
+  EXPECT_EQ(*search.Resolve("sub/file"), Path("data/sub/file"));
+  EXPECT_EQ(*search.Resolve(Path("out/new")), Path("out/new"));
+  EXPECT_EQ(*vision.Resolve("new"), Path("out/new")) << "the first that it may use";
+  EXPECT_EQ(std::string(vision.Resolve(Path("data/sub/file")).status().message()),
+            "path " + Path("data/sub/file") + " is under none of the data roots: all=" + Path("out"));
+  EXPECT_EQ(roots->ForTenant("").roots().size(), 1u);
+  EXPECT_EQ(roots->ForTenant("searc").roots().size(), 1u);
+}
+
+TEST_F(DataRootsTest, RootsOfTwoTenantsAreNotInsideOneAnother) {
+  fs::create_directory_symlink(base_ / "data/sub", base_ / "link");
+  for (const char* inner : {"data", "data/sub", "link"}) {
+    for (const char* name : {"vision/data", "all"}) {
+      EXPECT_FALSE(DataRoots::Create({{"search/data", Path("data")}, {name, Path(inner)}}).ok()) << inner;
+      EXPECT_FALSE(DataRoots::Create({{name, Path(inner)}, {"search/data", Path("data")}}).ok()) << inner;
+    }
+    EXPECT_TRUE(DataRoots::Create({{"search/data", Path("data")}, {"search/more", Path(inner)}}).ok());
+  }
+}
+
 TEST(DataRoots, WithoutRootsNothingResolves) { EXPECT_FALSE(DataRoots().Resolve("x").ok()); }
 
 TEST(ParseDataRoot, SplitsAtTheFirstEqualsSign) {
@@ -151,7 +175,8 @@ TEST(ParseDataRoot, SplitsAtTheFirstEqualsSign) {
   ASSERT_TRUE(root.ok());
   EXPECT_EQ(root->first, "data-1");
   EXPECT_EQ(root->second, "/srv/a=b");
-  for (const char* bad : {"", "data", "=x", "data=", "da ta=/x", "a/b=/x"}) {
+  EXPECT_EQ(ParseDataRoot("search/data=/srv")->first, "search/data");
+  for (const char* bad : {"", "data", "=x", "data=", "da ta=/x", "a/b/c=/x", "/b=/x", "a/=/x"}) {
     EXPECT_FALSE(ParseDataRoot(bad).ok()) << bad;
   }
 }

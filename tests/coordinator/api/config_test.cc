@@ -86,6 +86,37 @@ TEST(CoordinatorConfig, OtherAddressesThanLoopbackAreAskedFor) {
   unsetenv("SEQPAR_COORDINATOR_ALLOW_INSECURE");
 }
 
+TEST(CoordinatorConfig, TlsAndTokensComeTogether) {
+  const std::vector<std::string> tls = {"--tls-cert", "c", "--tls-key", "k"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), tls.begin(), tls.end());
+    return more;
+  };
+  CoordinatorConfig config;
+  std::string printed;
+  ASSERT_EQ(Parse(with({"--tokens", "t", "--tls-client-ca", "a", "--tls-require-client-cert", "--listen",
+                        "0.0.0.0:1", "--data-root", "search/data=/srv"}),
+                  &config, &printed),
+            -1)
+      << printed;
+  EXPECT_EQ(config.tls.cert_file, "c");
+  EXPECT_EQ(config.tls.key_file, "k");
+  EXPECT_EQ(config.tls.client_ca_file, "a");
+  EXPECT_TRUE(config.tls.require_client_cert);
+  EXPECT_EQ(config.tokens_file, "t");
+  const std::vector<std::pair<std::vector<std::string>, std::string>> refused = {
+      {tls, "needs --tokens"},
+      {{"--tokens", "t"}, "never travels without TLS"},
+      {{"--data-root", "search/data=/srv"}, "one tenant's alone"},
+      {with({"--tokens", "t", "--test-hold", "plan:/x"}), "not with TLS"},
+  };
+  for (const auto& [flags, why] : refused) {
+    CoordinatorConfig other;
+    EXPECT_EQ(Parse(flags, &other, &printed), 2) << why;
+    EXPECT_THAT(printed, HasSubstr(why));
+  }
+}
+
 TEST(CoordinatorConfig, Refusals) {
   const std::vector<std::vector<std::string>> refused = {
       {"--lease", "6"},

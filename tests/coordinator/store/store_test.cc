@@ -113,6 +113,23 @@ TEST(Store, ListsNewestFirstByStateAndPage) {
   EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1", "j-2", "j-4", "j-5"));
 }
 
+TEST(Store, ListsTheJobsOfATenant) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  for (int i = 1; i <= 6; ++i) {
+    JobRow row = Row(absl::StrCat("j-", i));
+    row.state = i % 2;
+    row.tenant = i <= 3 ? "search" : i == 4 ? "" : "vision";
+    ASSERT_TRUE(store->Insert(&row).ok());
+  }
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {}, "search")), ElementsAre("j-3", "j-2", "j-1"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {1}, "search")), ElementsAre("j-3", "j-1"));
+  EXPECT_THAT(Ids(*store->List(3, 1, {}, "search")), ElementsAre("j-2"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {}, "")), ElementsAre("j-4"));
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {}, "nobody")), ElementsAre());
+  EXPECT_EQ((*store->Get("j-5"))->tenant, "vision");
+}
+
 TEST(Store, ForgetsTheAttemptsOfAJobThatEnded) {
   TempFolder folder;
   auto store = Open(folder.path());
@@ -165,7 +182,10 @@ TEST(Store, BringsAnOlderSchemaUpToDate) {
     JobRow row = Row("j-1");
     ASSERT_TRUE(store->Insert(&row).ok());
   }
-  Edit(folder.path(), "DROP TABLE drains; PRAGMA user_version = 1");  // as schema 1 left it
+  // As schema 1 left it.
+  Edit(folder.path(),
+       "DROP TABLE drains; DROP INDEX jobs_of_tenant; ALTER TABLE jobs DROP COLUMN tenant; "
+       "PRAGMA user_version = 1");
   auto store = Open(folder.path());
   ASSERT_NE(store, nullptr);
   EXPECT_EQ(store->term(), 2);
