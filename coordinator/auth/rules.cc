@@ -15,6 +15,7 @@ const std::vector<MethodRule>& MethodRules() {
       {"/seqpar.v1.ClusterService/ListNodes", Access::kViewer, false},
       {"/seqpar.v1.ClusterService/GetNode", Access::kViewer, false},
       {"/seqpar.v1.ClusterService/DrainNode", Access::kOperator, true},
+      {"/seqpar.v1.ClusterService/BackupStore", Access::kOperator, true},
       {"/seqpar.v1.FleetService/Attach", Access::kWorker, true},
       // Probes have no identity; what they learn is that the coordinator serves.
       {"/grpc.health.v1.Health/Check", Access::kAnybody, false},

@@ -187,7 +187,7 @@ class Encrypted(SecurityTest):
 
 
 class Refusals(SecurityTest):
-    def coordinator(self, *args):
+    def try_coordinator(self, *args):
         """(exit code, what it said) of a coordinator that does not start."""
         done = subprocess.run([str(BIN / "seqpar-coordinator"), "--listen", "127.0.0.1:0", "--state-dir",
                                str(self.dir / "state"), *map(str, args)], capture_output=True, text=True,
@@ -216,7 +216,7 @@ class Refusals(SecurityTest):
                 (("--data-root", f"search/data={self.dir}"), "one tenant's alone"),
                 ((*pair, *tokens, "--data-root", f"all={self.dir}", "--data-root", f"search/data={self.dir / 'search'}"),
                  "one is inside the other")):
-            code, said = self.coordinator(*args)
+            code, said = self.try_coordinator(*args)
             self.assertIn(code, (1, 2), f"{args}: {said}")
             self.assertIn(text, said)
 

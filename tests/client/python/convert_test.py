@@ -132,14 +132,15 @@ class SameAsTheCommandLine(unittest.TestCase):
 class SameAsTheProto(unittest.TestCase):
     def test_each_dataclass_has_the_fields_of_its_message(self):
         for cls in (values.Job, values.ModelConfig, values.Mask, values.TensorSource, values.Input, values.Output,
-                    values.Parallelism, values.Workers, values.Verify):
+                    values.Parallelism, values.Workers, values.Devices, values.Verify):
             fields = getattr(job_pb2, cls.__name__).DESCRIPTOR.fields
             want = {f.name for f in fields if cls is not values.Job or f.number < FIRST_OUTPUT_ONLY_FIELD}
             self.assertEqual({f.name.rstrip("_") for f in dataclasses.fields(cls)}, want, cls)
 
     def test_each_literal_has_the_words_of_its_enum(self):
         enums = job_pb2.DESCRIPTOR.enum_types_by_name
-        for name in ("Workload", "DataType", "Pass", "Norm", "Mlp", "MaskKind", "Strategy", "Core", "Layout", "Recompute"):
+        for name in ("Workload", "DataType", "Pass", "Norm", "Mlp", "MaskKind", "Strategy", "Core", "Layout", "Recompute",
+                     "DeviceKind"):
             self.assertEqual(set(typing.get_args(getattr(values, name))), set(short_names(enums[name])), name)
 
 

@@ -73,7 +73,8 @@ TEST(CollectiveLayout, AfterABarrierEveryRankKnowsOfAll) {
     for (size_t round = 0; round < rounds; ++round) {
       const std::vector<std::set<int>> before = knows;
       for (int rank = 0; rank < size; ++rank) {
-        for (const Transfer& recv : BarrierRounds(rank, size, &sent, &received)[round].recvs) {
+        const std::vector<Messages> all = BarrierRounds(rank, size, &sent, &received);
+        for (const Transfer& recv : all[round].recvs) {
           knows[rank].insert(before[recv.peer].begin(), before[recv.peer].end());
         }
       }

@@ -22,7 +22,8 @@ JobLike = Union[Job, JobMessage, Mapping[str, Any], str, "os.PathLike[str]"]
 ClusterLike = Union[ClusterMessage, Mapping[str, Any], str, "os.PathLike[str]"]
 
 FIRST_OUTPUT_ONLY_FIELD = 100  # of Job: set by the service
-_SHORTHAND = {"seqpar.v1.Parallelism": "strategy"}  # `parallelism: ring` is {strategy: ring}
+_SHORTHAND = {"seqpar.v1.Parallelism": "strategy",  # `parallelism: ring` is {strategy: ring}
+              "seqpar.v1.Devices": "kind"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 _INTEGERS = {FieldDescriptor.CPPTYPE_INT32: (-2 ** 31, 2 ** 31 - 1), FieldDescriptor.CPPTYPE_INT64: (-2 ** 63, 2 ** 63 - 1),

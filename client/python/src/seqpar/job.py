@@ -18,6 +18,7 @@ Strategy = Literal["auto", "megatron_sp", "ulysses", "ring", "gather", "hybrid"]
 Core = Literal["ring", "gather"]
 Layout = Literal["auto", "contiguous", "zigzag", "striped"]
 Recompute = Literal["none", "attention", "layer", "auto"]
+DeviceKind = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(kw_only=True)
@@ -99,6 +100,14 @@ class Workers:
 
 
 @dataclass(kw_only=True)
+class Devices:
+    """Which devices: of one kind, on nodes that have these labels."""
+
+    kind: Optional[DeviceKind] = None
+    selector: Optional[Mapping[str, str]] = None
+
+
+@dataclass(kw_only=True)
 class Verify:
     """Sampled rows of each layer that are recomputed in float64; a job above the bound fails."""
 
@@ -129,3 +138,5 @@ class Job:
     deadline: Optional[float] = None
     max_attempts: Optional[int] = None
     recompute: Optional[Recompute] = None
+    devices: Optional[Union[Devices, DeviceKind]] = None
+    deterministic: Optional[bool] = None
