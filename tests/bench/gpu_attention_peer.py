@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Our attention on a GPU against PyTorch's scaled_dot_product_attention by cuDNN, in one run.
+"""Our attention on a GPU against others, in one run: PyTorch's scaled_dot_product_attention by cuDNN, and
+FlashAttention-4's own package where it is installed.
 
     gpu_attention_peer.py BENCH [--rounds N] [--deterministic] [SHAPE...]
 
 BENCH is the gpu_kernels_bench binary; a shape is HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS, bfloat16, batch 1. Rounds
 are interleaved, each one call timed by events from launch to finish; the table shows medians. Ours gives float32
-partial results (O, and sums that dQ, dK and dV are added to), cuDNN bfloat16 ones; "merged" is our forward pass into
-partial results that are there, as a step of a ring. Example:
+partial results (O, and sums that dQ, dK and dV are added to), the others bfloat16 ones; "merged" is our forward pass
+into partial results that are there, as a step of a ring, first and last in turn with the one that is not. Example:
 
     gpu_attention_peer.py build/bench/gpu_kernels_bench 128:8192:causal:32/8
 """
@@ -27,18 +28,41 @@ SHAPES = [
 ] + ["96:8192:causal:32/32", "128:8191:causal:32/32", "128:10007:full:32/8", "128:131072:causal:32/8"]
 
 
+def by_cudnn(q, k, v, causal, grouped):
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, k, v)), is_causal=causal, enable_gqa=grouped
+        ).transpose(1, 2)
+
+
+def peers():
+    """Name -> function of q, k, v [batch, tokens, heads, dim]."""
+    found = {"cuDNN": by_cudnn}
+    try:
+        from flash_attn.cute import flash_attn_func
+    except ImportError:
+        return found
+
+    def by_fa4(q, k, v, causal, grouped):
+        out = flash_attn_func(q, k, v, causal=causal)
+        return out[0] if isinstance(out, tuple) else out
+
+    found["FA4"] = by_fa4
+    return found
+
+
 class Peer:
-    def __init__(self, shape):
+    def __init__(self, shape, attention):
+        self.attention = attention
         dim, tokens, mask, heads = shape.split(":")
         heads, kv_heads = (int(x) for x in heads.split("/"))
 
         def tensor(count):
-            # [batch, tokens, heads, dim] in memory, as ours.
-            return torch.randn(1, int(tokens), count, int(dim), device="cuda", dtype=torch.bfloat16).transpose(1, 2)
+            return torch.randn(1, int(tokens), count, int(dim), device="cuda", dtype=torch.bfloat16)
 
         self.q, self.k, self.v = (tensor(n).requires_grad_() for n in (heads, kv_heads, kv_heads))
         self.dout = tensor(heads)
-        self.options = {"is_causal": mask == "causal", "enable_gqa": kv_heads != heads}
+        self.mask = mask == "causal", kv_heads != heads
 
     def run(self):
         """Seconds forward and backward."""
@@ -46,8 +70,7 @@ class Peer:
             x.grad = None
         events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
         events[0].record()
-        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-            out = torch.nn.functional.scaled_dot_product_attention(self.q, self.k, self.v, **self.options)
+        out = self.attention(self.q, self.k, self.v, *self.mask)
         events[1].record()
         torch.cuda.synchronize()
         events[2].record()
@@ -83,31 +106,37 @@ def main():
     args = parser.parse_intermixed_args()
     torch.manual_seed(1)
     ours = Ours(args.bench, args.deterministic)
+    others = peers()
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; "
-          f"TFLOP/s, medians of {args.rounds}; ratio: ours over cuDNN")
-    print(f"{'shape':24s} {'forward':>8s} {'merged':>8s} {'cuDNN':>8s} {'ratio':>6s}   "
-          f"{'backward':>8s} {'cuDNN':>8s} {'ratio':>6s}")
+          f"TFLOP/s, medians of {args.rounds}; ratio: ours over the best of the others")
+    names = "".join(f"{name:>8s}" for name in others)
+    print(f"{'shape':24s} {'forward':>8s} {'merged':>8s}{names} {'ratio':>6s}   {'backward':>8s}{names} {'ratio':>6s}")
     for shape in args.shapes or SHAPES:
         ours.say(f"shape {shape}")
-        try:
-            peer = Peer(shape)
-            peer.run()
-        except RuntimeError as error:
-            print(f"{shape}: cuDNN does not take it: {error}".splitlines()[0])
-            peer = None
-        times = {name: [] for name in ("forward", "merged", "backward", "peer forward", "peer backward")}
+        running = {name: Peer(shape, attention) for name, attention in others.items()}
+        mine, theirs = ([], [], []), {name: ([], []) for name in others}
         for round in range(-2, args.rounds):
             flops, *seconds = (float(x) for x in ours.ask("go"))
-            theirs = peer.run() if peer else (float("nan"),) * 2
-            if round >= 0:
-                for name, value in zip(times, (*seconds, *theirs)):
-                    times[name].append(value)
-        work = {name: flops * (2.5 if "backward" in name else 1) / 1e12 for name in times}
-        rate = {name: work[name] / statistics.median(values) for name, values in times.items()}
-        print(f"{shape:24s} {rate['forward']:8.1f} {rate['merged']:8.1f} {rate['peer forward']:8.1f} "
-              f"{rate['forward'] / rate['peer forward']:6.2f}   {rate['backward']:8.1f} {rate['peer backward']:8.1f} "
-              f"{rate['backward'] / rate['peer backward']:6.2f}", flush=True)
-        del peer
+            times = {name: peer.run() for name, peer in running.items()}
+            if round < 0:
+                continue
+            for values, value in zip(mine, seconds):
+                values.append(value)
+            for name in others:
+                for values, value in zip(theirs[name], times[name]):
+                    values.append(value)
+
+        def rate(values, work):
+            return work * flops / 1e12 / statistics.median(values)
+
+        forward, merged, backward = rate(mine[0], 1), rate(mine[1], 1), rate(mine[2], 2.5)
+        line = f"{shape:24s} {forward:8.1f} {merged:8.1f}"
+        for side, work, own in ((0, 1, forward), (1, 2.5, backward)):
+            rates = [rate(theirs[name][side], work) for name in others]
+            line += f"   {own:8.1f}" if side else ""
+            line += "".join(f"{value:8.1f}" for value in rates) + f" {own / max(rates):6.2f}"
+        print(line, flush=True)
+        del running
         torch.cuda.empty_cache()
     print("ours ran on", *ours.ask("kernel"))
 
