@@ -36,46 +36,88 @@ __global__ void Prepare(PerQuery lse, PerQuery delta, BackwardSums to) {
 // that element is at row 16 (t / 32) + (t % 32) / 4 + 8 (v / 2 % 2) and column 8 (v / 4) + 2 (t % 4) + v % 2
 // of the part.
 enum class Parts {
-  kOne,         // one part
-  kRows,        // the parts are 64 queries each
-  kColumns,     // the parts are 64 columns each
-  kTransposed,  // the parts are 64 columns each, transposed
+  kOne,      // one part
+  kRows,     // the parts are 64 queries each
+  kColumns,  // the parts are 64 columns each
 };
 
 template <Parts kParts, int kTile, int kDim>
-__global__ void AddGradients(BackwardSums from, float scale, PerQuery dq) {
+__global__ void __launch_bounds__(kThreads) AddGradients(BackwardSums from, float scale, PerQuery dq) {
   constexpr int kGroups = kParts == Parts::kOne ? 1 : 2;
-  constexpr int kPart = kTile * kDim / kGroups;  // floats
+  constexpr int kPart = kTile * kDim / kGroups;          // floats
+  constexpr int kVectors = kTile * kDim / 4 / kThreads;  // of a thread
+  static_assert(kVectors * 4 * kThreads == kTile * kDim);
   const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
   const int64_t first = int64_t{blockIdx.x} * kTile;
   const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim);
-  float* to = dq.data + outer * dq.outer_stride + inner * dq.head_stride;
-  for (int i = threadIdx.x; i < kTile * kDim / 4; i += kThreads) {
+  float* const to = dq.data + outer * dq.outer_stride + inner * dq.head_stride;
+  // Every load before the first store, so that they overlap.
+  float4 v[kVectors];
+  float2* at[kVectors][2];
+  float2 old[kVectors][2];
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) v[n] = sums[threadIdx.x + n * kThreads];
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) {
+    const int i = threadIdx.x + n * kThreads;
     const int group = i / (kPart / 4), within = i % (kPart / 4), block = within / 128, thread = within % 128;
-    const int row = 16 * (thread / 32) + thread % 32 / 4, col = 8 * block + 2 * (thread % 4);
-    const float4 v = sums[i];
-    if constexpr (kParts == Parts::kTransposed) {
-      const int d = 64 * group + row;
-      const float values[2][2] = {{v.x, v.z}, {v.y, v.w}};
-      for (int j = 0; j < 2; ++j) {
-        const int64_t query = first + col + j;
-        if (query >= from.queries) continue;
-        float* at = to + query * dq.query_stride + d;
-        at[0] += values[j][0] * scale;
-        at[8] += values[j][1] * scale;
-      }
-    } else {
-      const int d = col + (kParts == Parts::kColumns ? 64 * group : 0);
-      const float2 values[2] = {{v.x, v.y}, {v.z, v.w}};
-      for (int j = 0; j < 2; ++j) {
-        const int64_t query = first + row + 8 * j + (kParts == Parts::kRows ? 64 * group : 0);
-        if (query >= from.queries) continue;
-        auto* at = reinterpret_cast<float2*>(to + query * dq.query_stride + d);
-        float2 sum = *at;
-        sum.x += values[j].x * scale;
-        sum.y += values[j].y * scale;
-        *at = sum;
-      }
+    const int row = 16 * (thread / 32) + thread % 32 / 4 + (kParts == Parts::kRows ? 64 * group : 0);
+    const int col = 8 * block + 2 * (thread % 4) + (kParts == Parts::kColumns ? 64 * group : 0);
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int64_t query = first + row + 8 * j;
+      at[n][j] =
+          query < from.queries ? reinterpret_cast<float2*>(to + query * dq.query_stride + col) : nullptr;
+      old[n][j] = at[n][j] == nullptr ? make_float2(0, 0) : *at[n][j];
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) {
+    const float2 added[2] = {{v[n].x, v[n].y}, {v[n].z, v[n].w}};
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      if (at[n][j] == nullptr) continue;
+      *at[n][j] = make_float2(fmaf(added[j].x, scale, old[n][j].x), fmaf(added[j].y, scale, old[n][j].y));
+    }
+  }
+}
+
+// Of parts of 64 columns each that lie transposed: columns are queries.
+template <int kTile, int kDim>
+__global__ void __launch_bounds__(kThreads) AddTransposed(BackwardSums from, float scale, PerQuery dq) {
+  constexpr int kPart = kTile * kDim / 2;
+  constexpr int kVectors = kTile * kDim / 4 / kThreads;
+  static_assert(kVectors * 4 * kThreads == kTile * kDim);
+  const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
+  const int64_t first = int64_t{blockIdx.x} * kTile;
+  const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim);
+  float* const to = dq.data + outer * dq.outer_stride + inner * dq.head_stride;
+  float4 v[kVectors], old[kVectors];
+  float* at[kVectors][2];  // of two queries
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) v[n] = sums[threadIdx.x + n * kThreads];
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) {
+    const int i = threadIdx.x + n * kThreads;
+    const int group = i / (kPart / 4), within = i % (kPart / 4), block = within / 128, thread = within % 128;
+    const int d = 64 * group + 16 * (thread / 32) + thread % 32 / 4;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int64_t query = first + 8 * block + 2 * (thread % 4) + j;
+      at[n][j] = query < from.queries ? to + query * dq.query_stride + d : nullptr;
+    }
+    old[n] = make_float4(at[n][0] ? at[n][0][0] : 0, at[n][1] ? at[n][1][0] : 0, at[n][0] ? at[n][0][8] : 0,
+                         at[n][1] ? at[n][1][8] : 0);
+  }
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) {
+    if (at[n][0] != nullptr) {
+      at[n][0][0] = fmaf(v[n].x, scale, old[n].x);
+      at[n][0][8] = fmaf(v[n].z, scale, old[n].z);
+    }
+    if (at[n][1] != nullptr) {
+      at[n][1][0] = fmaf(v[n].y, scale, old[n].y);
+      at[n][1][8] = fmaf(v[n].w, scale, old[n].w);
     }
   }
 }
@@ -109,7 +151,7 @@ cudaError_t AddQueryGradients(cudaStream_t stream, const BackwardSums& from, flo
   } else if (from.head_dim == 128 && from.tile_m == 64) {
     AddGradients<Parts::kColumns, 64, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
   } else if (from.head_dim == 128 && from.tile_m == 80) {
-    AddGradients<Parts::kTransposed, 80, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+    AddTransposed<80, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
   } else {
     return cudaErrorInvalidValue;
   }
