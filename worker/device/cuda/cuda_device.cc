@@ -68,7 +68,7 @@ class CudaDevice : public Device {
   absl::Status Init() {
     SEQPAR_ASSIGN_OR_RETURN(gemm_workspace_, Allocate(kGemmWorkspaceBytes, "the workspace of products"));
     SEQPAR_ASSIGN_OR_RETURN(gemm_, GemmLibrary::Create(gemm_workspace_.data(), kGemmWorkspaceBytes));
-    return absl::OkStatus();
+    return WarmUp();
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -237,6 +237,29 @@ class CudaDevice : public Device {
   }
 
  private:
+  // The library loads its code when it is first called, and each kernel when that is: the products that a
+  // layer makes once now, not in a job's first step.
+  absl::Status WarmUp() {
+    constexpr int64_t kSide = 2048;
+    {
+      SEQPAR_ASSIGN_OR_RETURN(const Buffer memory, Allocate(8 * kSide * kSide, "the first products"));
+      auto* data = static_cast<char*>(memory.data());
+      const Matrix a(data, DType::kBF16, kSide, kSide), b(data + a.bytes(), DType::kBF16, kSide, kSide);
+      const std::unique_ptr<Stream> stream = CreateStream("warm-up");
+      for (const DType type : {DType::kBF16, DType::kF32}) {
+        const Matrix c(data + 2 * a.bytes(), type, kSide, kSide);
+        // Forward, the gradient of the input, that of the weights.
+        for (const auto& [transpose_a, transpose_b] :
+             {std::pair{false, true}, {false, false}, {true, false}}) {
+          Gemm(*stream, a, transpose_a, b, transpose_b, c, type == DType::kF32, nullptr);
+        }
+      }
+      SEQPAR_RETURN_IF_ERROR(stream->Synchronize());
+    }
+    ResetPeak();
+    return absl::OkStatus();
+  }
+
   void Free(void* data, int64_t bytes) override { memory_->Free(data, bytes); }
 
   void Launch(Stream& s, const char* what, const std::function<cudaError_t(cudaStream_t)>& launch) {
