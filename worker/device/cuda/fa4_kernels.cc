@@ -1,9 +1,9 @@
 #include "worker/device/cuda/fa4_kernels.h"
 
-#include <mutex>
 #include <set>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "worker/device/cuda/cuda_status.h"
 
@@ -30,11 +30,11 @@ struct Fa4Kernel::Code {
   absl::Status Load() {
     int32_t device = 0;
     SEQPAR_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device), "ask for the device");
-    std::lock_guard<std::mutex> lock(mutex);
-    if (devices.count(device) > 0) return absl::OkStatus();
-    cudaLibrary_t* to = &library;
+    MutexLock lock(mutex_);
+    if (devices_.count(device) > 0) return absl::OkStatus();
+    cudaLibrary_t* to = &library_;
     cudaError_t status = cudaSuccess;
-    if (library == nullptr) {
+    if (library_ == nullptr) {
       void* arguments[] = {&to, &status};
       init(arguments);
       SEQPAR_CUDA_RETURN_IF_ERROR(status, "load an attention kernel");
@@ -42,14 +42,14 @@ struct Fa4Kernel::Code {
     void* arguments[] = {&to, &device, &status};
     load_to_device(arguments);
     SEQPAR_CUDA_RETURN_IF_ERROR(status, "load an attention kernel to the device");
-    devices.insert(device);
+    devices_.insert(device);
     return absl::OkStatus();
   }
 
  private:
-  std::mutex mutex;
-  cudaLibrary_t library = nullptr;  // under mutex
-  std::set<int> devices;            // under mutex: that have it
+  Mutex mutex_;
+  cudaLibrary_t library_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::set<int> devices_ ABSL_GUARDED_BY(mutex_);  // that have it
 };
 
 struct Fa4Table {
