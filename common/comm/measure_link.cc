@@ -12,16 +12,33 @@ namespace seqpar {
 namespace {
 
 constexpr int64_t kSmallBytes = 8;
-constexpr int64_t kLargeBytes = int64_t{4} << 20;
+// Four times as large, until a message takes so many times as long as a small one: what is measured then is
+// the link, however fast it is.
+constexpr int64_t kLargeBytesFrom = int64_t{4} << 20, kLargeBytesTo = int64_t{256} << 20;
+constexpr double kLongEnough = 10;
 constexpr int kSmallRounds = 8, kSmallRepetitions = 24;
 constexpr int kLargeRounds = 2, kLargeRepetitions = 6;
 
 class LinkBench {
  public:
-  LinkBench(Communicator* group, Stream* compute, Stream* comm, const Buffer& send, const Buffer& receive)
-      : group_(group), compute_(compute), comm_(comm), send_(send), receive_(receive) {}
+  static absl::StatusOr<LinkBench> Create(Device* device, Communicator* group, Stream* compute,
+                                          Stream* comm) {
+    LinkBench bench(device, group, compute, comm);
+    SEQPAR_ASSIGN_OR_RETURN(bench.marker_, device->Allocate(kSmallBytes, "link measurement"));
+    SEQPAR_RETURN_IF_ERROR(bench.Resize(kLargeBytesFrom));
+    return absl::StatusOr<LinkBench>(std::move(bench));
+  }
 
-  // Seconds of an exchange: the lower quartile over repetitions of `rounds` each.
+  absl::Status Resize(int64_t bytes) {
+    send_ = Buffer();
+    receive_ = Buffer();
+    SEQPAR_ASSIGN_OR_RETURN(send_, device_->Allocate(bytes, "link measurement"));
+    SEQPAR_ASSIGN_OR_RETURN(receive_, device_->Allocate(bytes, "link measurement"));
+    device_->Zero(*compute_, send_.data(), bytes);
+    return compute_->Synchronize();
+  }
+
+  // Seconds of an exchange: the lower quartile over repetitions of `rounds` each, the mean of all ranks.
   absl::StatusOr<double> Seconds(int64_t bytes, int rounds, int repetitions) {
     SEQPAR_RETURN_IF_ERROR(Exchange(bytes, 1));  // connects, touches memory
     std::vector<double> seconds;
@@ -35,14 +52,17 @@ class LinkBench {
     }
     const auto quartile = seconds.begin() + repetitions / 4;
     std::nth_element(seconds.begin(), quartile, seconds.end());
-    return *quartile;
+    return MeanOfRanks(*quartile);
   }
 
  private:
+  LinkBench(Device* device, Communicator* group, Stream* compute, Stream* comm)
+      : device_(device), group_(group), compute_(compute), comm_(comm) {}
+
   absl::Status Exchange(int64_t bytes, int rounds) {
     const int size = group_->size(), rank = group_->rank();
     for (int round = 0; round < rounds; ++round) {
-      compute_->HostFunction([] { return absl::OkStatus(); });
+      device_->Zero(*compute_, marker_.data(), kSmallBytes);
       comm_->Wait(compute_->Record());
       std::vector<Transfer> sends = {{(rank + 1) % size, {{send_.data(), bytes}}}};
       std::vector<Transfer> receives = {{(rank + size - 1) % size, {{receive_.data(), bytes}}}};
@@ -54,24 +74,39 @@ class LinkBench {
     return communicated.ok() ? computed : communicated;
   }
 
-  Communicator* const group_;
-  Stream *const compute_, *const comm_;
-  const Buffer &send_, &receive_;
+  // The same number on every rank: what follows from it, they do together.
+  absl::StatusOr<double> MeanOfRanks(double seconds) {
+    const auto mine = static_cast<float>(seconds);
+    float sum = 0;
+    device_->CopyFromHost(*comm_, &mine, marker_.data(), sizeof(mine));
+    group_->AllReduce(*comm_, {}, static_cast<float*>(marker_.data()), 1);
+    device_->CopyToHost(*comm_, marker_.data(), &sum, sizeof(sum));
+    SEQPAR_RETURN_IF_ERROR(comm_->Synchronize());
+    return static_cast<double>(sum) / group_->size();
+  }
+
+  Device* device_;
+  Communicator* group_;
+  Stream *compute_, *comm_;
+  Buffer marker_, send_, receive_;
 };
 
 }  // namespace
 
 absl::StatusOr<MeasuredLink> MeasureLink(Device& device, Communicator& group, Stream& compute, Stream& comm) {
   SEQPAR_CHECK(group.size() > 1);
-  SEQPAR_ASSIGN_OR_RETURN(const Buffer send, device.Allocate(kLargeBytes, "link measurement"));
-  SEQPAR_ASSIGN_OR_RETURN(const Buffer receive, device.Allocate(kLargeBytes, "link measurement"));
-  device.Zero(compute, send.data(), kLargeBytes);
-  SEQPAR_RETURN_IF_ERROR(compute.Synchronize());
-  LinkBench bench(&group, &compute, &comm, send, receive);
+  SEQPAR_ASSIGN_OR_RETURN(LinkBench bench, LinkBench::Create(&device, &group, &compute, &comm));
   MeasuredLink link;
   SEQPAR_ASSIGN_OR_RETURN(link.latency, bench.Seconds(kSmallBytes, kSmallRounds, kSmallRepetitions));
-  SEQPAR_ASSIGN_OR_RETURN(const double large, bench.Seconds(kLargeBytes, kLargeRounds, kLargeRepetitions));
-  link.bandwidth = static_cast<double>(kLargeBytes) / std::max(large - link.latency, large / 2);
+  double large = 0;
+  int64_t bytes = kLargeBytesFrom;
+  while (true) {
+    SEQPAR_ASSIGN_OR_RETURN(large, bench.Seconds(bytes, kLargeRounds, kLargeRepetitions));
+    if (large >= kLongEnough * link.latency || bytes >= kLargeBytesTo) break;
+    bytes *= 4;
+    SEQPAR_RETURN_IF_ERROR(bench.Resize(bytes));
+  }
+  link.bandwidth = static_cast<double>(bytes) / std::max(large - link.latency, large / 2);
   return link;
 }
 

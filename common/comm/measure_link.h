@@ -18,8 +18,9 @@ struct MeasuredLink {
 // Called by every rank of `group` at once, with nothing outstanding; each sends to the next rank and receives
 // from the one before. Latency: of an exchange of 8 bytes as layers make them, from one operation on the
 // compute stream to the next, over the communication stream. Bandwidth: payload that a rank sends while it
-// receives as much, as all others do. Lower quartiles of repetitions; about 0.2 s on a fast link. REQUIRES:
-// group.size() > 1.
+// receives as much, as all others do, in messages of 4 to 256 MiB, the larger the faster the link. Lower
+// quartiles of repetitions, their mean over the ranks: all ranks get the same. About 0.2 s on a fast link.
+// REQUIRES: group.size() > 1; memory for two messages.
 absl::StatusOr<MeasuredLink> MeasureLink(Device& device, Communicator& group, Stream& compute, Stream& comm);
 
 }  // namespace seqpar
