@@ -1,0 +1,123 @@
+"""The systemd units: systemd's own checks, and that the binaries take what the units tell them."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
+FOLDER = pathlib.Path(__file__).resolve().parents[3] / "deploy/systemd"
+UNITS = ("coordinator", "worker")
+
+
+def settings(unit):
+    """{key: [values in order]} of the unit's [Service] and other sections."""
+    found = {}
+    for line in (FOLDER / f"seqpar-{unit}.service").read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+class Units(unittest.TestCase):
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-units-"))
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def analyze(self, *args):
+        if shutil.which("systemd-analyze") is None:
+            self.skipTest("no systemd-analyze")
+        return subprocess.run(["systemd-analyze", *map(str, args)], capture_output=True, text=True, timeout=60)
+
+    def copies(self):
+        """The units with what this machine has: the built binaries, and a user that exists."""
+        for unit in UNITS:
+            text = (FOLDER / f"seqpar-{unit}.service").read_text()
+            text = text.replace("ExecStart=", f"ExecStart={BIN}/").replace("=seqpar\n", "=daemon\n")
+            (self.dir / f"seqpar-{unit}.service").write_text(text)
+        return [self.dir / f"seqpar-{unit}.service" for unit in UNITS]
+
+    def test_systemd_finds_no_fault(self):
+        for unit in self.copies():
+            with self.subTest(unit.name):
+                done = self.analyze("verify", "--recursive-errors=no", unit)
+                self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
+
+    def test_systemd_finds_a_fault_where_there_is_one(self):
+        unit = self.copies()[0]
+        unit.write_text(unit.read_text().replace("Type=notify", "Type=notifi").replace("WatchdogSec", "WatchdogSecs"))
+        done = self.analyze("verify", "--recursive-errors=no", unit)
+        self.assertIn("notifi", done.stdout + done.stderr)
+        self.assertIn("WatchdogSecs", done.stdout + done.stderr)
+
+    def test_exposure(self):
+        for unit, most in zip(self.copies(), (20, 45)):  # of 100 tenths
+            with self.subTest(unit.name):
+                done = self.analyze("security", "--offline=yes", f"--threshold={most}", unit)
+                self.assertEqual(done.returncode, 0, done.stdout[-2000:] + done.stderr)
+
+    def test_what_they_promise(self):
+        for unit in UNITS:
+            got = settings(unit)
+            with self.subTest(unit):
+                self.assertEqual(got["Type"], ["notify"])
+                self.assertGreater(int(got["WatchdogSec"][0]), 0)
+                self.assertEqual(got["KillMode"], ["mixed"])
+                self.assertGreaterEqual(int(got["LimitNOFILE"][0]), 65536)
+                self.assertEqual(got["RestartPreventExitStatus"], ["2"])
+                # What the file says must win.
+                keys = [line.partition("=")[0] for line in
+                        (FOLDER / f"seqpar-{unit}.service").read_text().splitlines()]
+                self.assertGreater(keys.index("EnvironmentFile"), max(i for i, k in enumerate(keys)
+                                                                       if k == "Environment"))
+        worker = settings("worker")
+        self.assertEqual(worker["LimitMEMLOCK"], ["infinity"])
+        self.assertEqual(worker["OOMPolicy"], ["continue"])
+        drain = [v for v in worker["Environment"] if "DRAIN" in v][0].rpartition("=")[2]
+        self.assertEqual(int(worker["TimeoutStopSec"][0]), int(drain) + 30)
+        for closes_gpus in ("PrivateDevices", "ProtectClock", "DevicePolicy", "DeviceAllow", "MemoryDenyWriteExecute",
+                            "ProcSubset", "PrivateUsers"):
+            self.assertNotIn(closes_gpus, worker)
+
+    def test_the_binaries_start_as_the_units_say(self):
+        """With the units' command and environment, folders and addresses replaced; ready and stopped as for systemd."""
+        for unit in UNITS:
+            with self.subTest(unit):
+                got = settings(unit)
+                data = self.dir / "data"
+                data.mkdir(exist_ok=True)
+                environment = {"PATH": f"{BIN}:/usr/bin:/bin", "NOTIFY_SOCKET": str(self.dir / f"{unit}.notify")}
+                prefix = f"SEQPAR_{unit.upper()}_"
+                helped = subprocess.run([BIN / got["ExecStart"][0], "--help"], capture_output=True, text=True).stdout
+                for setting in got["Environment"]:
+                    name, _, value = setting.partition("=")
+                    flag = "--" + name.removeprefix(prefix).lower().replace("_", "-")
+                    self.assertIn(flag, re.findall(r"--[a-z-]+", helped), f"{name} sets no flag")
+                    value = value.replace("/var/lib/seqpar", str(self.dir)).replace("/srv/seqpar", str(data))
+                    environment[name] = value
+                environment["SEQPAR_COORDINATOR_LISTEN"] = "127.0.0.1:0"
+                environment["SEQPAR_SERVER"] = "127.0.0.1:1"
+                manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self.addCleanup(manager.close)
+                manager.bind(environment["NOTIFY_SOCKET"])
+                manager.settimeout(120)
+                with open(self.dir / f"{unit}.log", "wb") as log:
+                    process = subprocess.Popen(got["ExecStart"], env=environment, stderr=log, stdout=log)
+                self.addCleanup(process.wait)
+                self.addCleanup(process.kill)
+                self.assertEqual(manager.recv(100), b"READY=1")
+                begin = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(manager.recv(100), b"STOPPING=1")
+                self.assertEqual(process.wait(int(got["TimeoutStopSec"][0])), 0)
+                print(f"    {unit} stopped in {time.monotonic() - begin:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
