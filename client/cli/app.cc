@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "client/cli/call.h"
 #include "client/cli/commands.h"
 #include "client/cli/complete.h"
@@ -122,6 +123,19 @@ void AddJobs(CLI::App* app, CliConfig* config) {
   logs->add_option("job", config->job, "Job id")->required();
   logs->add_option("--rank", config->rank, "Only this rank")->check(CLI::NonNegativeNumber);
   logs->add_option("--attempt", config->attempt, "Only this attempt")->check(CLI::PositiveNumber);
+
+  CLI::App* trace = AddCommand(
+      app, "trace", "Write what each rank did in time, for ui.perfetto.dev or chrome://tracing",
+      "  seqpar trace JOB -o trace.json\n"
+      "  seqpar trace JOB --attempt 1 -o failed.json\n"
+      "  seqpar trace JOB | jq .otherData     # what the slices add up to, how well the clocks agree\n");
+  trace->footer(
+      absl::StrReplaceAll(trace->get_footer(), {{"--server, -o and --timeout", "--server and --timeout"}}));
+  trace->add_option("job", config->job, "Job id, of a running job too")->required();
+  trace->add_option("-o,--out", config->trace_file, "File to write; - is standard output")
+      ->capture_default_str();
+  trace->add_option("--attempt", config->attempt, "Another attempt than the last")
+      ->check(CLI::PositiveNumber);
 }
 
 void AddNodes(CLI::App* app, CliConfig* config) {
@@ -328,6 +342,7 @@ int RunApp(int argc, char** argv) {
       {"list", RunList},
       {"cancel", RunCancel},
       {"logs", RunLogs},
+      {"trace", RunTrace},
       {"nodes", RunNodes},
       {"drain", RunDrain},
       {"local up", RunLocalUp},

@@ -13,6 +13,7 @@ int RunList(const CliConfig& config);
 int RunWatch(const CliConfig& config);
 int RunCancel(const CliConfig& config);
 int RunLogs(const CliConfig& config);
+int RunTrace(const CliConfig& config);
 int RunNodes(const CliConfig& config);
 int RunDrain(const CliConfig& config);
 

@@ -84,7 +84,7 @@ Completions ValuesOf(const CLI::Option& option, const std::string& begun) {
       AddFields(*v1::Job::descriptor(), "", &found.words);
     }
   } else {
-    found.files = is("file") || is("cluster") || is("data") || is("write") || is("state");
+    found.files = is("file") || is("cluster") || is("data") || is("write") || is("state") || is("out");
   }
   return found;
 }

@@ -39,9 +39,10 @@ struct CliConfig {
   std::vector<std::string> labels;
   int limit = 50;
 
-  // logs
+  // logs, trace
   std::optional<int> rank;
   std::optional<int> attempt;
+  std::string trace_file = "-";
 
   // drain
   std::string node;

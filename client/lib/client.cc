@@ -75,6 +75,9 @@ class GrpcService : public SeqparService {
   absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest& request) override {
     return Call<v1::GetJobLogsResponse>(jobs_, &v1::JobService::Stub::GetJobLogs, request);
   }
+  absl::StatusOr<v1::GetJobTraceResponse> GetJobTrace(const v1::GetJobTraceRequest& request) override {
+    return Call<v1::GetJobTraceResponse>(jobs_, &v1::JobService::Stub::GetJobTrace, request);
+  }
   absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request) override {
     return Call<v1::ListNodesResponse>(cluster_, &v1::ClusterService::Stub::ListNodes, request);
   }

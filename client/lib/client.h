@@ -26,6 +26,7 @@ class SeqparService {
   virtual absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) = 0;
   virtual absl::StatusOr<v1::PlanJobResponse> PlanJob(const v1::PlanJobRequest& request) = 0;
   virtual absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest& request) = 0;
+  virtual absl::StatusOr<v1::GetJobTraceResponse> GetJobTrace(const v1::GetJobTraceRequest& request) = 0;
   virtual absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request) = 0;
   virtual absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request) = 0;
   virtual absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) = 0;

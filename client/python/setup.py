@@ -18,8 +18,8 @@ from setuptools.command.sdist import sdist
 HERE = pathlib.Path(__file__).resolve().parent
 # The package's modules that hold a file's messages, by the folder of the file.
 FOLDERS = {"seqpar/v1": "seqpar/v1", "google/rpc": "seqpar/rpc"}
-PROTOS = ["google/rpc/error_details.proto", "seqpar/v1/report.proto", "seqpar/v1/job.proto", "seqpar/v1/plan.proto",
-          "seqpar/v1/service.proto"]
+PROTOS = ["google/rpc/error_details.proto", "seqpar/v1/report.proto", "seqpar/v1/trace.proto", "seqpar/v1/job.proto",
+          "seqpar/v1/plan.proto", "seqpar/v1/service.proto"]
 MODULE = '''"""Messages of {proto}. Made at build time."""
 from seqpar._descriptors import publish
 

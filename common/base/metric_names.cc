@@ -41,16 +41,17 @@ const MetricLabel kDeviceState = {"state",
                                   {"FREE", "BUSY", "DRAINING", "LOST", "SET_ASIDE"}};
 const MetricLabel kNode = {"node", "name of the node", {}};
 const MetricLabel kDevice = {"device", "index of the device within its node", {}};
-const MetricLabel kStoreOperation = {
-    "operation",
-    "on the job store",
-    {"insert", "write", "find", "get", "list", "load_live", "load_attempt", "load_drains", "setting"}};
+const MetricLabel kStoreOperation = {"operation",
+                                     "on the job store",
+                                     {"insert", "write", "find", "get", "list", "load_live", "load_attempt",
+                                      "load_traces", "load_drains", "setting"}};
 const MetricLabel kMethod = {
     "method",
     "that was called; other: health checks, reflection, and what does not exist",
     {"JobService/CreateJob", "JobService/GetJob", "JobService/ListJobs", "JobService/WatchJob",
-     "JobService/CancelJob", "JobService/PlanJob", "JobService/GetJobLogs", "ClusterService/ListNodes",
-     "ClusterService/GetNode", "ClusterService/DrainNode", "FleetService/Attach", "other"}};
+     "JobService/CancelJob", "JobService/PlanJob", "JobService/GetJobLogs", "JobService/GetJobTrace",
+     "ClusterService/ListNodes", "ClusterService/GetNode", "ClusterService/DrainNode", "FleetService/Attach",
+     "other"}};
 const MetricLabel kCode = {"code",
                            "of gRPC",
                            {"OK", "CANCELLED", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",

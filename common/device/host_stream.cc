@@ -16,8 +16,8 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-double SecondsSince(SteadyClock::time_point start) {
-  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+int64_t Nanoseconds(SteadyClock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
 }
 
 // What wakes a stream's thread: new work, a failure, an event that it waits for.
@@ -132,7 +132,7 @@ class HostStream : public Stream {
 
  private:
   void Host(std::function<absl::Status()> fn, WorkKind kind) override {
-    Push(Operation{Operation::kRun, std::move(fn), nullptr, kind});
+    Push(Operation{Operation::kRun, std::move(fn), nullptr, kind, name()});
   }
 
   struct Operation {
@@ -140,6 +140,7 @@ class HostStream : public Stream {
     std::function<absl::Status()> fn;
     std::shared_ptr<HostEvent> event;
     WorkKind work = WorkKind::kOther;
+    const char* name = nullptr;
   };
 
   void Push(Operation operation) {
@@ -177,25 +178,39 @@ class HostStream : public Stream {
         if (!before.ok()) break;
         const auto start = SteadyClock::now();
         const absl::Status result = operation.fn();
-        const double seconds = SecondsSince(start);
+        const auto end = SteadyClock::now();
         if (!result.ok()) Fail(result);
-        MutexLock lock(wakeup_->mutex);
-        times_.busy_seconds += seconds;
-        times_.busy_by_kind[static_cast<int>(operation.work)] += seconds;
+        Count({Nanoseconds(start), Nanoseconds(end), false, operation.work, operation.name});
         break;
       }
     }
   }
 
+  void Count(const StreamSpan& span) {
+    const double seconds = static_cast<double>(span.end_ns - span.begin_ns) * 1e-9;
+    {
+      MutexLock lock(wakeup_->mutex);
+      if (span.waiting) {
+        times_.wait_seconds += seconds;
+      } else {
+        times_.busy_seconds += seconds;
+        times_.busy_by_kind[static_cast<int>(span.kind)] += seconds;
+      }
+    }
+    if (observer() != nullptr) observer()->Happened(span);
+  }
+
   // Until the event has happened or this stream fails: a cancelled stream does not wait for a peer that may
   // be stuck.
   void WaitFor(const std::shared_ptr<HostEvent>& event) {
-    const auto start = SteadyClock::now();
-    event->Notify(wakeup_);
-    {
-      MutexLock lock(wakeup_->mutex);
-      while (!event->happened() && status_.ok()) wakeup_->changed.wait(wakeup_->mutex);
-      times_.wait_seconds += SecondsSince(start);
+    if (!event->happened()) {
+      const auto start = SteadyClock::now();
+      event->Notify(wakeup_);
+      {
+        MutexLock lock(wakeup_->mutex);
+        while (!event->happened() && status_.ok()) wakeup_->changed.wait(wakeup_->mutex);
+      }
+      Count({Nanoseconds(start), Nanoseconds(SteadyClock::now()), true, WorkKind::kOther, nullptr});
     }
     if (event->happened() && !event->status().ok()) Fail(event->status());
   }

@@ -7,6 +7,7 @@
 #ifndef SEQPAR_COMMON_DEVICE_STREAM_H_
 #define SEQPAR_COMMON_DEVICE_STREAM_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -42,10 +43,31 @@ struct StreamTimes {
   double Busy(WorkKind kind) const { return busy_by_kind[static_cast<int>(kind)]; }
 };
 
+// One stretch of a stream's time. The spans of a stream come in order and do not overlap; what is between
+// them the stream was idle. Of a GPU's stream consecutive operations of one kind and name are one span.
+struct StreamSpan {
+  int64_t begin_ns = 0, end_ns = 0;  // CLOCK_MONOTONIC of this machine
+  bool waiting = false;              // for an event of another stream; else executing
+  WorkKind kind = WorkKind::kOther;  // executing
+  const char* name = nullptr;        // of the operation, see Stream::Name; may be null
+};
+
+// Told each span when it is over: its seconds are in times() by then. From the stream's thread or one that
+// synchronises with it; must not wait.
+class StreamObserver {
+ public:
+  virtual ~StreamObserver() = default;
+  virtual void Happened(const StreamSpan& span) = 0;
+};
+
 // Enqueue from one thread at a time. Destroying a stream waits until it is empty.
 class Stream {
  public:
   virtual ~Stream() = default;
+  // Once, before anything is enqueued. `observer` outlives the stream.
+  void Observe(StreamObserver* observer) { observer_ = observer; }
+  // What operations enqueued from now on are called in spans: a string literal, or null.
+  void Name(const char* name) { name_ = name; }
   virtual Event Record() = 0;
   // Later operations of this stream begin after `event` has happened.
   virtual void Wait(const Event& event) = 0;
@@ -62,8 +84,15 @@ class Stream {
   void HostFunction(std::function<absl::Status()> fn) { Host(std::move(fn), WorkKind::kOther); }
   void HostFunction(WorkKind kind, std::function<absl::Status()> fn) { Host(std::move(fn), kind); }
 
+ protected:
+  StreamObserver* observer() const { return observer_; }
+  const char* name() const { return name_; }
+
  private:
   virtual void Host(std::function<absl::Status()> fn, WorkKind kind) = 0;
+
+  StreamObserver* observer_ = nullptr;
+  const char* name_ = nullptr;  // the enqueueing thread's
 };
 
 }  // namespace seqpar

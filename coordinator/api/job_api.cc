@@ -10,6 +10,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/base/random_id.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -23,6 +24,7 @@ namespace {
 constexpr size_t kRequestIdMax = 128;
 constexpr size_t kRowsAtOnce = 500;
 constexpr char kNodesQuery[] = "nodes";
+constexpr int64_t kTracePageBytes = 1 << 20;
 constexpr auto kLogsTimeout = std::chrono::seconds(3);
 
 // The same bytes for the same message: maps are written in order.
@@ -269,6 +271,41 @@ absl::StatusOr<v1::GetJobLogsResponse> JobApi::GetJobLogs(const Caller& caller,
   if (request.has_rank()) rank = request.rank();
   if (request.has_attempt()) attempt = request.attempt();
   return engine_->AskLogs(request.id(), rank, attempt)->Wait(kLogsTimeout);
+}
+
+absl::StatusOr<v1::GetJobTraceResponse> JobApi::GetJobTrace(const Caller& caller,
+                                                            const v1::GetJobTraceRequest& request) {
+  v1::GetJobRequest get;
+  get.set_id(request.id());
+  SEQPAR_ASSIGN_OR_RETURN(const v1::Job job, GetJob(caller, get));
+  const int attempt = request.has_attempt() ? request.attempt() : job.attempt();
+  if (request.has_attempt() && (attempt < 1 || attempt > job.attempt())) {
+    return NotFound("attempt", absl::StrCat(attempt, " of job ", job.id()));
+  }
+  const std::string query = absl::StrCat("trace ", job.id(), " ", attempt);
+  int rank = -1;
+  int64_t number = 0;
+  if (!request.page_token().empty()) {
+    SEQPAR_ASSIGN_OR_RETURN(const std::string position, ReadPageToken(request.page_token(), query));
+    const std::vector<std::string> parts = absl::StrSplit(position, '/');
+    if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &rank) || !absl::SimpleAtoi(parts[1], &number)) {
+      return BadPageToken();
+    }
+  }
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<TraceRow> rows,
+                          store_->LoadTraces(job.id(), attempt, rank, number, kTracePageBytes));
+  v1::GetJobTraceResponse response;
+  response.set_attempt(attempt);
+  for (const TraceRow& row : rows) {
+    if (!response.add_chunks()->ParseFromString(row.chunk)) {
+      return MakeError(absl::StatusCode::kInternal, reason::kStorage, "job store: a trace cannot be read");
+    }
+  }
+  if (!rows.empty()) {
+    response.set_next_page_token(
+        MakePageToken(absl::StrCat(rows.back().rank, "/", rows.back().number), query));
+  }
+  return response;
 }
 
 absl::Status JobApi::WatchJob(const Caller& caller, const v1::WatchJobRequest& request,

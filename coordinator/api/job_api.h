@@ -33,6 +33,8 @@ class JobApi {
   absl::StatusOr<v1::PlanJobResponse> PlanJob(const Caller& caller, const v1::PlanJobRequest& request);
   absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const Caller& caller,
                                                     const v1::GetJobLogsRequest& request);
+  absl::StatusOr<v1::GetJobTraceResponse> GetJobTrace(const Caller& caller,
+                                                      const v1::GetJobTraceRequest& request);
   // Offers the job to `watcher` as it is and as it changes, and ends it when the job has ended.
   absl::Status WatchJob(const Caller& caller, const v1::WatchJobRequest& request,
                         const std::shared_ptr<Watcher>& watcher);

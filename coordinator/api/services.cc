@@ -168,6 +168,11 @@ class JobServiceImpl : public v1::JobService::CallbackService {
                                        v1::GetJobLogsResponse* response) override {
     return edge_->Answer(context, request, response, &JobApi::GetJobLogs);
   }
+  grpc::ServerUnaryReactor* GetJobTrace(grpc::CallbackServerContext* context,
+                                        const v1::GetJobTraceRequest* request,
+                                        v1::GetJobTraceResponse* response) override {
+    return edge_->Answer(context, request, response, &JobApi::GetJobTrace);
+  }
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
     auto* stream = new WatchStream();

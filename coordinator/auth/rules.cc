@@ -12,6 +12,7 @@ const std::vector<MethodRule>& MethodRules() {
       // Reads headers of files under the tenant's data roots, and takes time: more than a look.
       {"/seqpar.v1.JobService/PlanJob", Access::kSubmitter, false},
       {"/seqpar.v1.JobService/GetJobLogs", Access::kViewer, false},
+      {"/seqpar.v1.JobService/GetJobTrace", Access::kViewer, false},
       {"/seqpar.v1.ClusterService/ListNodes", Access::kViewer, false},
       {"/seqpar.v1.ClusterService/GetNode", Access::kViewer, false},
       {"/seqpar.v1.ClusterService/DrainNode", Access::kOperator, true},

@@ -228,6 +228,8 @@ void Engine::SendLater(const std::string& node, v1::CoordinatorMessage message) 
   auto shared = std::make_shared<v1::CoordinatorMessage>(std::move(message));
   Later([this, node, shared] {
     NodeLink* link = registry_.LinkOf(node);
+    // As late as can be: what passes until it is sent counts as the message's way.
+    if (shared->has_heartbeat()) shared->mutable_heartbeat()->set_answered_us(clock_->BootMicros());
     if (link != nullptr && !fatal_) link->Send(std::move(*shared));
   });
 }

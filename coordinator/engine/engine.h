@@ -161,8 +161,9 @@ class Engine {
   // engine_fleet.cc
   void HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
                    int64_t received_us);
-  void HandleMessage(const std::string& node, const v1::WorkerMessage& message);
+  void HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us);
   void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node);
+  void HandleTrace(const std::string& node, const v1::RankTrace& trace);
   void HandleEvent(const v1::RankEvent& event);
   v1::GangId IdOf(const JobRecord& record) const;
   // Whether each rank that `message` speaks of is one of the node that sent it.

@@ -10,6 +10,12 @@
 #include "coordinator/engine/engine.h"
 
 namespace seqpar {
+namespace {
+
+// Several times what a worker makes.
+constexpr size_t kTraceChunkBytesMax = 1 << 20;
+
+}  // namespace
 
 void Engine::OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link) {
   const int64_t received_us = clock_->BootMicros();
@@ -22,14 +28,15 @@ void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessag
   // Counted here, so that a busy engine never makes a lease run out. The answer comes from the engine, after
   // all that arrived before it is durable: workers forget what an answered heartbeat covers.
   std::optional<int64_t> left_us;  // of the lease, as it was
-  if (message.has_heartbeat()) left_us = leases_.Extend(node, stream, clock_->BootMicros());
+  const int64_t received_us = clock_->BootMicros();
+  if (message.has_heartbeat()) left_us = leases_.Extend(node, stream, received_us);
   if (left_us) observer_->LeaseExtended(node, *left_us);
   auto shared = std::make_shared<v1::WorkerMessage>(std::move(message));
-  Post([this, node, stream, extended = left_us.has_value(), shared] {
+  Post([this, node, stream, extended = left_us.has_value(), received_us, shared] {
     NodeEntry* entry = registry_.Find(node);
     if (entry == nullptr || entry->stream != stream) return;  // of a stream that was replaced
     if (shared->has_heartbeat() && !extended) return;         // too late: Tick will say so
-    HandleMessage(node, *shared);
+    HandleMessage(node, *shared, received_us);
   });
 }
 
@@ -111,12 +118,14 @@ bool Engine::SpeaksForItself(const std::string& node, const v1::WorkerMessage& m
       return !IsElsewhere(node, message.blob().gang(), message.blob().rank());
     case v1::WorkerMessage::kEvent:
       return !IsElsewhere(node, message.event().gang(), message.event().rank());
+    case v1::WorkerMessage::kTrace:
+      return !IsElsewhere(node, message.trace().gang(), message.trace().chunk().rank());
     default:
       return true;
   }
 }
 
-void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& message) {
+void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us) {
   if (!SpeaksForItself(node, message)) {
     LogError("a node spoke for a rank that it does not hold: its stream is closed", {{"node", node}});
     return registry_.LinkOf(node)->Close(
@@ -136,6 +145,8 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
       v1::CoordinatorMessage answer;
       answer.mutable_heartbeat()->set_sequence(message.heartbeat().sequence());
       answer.mutable_heartbeat()->set_term(term());
+      answer.mutable_heartbeat()->set_heartbeat_sent_us(message.heartbeat().sent_us());
+      answer.mutable_heartbeat()->set_received_us(received_us);
       return SendLater(node, std::move(answer));
     }
     case v1::WorkerMessage::kBlob: {
@@ -151,6 +162,8 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
       if (const auto collector = found->second.first.lock()) collector->Add(node, message.logs());
       return;
     }
+    case v1::WorkerMessage::kTrace:
+      return HandleTrace(node, message.trace());
     case v1::WorkerMessage::kHello:
     case v1::WorkerMessage::MESSAGE_NOT_SET:
       return LogWarning("a message that does not belong here", {{"node", node}});
@@ -169,6 +182,19 @@ void Engine::HandleSetAside(const std::string& name, const v1::Heartbeat& heartb
     if (node->set_aside.count(entry.first) != 0) continue;
     LogInfo("device is back", {{"node", name}, {"device", entry.first}});
   }
+}
+
+void Engine::HandleTrace(const std::string& node, const v1::RankTrace& trace) {
+  const auto found = live_.find(trace.gang().job());
+  const int attempt = trace.gang().attempt();
+  if (found == live_.end() || attempt < 1 || attempt > found->second.attempt) return;
+  std::string chunk = trace.chunk().SerializeAsString();
+  if (chunk.size() > kTraceChunkBytesMax) {
+    return LogWarning("a piece of a trace is too large and is not kept",
+                      {{"node", node}, {"job", found->first}, {"bytes", chunk.size()}});
+  }
+  batch_.traces.push_back(
+      {found->first, attempt, trace.chunk().rank(), trace.chunk().number(), std::move(chunk)});
 }
 
 void Engine::HandleEvent(const v1::RankEvent& event) {

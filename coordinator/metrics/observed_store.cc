@@ -44,6 +44,10 @@ class ObservedStore : public Store {
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {
     return Measure("load_attempt", [&] { return store_->LoadAttempt(job, attempt); });
   }
+  absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
+                                                   int64_t number, int64_t bytes) override {
+    return Measure("load_traces", [&] { return store_->LoadTraces(job, attempt, rank, number, bytes); });
+  }
   absl::StatusOr<std::vector<std::string>> LoadDrains() override {
     return Measure("load_drains", [&] { return store_->LoadDrains(); });
   }

@@ -44,6 +44,10 @@ CREATE TABLE drains (node TEXT PRIMARY KEY) WITHOUT ROWID;
                                        R"sql(
 ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 CREATE INDEX jobs_of_tenant ON jobs (tenant, sequence);
+)sql",
+                                       R"sql(
+CREATE TABLE traces (job TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, number INTEGER NOT NULL,
+  chunk BLOB NOT NULL, PRIMARY KEY (job, attempt, rank, number));
 )sql"};
 constexpr int kSchemaVersion = std::size(kMigrations);
 
@@ -68,7 +72,7 @@ JobRow ReadRow(const Statement& statement) {
 
 class SqliteStore : public Store {
  public:
-  explicit SqliteStore(sqlite3* db) : db_(db) {}
+  SqliteStore(sqlite3* db, const StoreLimits& limits) : limits_(limits), db_(db) {}
   ~SqliteStore() override { sqlite3_close_v2(db_); }
 
   absl::Status Prepare();
@@ -84,12 +88,17 @@ class SqliteStore : public Store {
                                            const std::optional<std::string>& tenant) override;
   absl::StatusOr<std::vector<JobRow>> LoadLive() override;
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override;
+  absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
+                                                   int64_t number, int64_t bytes) override;
   absl::StatusOr<std::vector<std::string>> LoadDrains() override;
   absl::StatusOr<std::string> Setting(const std::string& name) override;
 
  private:
   absl::StatusOr<std::optional<JobRow>> FindOne(const char* column, const std::string& value);
   absl::Status WriteRows(const WriteBatch& batch);
+  // Keeps *bytes, those of all traces, up to date.
+  absl::Status WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes);
+  absl::Status ForgetOldTraces(int64_t* bytes);
   // `body` in one transaction: all of it or nothing.
   template <typename Body>
   absl::Status Transaction(Body body) {
@@ -100,9 +109,11 @@ class SqliteStore : public Store {
     return status;
   }
 
+  const StoreLimits limits_;
   Mutex mutex_;
   sqlite3* const db_ ABSL_PT_GUARDED_BY(mutex_);
   int64_t term_ = 0;
+  int64_t trace_bytes_ = 0;  // under mutex_ once it is prepared
 };
 
 absl::Status SqliteStore::Prepare() {
@@ -124,6 +135,9 @@ absl::Status SqliteStore::Prepare() {
     }
     for (; version < kSchemaVersion; ++version) SEQPAR_RETURN_IF_ERROR(Execute(db_, kMigrations[version]));
     SEQPAR_RETURN_IF_ERROR(Execute(db_, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str()));
+    Statement traces(db_, "SELECT COALESCE(SUM(LENGTH(chunk)), 0) FROM traces");
+    SEQPAR_ASSIGN_OR_RETURN(const bool sum, traces.Next());
+    if (sum) trace_bytes_ = traces.Int(0);
     Statement read(db_, "SELECT value FROM settings WHERE name = 'term'");
     SEQPAR_ASSIGN_OR_RETURN(const bool row, read.Next());
     term_ = (row ? read.Int(0) : 0) + 1;
@@ -159,7 +173,48 @@ absl::Status SqliteStore::Insert(JobRow* row) {
 absl::Status SqliteStore::Write(const WriteBatch& batch) {
   if (batch.empty()) return absl::OkStatus();
   MutexLock lock(mutex_);
-  return Transaction([&] { return WriteRows(batch); });
+  int64_t trace_bytes = trace_bytes_;
+  SEQPAR_RETURN_IF_ERROR(Transaction([&]() -> absl::Status {
+    SEQPAR_RETURN_IF_ERROR(WriteRows(batch));
+    return WriteTraces(batch.traces, &trace_bytes);
+  }));
+  trace_bytes_ = trace_bytes;
+  return absl::OkStatus();
+}
+
+absl::Status SqliteStore::WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes) {
+  if (traces.empty()) return absl::OkStatus();
+  Statement insert(db_,
+                   "INSERT OR IGNORE INTO traces (job, attempt, rank, number, chunk) VALUES (?, ?, ?, ?, ?)");
+  for (const TraceRow& row : traces) {
+    insert.BindText(row.job).Bind(row.attempt).Bind(row.rank).Bind(row.number).BindBlob(row.chunk);
+    SEQPAR_RETURN_IF_ERROR(insert.Run());
+    if (sqlite3_changes(db_) > 0) *bytes += static_cast<int64_t>(row.chunk.size());
+  }
+  return ForgetOldTraces(bytes);
+}
+
+absl::Status SqliteStore::ForgetOldTraces(int64_t* bytes) {
+  while (*bytes > limits_.trace_bytes) {
+    // The oldest job that has any, unless it is the only one: what one job may have is bounded by its ranks.
+    Statement oldest(db_,
+                     "SELECT id FROM jobs WHERE EXISTS (SELECT 1 FROM traces WHERE traces.job = jobs.id) "
+                     "ORDER BY sequence LIMIT 2");
+    std::vector<std::string> jobs;
+    while (true) {
+      SEQPAR_ASSIGN_OR_RETURN(const bool row, oldest.Next());
+      if (!row) break;
+      jobs.push_back(oldest.Bytes(0));
+    }
+    if (jobs.size() < 2) return absl::OkStatus();
+    Statement size(db_, "SELECT COALESCE(SUM(LENGTH(chunk)), 0) FROM traces WHERE job = ?");
+    size.BindText(jobs[0]);
+    SEQPAR_ASSIGN_OR_RETURN(const bool row, size.Next());
+    if (row) *bytes -= size.Int(0);
+    Statement forget(db_, "DELETE FROM traces WHERE job = ?");
+    SEQPAR_RETURN_IF_ERROR(forget.BindText(jobs[0]).Run());
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
@@ -277,6 +332,23 @@ absl::StatusOr<StoredAttempt> SqliteStore::LoadAttempt(const std::string& job, i
   return stored;
 }
 
+absl::StatusOr<std::vector<TraceRow>> SqliteStore::LoadTraces(const std::string& job, int attempt, int rank,
+                                                              int64_t number, int64_t bytes) {
+  MutexLock lock(mutex_);
+  Statement select(db_,
+                   "SELECT rank, number, chunk FROM traces WHERE job = ? AND attempt = ? AND "
+                   "(rank, number) > (?, ?) ORDER BY rank, number");
+  select.BindText(job).Bind(attempt).Bind(rank).Bind(number);
+  std::vector<TraceRow> rows;
+  while (bytes > 0) {
+    SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
+    if (!row) break;
+    rows.push_back({job, attempt, static_cast<int>(select.Int(0)), select.Int(1), select.Bytes(2)});
+    bytes -= static_cast<int64_t>(rows.back().chunk.size());
+  }
+  return rows;
+}
+
 absl::StatusOr<std::vector<std::string>> SqliteStore::LoadDrains() {
   MutexLock lock(mutex_);
   Statement select(db_, "SELECT node FROM drains ORDER BY node");
@@ -298,7 +370,7 @@ absl::StatusOr<std::string> SqliteStore::Setting(const std::string& name) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder) {
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder, const StoreLimits& limits) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) {
@@ -309,7 +381,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder) {
   sqlite3* db = nullptr;
   const int opened = sqlite3_open_v2(
       path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
-  auto store = std::make_unique<SqliteStore>(db);
+  auto store = std::make_unique<SqliteStore>(db, limits);
   if (opened != SQLITE_OK) return SqliteError(db, path);
   const absl::Status prepared = store->Prepare();
   if (!prepared.ok()) {

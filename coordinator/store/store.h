@@ -50,18 +50,28 @@ struct ResultRow {
   std::string event;  // v1.RankEvent
 };
 
-// One transaction. Rows replace earlier ones with the same key.
+// A piece of what a rank did in time. Unlike the rows above it outlives its job's end.
+struct TraceRow {
+  std::string job;
+  int attempt = 0;
+  int rank = 0;
+  int64_t number = 0;
+  std::string chunk;  // v1.TraceChunk
+};
+
+// One transaction. Rows replace earlier ones with the same key, but for traces, of which the first stays.
 struct WriteBatch {
   std::vector<JobRow> jobs;  // of jobs that were inserted
   std::vector<AttemptRow> attempts;
   std::vector<BlobRow> blobs;
   std::vector<ResultRow> results;
+  std::vector<TraceRow> traces;
   std::map<std::string, std::string> settings;
   std::vector<std::string> cleaned;    // jobs that have ended, and nothing is left of their staging files
   std::map<std::string, bool> drains;  // by node: drained, or no longer
   bool empty() const {
-    return jobs.empty() && attempts.empty() && blobs.empty() && results.empty() && settings.empty() &&
-           cleaned.empty() && drains.empty();
+    return jobs.empty() && attempts.empty() && blobs.empty() && results.empty() && traces.empty() &&
+           settings.empty() && cleaned.empty() && drains.empty();
   }
 };
 
@@ -71,6 +81,10 @@ struct StoredAttempt {
   std::map<int, std::string> results;                       // by rank
 };
 
+struct StoreLimits {
+  int64_t trace_bytes = 256 << 20;  // of all jobs; past it those of the oldest jobs are forgotten
+};
+
 // Thread-safe. Every write has reached the disk when it returns. Errors are STORAGE: RESOURCE_EXHAUSTED where
 // the disk is full, INTERNAL otherwise.
 class Store {
@@ -78,7 +92,8 @@ class Store {
   // Opens or creates the store in `folder`, which is created where it does not exist, and begins a new term.
   // FAILED_PRECONDITION where another process has it open, or a newer version wrote it; what an older version
   // wrote is brought up to date.
-  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder);
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder,
+                                                     const StoreLimits& limits = StoreLimits());
   virtual ~Store() = default;
 
   // The number of this start, from 1.
@@ -96,6 +111,10 @@ class Store {
                                                    const std::optional<std::string>& tenant) = 0;
   virtual absl::StatusOr<std::vector<JobRow>> LoadLive() = 0;
   virtual absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) = 0;
+  // By rank, then number: those after (rank, number), until `bytes` are reached; at least one where there is
+  // any.
+  virtual absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
+                                                           int64_t number, int64_t bytes) = 0;
   // The nodes that are drained, by name.
   virtual absl::StatusOr<std::vector<std::string>> LoadDrains() = 0;
   // "" where it was never written.

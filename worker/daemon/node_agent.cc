@@ -81,6 +81,10 @@ void NodeAgent::OnMessage(const v1::CoordinatorMessage& message) {
       observer_->LeaseExtended(lease_.deadline_us());
       // The lease counts from sending what was answered.
       observer_->HeartbeatAnswered(last_answer_us_ - (lease_.deadline_us() - lease_.length_us()));
+      if (answer.answered_us() > 0) {
+        coordinator_clock_.Add(
+            {answer.heartbeat_sent_us(), answer.received_us(), answer.answered_us(), last_answer_us_});
+      }
       while (!unconfirmed_.empty() && unconfirmed_.front().covered_by != 0 &&
              unconfirmed_.front().covered_by <= answer.sequence()) {
         unconfirmed_.pop_front();
@@ -113,6 +117,7 @@ void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
     return;
   }
   const int64_t now_us = clock_->BootMicros();
+  coordinator_clock_.Reset();  // it may be on another machine now
   lease_us_ = std::max<int64_t>(welcome.lease_ms(), 100) * 1000;
   lease_.Grant(lease_us_ / 1000, hello_sent_us_);
   // More often where the lease is short: two in a row may be late.
@@ -256,6 +261,7 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
   heartbeat->set_sequence(++sequence_);
   heartbeat->set_draining(draining_);
   AddSetAside(heartbeat->mutable_set_aside());
+  heartbeat->set_sent_us(now_us);
   for (const auto& [key, gang] : gangs_) {
     for (const auto& [index, rank] : gang.ranks) {
       if (!rank.running) continue;

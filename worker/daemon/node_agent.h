@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
+#include "common/base/clock_offset.h"
 #include "seqpar/v1/executor.pb.h"
 #include "seqpar/v1/fleet.pb.h"
 #include "worker/daemon/agent_observer.h"
@@ -144,6 +145,7 @@ class NodeAgent {
 
   CommandFence fence_;
   WorkerLease lease_;
+  ClockOffsetEstimator coordinator_clock_;
   LogStore logs_;
   std::map<GangKey, Gang> gangs_;
   std::deque<GangKey> gang_order_;  // oldest first

@@ -29,6 +29,19 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
     *up.mutable_blob()->mutable_gang() = IdOf(gang);
     up.mutable_blob()->set_rank(key.rank);
     SendKept(std::move(up));
+  } else if (message.has_trace()) {
+    v1::WorkerMessage up;
+    *up.mutable_trace()->mutable_gang() = IdOf(gang);
+    v1::TraceChunk* chunk = up.mutable_trace()->mutable_chunk();
+    *chunk = message.trace();
+    chunk->set_attempt(key.attempt);
+    chunk->set_rank(key.rank);
+    if (const auto clock = coordinator_clock_.Estimate(clock_->BootMicros())) {
+      chunk->mutable_clock()->set_known(true);
+      chunk->mutable_clock()->set_offset_ns(clock->offset_ns);
+      chunk->mutable_clock()->set_bound_ns(clock->bound_ns);
+    }
+    SendKept(std::move(up));
   } else if (message.has_event()) {
     const v1::RankEvent& event = message.event();
     rank->reported = true;

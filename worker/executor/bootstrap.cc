@@ -8,6 +8,7 @@
 
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/comm/named_communicator.h"
 #include "worker/executor/execute.h"
 #include "worker/executor/warm_up.h"
 
@@ -72,6 +73,8 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   runtime.device = runtime.backend->device();
   runtime.compute = runtime.device->CreateStream("compute");
   runtime.comm = runtime.device->CreateStream("comm");
+  runtime.compute->Observe(context.trace->compute());
+  runtime.comm->Observe(context.trace->communication());
   runtime.traffic = std::make_unique<TrafficCounter>(LinksFrom(run.node(), plan));
 
   SEQPAR_ASSIGN_OR_RETURN(std::string blob, runtime.backend->Blob(context.rank));
@@ -92,6 +95,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   SEQPAR_ASSIGN_OR_RETURN(runtime.world,
                           runtime.backend->Connect(context.rank, blobs, std::chrono::milliseconds(timeout_ms),
                                                    runtime.traffic.get()));
+  runtime.world = MakeNamedCommunicator(std::move(runtime.world));
   LogInfo("connected", {{"transport", runtime.backend->Describe()}});
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   SEQPAR_ASSIGN_OR_RETURN(runtime.groups, RankGroups::Create(runtime.world.get(), plan.mesh, heads));

@@ -24,7 +24,8 @@ class Measuring {
 }  // namespace
 
 absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
-                                       OutputWriter* writer, Verifier* verifier, Progress* progress) {
+                                       OutputWriter* writer, Verifier* verifier, Progress* progress,
+                                       TraceRecorder* trace) {
   const ModelFlops flops = CountModelFlops(job);
   const double layers = job.config.layers;
   const double forward = (flops.attention_forward + flops.linear_forward) / std::max(1.0, flops.total);
@@ -33,6 +34,7 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
   Stopwatch* watch = nullptr;  // of the pass that runs
   const auto after_layer = [&](const LayerStep& step) -> absl::Status {
     watch->Pause();
+    trace->LeaveLayer();
     ++done;
     if (step.pass == Pass::kForward) {
       progress->Advance("forward", done, forward * done / layers);
@@ -41,21 +43,26 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
       SEQPAR_RETURN_IF_ERROR(writer->WriteWeightGradients(step.layer, *step.gradients));
     }
     if (verifier != nullptr) SEQPAR_RETURN_IF_ERROR(verifier->Check(step));
+    trace->EnterLayer(PassName(step.pass), step.pass == Pass::kForward ? step.layer + 1 : step.layer - 1);
     watch->Resume();
     return absl::OkStatus();
   };
-  const auto run = [&](const auto& pass) -> absl::StatusOr<PassFigures> {
+  const auto run = [&](Pass which, int first_layer, const auto& pass) -> absl::StatusOr<PassFigures> {
+    trace->EnterLayer(PassName(which), first_layer);
     Stopwatch pass_watch(runtime.compute.get(), runtime.comm.get());
     watch = &pass_watch;
     done = 0;
     const Measuring measuring(progress, [&, before = figures.total()] { return before + pass_watch.Now(); });
     SEQPAR_RETURN_IF_ERROR(pass());
     pass_watch.Pause();
+    trace->LeaveLayer();
     return pass_watch.figures();
   };
-  SEQPAR_ASSIGN_OR_RETURN(figures.forward, run([&] { return model->stack->Forward(after_layer); }));
+  SEQPAR_ASSIGN_OR_RETURN(figures.forward,
+                          run(Pass::kForward, 0, [&] { return model->stack->Forward(after_layer); }));
   if (!job.backward()) return figures;
-  SEQPAR_ASSIGN_OR_RETURN(figures.backward, run([&] { return model->stack->Backward(after_layer); }));
+  SEQPAR_ASSIGN_OR_RETURN(figures.backward, run(Pass::kBackward, job.config.layers - 1,
+                                                [&] { return model->stack->Backward(after_layer); }));
   return figures;
 }
 

@@ -10,6 +10,7 @@
 #include "worker/executor/progress.h"
 #include "worker/executor/shard.h"
 #include "worker/executor/stopwatch.h"
+#include "worker/executor/trace_recorder.h"
 #include "worker/executor/verify.h"
 
 namespace seqpar {
@@ -22,9 +23,10 @@ struct ExecuteFigures {
 
 // Runs the stack; gradients of weights go to `writer` layer by layer, because the stack keeps one layer's at
 // a time.
-// `verifier` checks every layer; null: none.
+// `verifier` checks every layer; null: none. `trace` is told which layer runs while its seconds count.
 absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
-                                       OutputWriter* writer, Verifier* verifier, Progress* progress);
+                                       OutputWriter* writer, Verifier* verifier, Progress* progress,
+                                       TraceRecorder* trace);
 
 // This rank's part of the job's model flops: its heads' attended pairs, and of the rest its share of tokens.
 double RankFlops(const JobSpec& job, const Plan& plan, int rank);

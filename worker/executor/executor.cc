@@ -23,6 +23,7 @@
 #include "worker/executor/die_with_parent.h"
 #include "worker/executor/progress.h"
 #include "worker/executor/rank_run.h"
+#include "worker/executor/trace_recorder.h"
 
 namespace seqpar {
 namespace {
@@ -49,6 +50,7 @@ class Session {
     rank_ = run.start().ranks(0).rank();
     // For whoever looks at a node's processes; 15 characters are shown.
     prctl(PR_SET_NAME, absl::StrCat("seqpar-rank-", rank_).c_str());
+    device_ = absl::StrCat(run.node(), "/", run.start().ranks(0).device());
     const LogContext context(
         {{"job", gang_.job()}, {"attempt", absl::StrCat(gang_.attempt())}, {"rank", absl::StrCat(rank_)}});
 
@@ -61,10 +63,18 @@ class Session {
       message.mutable_progress()->set_rank(rank_);
       SendOrExit(message);
     });
+    trace_ = std::make_unique<TraceRecorder>([this](v1::TraceChunk chunk) {
+      chunk.set_attempt(gang_.attempt());
+      chunk.set_rank(rank_);
+      chunk.set_device(device_);
+      v1::FromExecutor message;
+      *message.mutable_trace() = std::move(chunk);
+      SendOrExit(message);
+    });
     std::thread([this] { ReadLoop(); }).detach();  // ends with the process
 
     absl::StatusOr<v1::RankEvent> done =
-        RunRank({&run, rank_, progress_.get(), &blobs_, [this](std::string blob) {
+        RunRank({&run, rank_, progress_.get(), trace_.get(), &blobs_, [this](std::string blob) {
                    v1::FromExecutor message;
                    message.mutable_blob()->set_group("world");
                    message.mutable_blob()->set_data(std::move(blob));
@@ -73,6 +83,7 @@ class Session {
     if (!done.ok()) Fail(done.status(), ReasonOf(done.status()) != reason::kPeerLost);
     SendLast(*std::move(done));
     progress_.reset();
+    trace_.reset();
     return kExitFinished;
   }
 
@@ -106,6 +117,7 @@ class Session {
     if (ended_.exchange(true)) {
       while (true) pause();
     }
+    trace_->Flush();
     v1::FromExecutor message;
     *message.mutable_event() = std::move(event);
     *message.mutable_event()->mutable_gang() = gang_;
@@ -127,10 +139,12 @@ class Session {
   const std::vector<TestHold> holds_;
   v1::GangId gang_;
   int32_t rank_ = 0;
+  std::string device_;
   BlobInbox blobs_;
   std::atomic<bool> ended_{false};
   std::unique_ptr<DeadlineWatch> deadline_;
   std::unique_ptr<Progress> progress_;
+  std::unique_ptr<TraceRecorder> trace_;
 };
 
 // Dies with the daemon (by the signal, and by the end of the channel that ReadLoop sees), and lets the

@@ -89,14 +89,18 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
 absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   const v1::StartRanks& start = context.run->start();
   Progress* const progress = context.progress;
-  progress->Enter(JobPhase::kBootstrap);
+  const auto enter = [&context](JobPhase phase) {
+    context.trace->EnterPhase(phase);
+    context.progress->Enter(phase);
+  };
+  enter(JobPhase::kBootstrap);
   const JobSpec job = JobFromProto(start.job());
   SEQPAR_ASSIGN_OR_RETURN(const Plan plan, PlanFromProto(start.plan()));
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, MakeRoots(*context.run));
   SEQPAR_ASSIGN_OR_RETURN(RankRuntime runtime, Bootstrap(context, job, plan));
   const StopWatching stop_watching(progress);
 
-  progress->Enter(JobPhase::kShard);
+  enter(JobPhase::kShard);
   Transfers transfers(runtime.device, runtime.compute.get(), [progress] { progress->Step(); });
   SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, context.rank, roots, runtime.streams(),
                                                         &*runtime.groups, &transfers));
@@ -116,11 +120,11 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
                                           runtime.streams(), [progress] { progress->Step(); });
   }
 
-  progress->Enter(JobPhase::kExecute);
+  enter(JobPhase::kExecute);
   SEQPAR_ASSIGN_OR_RETURN(const ExecuteFigures figures,
-                          Execute(job, runtime, &model, &writer, verifier.get(), progress));
+                          Execute(job, runtime, &model, &writer, verifier.get(), progress, context.trace));
 
-  progress->Enter(JobPhase::kMerge);
+  enter(JobPhase::kMerge);
   SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStates, model.stack->output()));
   if (job.backward())
     SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStatesGrad, model.stack->input_gradient()));
@@ -129,7 +133,7 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   runtime.world->Barrier(*runtime.comm);
   SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());
 
-  progress->Enter(JobPhase::kReport);
+  enter(JobPhase::kReport);
   v1::RankEvent event;
   event.set_kind(v1::RankEvent::FINISHED);
   event.set_phase(v1::JOB_PHASE_REPORT);

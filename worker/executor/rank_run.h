@@ -9,6 +9,7 @@
 #include "seqpar/v1/executor.pb.h"
 #include "worker/executor/blob_inbox.h"
 #include "worker/executor/progress.h"
+#include "worker/executor/trace_recorder.h"
 
 namespace seqpar {
 
@@ -16,6 +17,7 @@ struct RankContext {
   const v1::Run* run = nullptr;
   int rank = 0;
   Progress* progress = nullptr;
+  TraceRecorder* trace = nullptr;
   BlobInbox* blobs = nullptr;
   std::function<void(std::string)> send_blob;  // this rank's part of the bootstrap of group "world"
 };

@@ -56,6 +56,18 @@ TEST(App, ReadsLocalAndExampleAtAnyDepth) {
   EXPECT_EQ(text.hidden, 128);
 }
 
+TEST(App, TracesGoToTheFileAfterDashO) {
+  const CliConfig config = Parse("trace j-1 -o t.json --attempt 2 --server a:1");
+  EXPECT_EQ(config.job, "j-1");
+  EXPECT_EQ(config.trace_file, "t.json");
+  EXPECT_EQ(config.output, OutputFormat::kTable);
+  EXPECT_EQ(config.attempt, 2);
+  EXPECT_EQ(config.server, "a:1");
+  // What stands before the command is how errors are told.
+  EXPECT_EQ(Parse("-o json trace j-1").output, OutputFormat::kJson);
+  EXPECT_EQ(Parse("-o json trace j-1").trace_file, "-");
+}
+
 TEST(App, RefusesWhatItDoesNotKnow) {
   for (const char* line : {"", "nothing", "list --stat x", "submit", "get", "local", "-o xml list",
                            "local up --slots 0", "completion tcsh", "list --limit 0"}) {

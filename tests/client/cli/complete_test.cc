@@ -59,6 +59,9 @@ TEST(Complete, ValuesThatAreKnown) {
   EXPECT_THAT(At({"completion", ""}).words, ElementsAre("bash", "zsh", "fish"));
   EXPECT_THAT(At({"get", "j-"}).words, ElementsAre("j-1", "j-2"));
   EXPECT_THAT(At({"logs", "j-2"}).words, ElementsAre("j-2"));
+  EXPECT_THAT(At({"trace", "j-1"}).words, ElementsAre("j-1"));
+  EXPECT_TRUE(At({"trace", "j-1", "-o", ""}).files);  // of this command it is a file, not a format
+  EXPECT_THAT(At({"trace", "j-1", "-o", ""}).words, IsEmpty());
   EXPECT_THAT(At({"drain", ""}).words, ElementsAre("node-a"));
   EXPECT_THAT(At({"list", "--limit", ""}).words, IsEmpty());
 }

@@ -59,6 +59,9 @@ class FakeService : public SeqparService {
   absl::StatusOr<v1::GetJobLogsResponse> GetJobLogs(const v1::GetJobLogsRequest&) override {
     return Unused();
   }
+  absl::StatusOr<v1::GetJobTraceResponse> GetJobTrace(const v1::GetJobTraceRequest&) override {
+    return Unused();
+  }
   absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest&) override { return Unused(); }
   absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest&) override { return Unused(); }
   absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest&) override { return Unused(); }

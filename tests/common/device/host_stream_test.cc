@@ -185,5 +185,56 @@ TEST(HostStreamTest, TimesTellWorkFromWaiting) {
   EXPECT_EQ(waiter->times().busy_seconds, 0);
 }
 
+// Keeps every span; asks for the times when it is told, as whoever subtracts them would.
+class Spans : public StreamObserver {
+ public:
+  void Happened(const StreamSpan& span) override { spans.push_back(span); }
+  std::vector<StreamSpan> spans;
+};
+
+TEST(HostStreamTest, AnObserverIsToldSpansThatAddUpToTheTimes) {
+  Spans seen, seen_waiting;
+  const auto worker = MakeHostStream("worker"), waiter = MakeHostStream("waiter");
+  worker->Observe(&seen);
+  waiter->Observe(&seen_waiting);
+  const auto spin = [] {
+    const auto start = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - start < std::chrono::microseconds(50)) {
+    }
+    return absl::OkStatus();
+  };
+  worker->HostFunction(WorkKind::kAttention, spin);
+  worker->Name("ring");
+  worker->HostFunction(spin);
+  worker->Name(nullptr);
+  waiter->Wait(worker->Record());
+  worker->HostFunction(WorkKind::kProduct, spin);
+  ASSERT_TRUE(waiter->Synchronize().ok());
+  ASSERT_TRUE(worker->Synchronize().ok());
+
+  ASSERT_EQ(seen.spans.size(), 3u);
+  EXPECT_EQ(seen.spans[0].kind, WorkKind::kAttention);
+  EXPECT_EQ(seen.spans[0].name, nullptr);
+  EXPECT_STREQ(seen.spans[1].name, "ring");
+  EXPECT_EQ(seen.spans[2].kind, WorkKind::kProduct);
+  EXPECT_EQ(seen.spans[2].name, nullptr);
+  int64_t busy_ns = 0, end_ns = 0;
+  for (const StreamSpan& span : seen.spans) {
+    EXPECT_FALSE(span.waiting);
+    EXPECT_GE(span.begin_ns, end_ns);
+    end_ns = span.end_ns;
+    busy_ns += span.end_ns - span.begin_ns;
+  }
+  EXPECT_NEAR(worker->times().busy_seconds, static_cast<double>(busy_ns) * 1e-9, 1e-12);
+  // None where the event had happened before the stream came to it.
+  int64_t wait_ns = 0;
+  for (const StreamSpan& span : seen_waiting.spans) {
+    EXPECT_TRUE(span.waiting);
+    wait_ns += span.end_ns - span.begin_ns;
+  }
+  EXPECT_LE(seen_waiting.spans.size(), 1u);
+  EXPECT_NEAR(waiter->times().wait_seconds, static_cast<double>(wait_ns) * 1e-9, 1e-12);
+}
+
 }  // namespace
 }  // namespace seqpar

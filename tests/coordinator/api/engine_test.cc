@@ -47,6 +47,10 @@ class WatchedStore : public Store {
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {
     return store_->LoadAttempt(job, attempt);
   }
+  absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
+                                                   int64_t number, int64_t bytes) override {
+    return store_->LoadTraces(job, attempt, rank, number, bytes);
+  }
   absl::StatusOr<std::vector<std::string>> LoadDrains() override { return store_->LoadDrains(); }
   absl::StatusOr<std::string> Setting(const std::string& name) override { return store_->Setting(name); }
 

@@ -149,6 +149,16 @@ class FakeWorker {
     message.mutable_blob()->set_data("a blob");
     Send(message);
   }
+  void SendTrace(const v1::GangId& gang, int rank, int64_t number, size_t name_bytes) {
+    v1::WorkerMessage message;
+    *message.mutable_trace()->mutable_gang() = gang;
+    v1::TraceChunk* chunk = message.mutable_trace()->mutable_chunk();
+    chunk->set_attempt(gang.attempt());
+    chunk->set_rank(rank);
+    chunk->set_number(number);
+    chunk->add_activities()->set_name(std::string(name_bytes, 'x'));
+    Send(message);
+  }
   void FailRank(int rank, const std::string& why) {
     v1::WorkerMessage message = Event(gang(), rank, v1::RankEvent::FAILED);
     message.mutable_event()->mutable_error()->set_code(14);

@@ -391,5 +391,53 @@ TEST_F(JobsTest, LogsOfARankOrAttemptThatWasNotAreNotFound) {
   for (const int attempt : {0, 2}) EXPECT_EQ(ask(0, attempt).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
+TEST_F(JobsTest, TracesComePageByPageAndOutliveTheJob) {
+  auto worker = Worker({.hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(worker->WaitStarted(2));
+  constexpr size_t kLarge = 400 << 10;
+  for (const int rank : {1, 0}) {
+    for (const int64_t number : {0, 1}) worker->SendTrace(worker->gang(), rank, number, kLarge);
+  }
+  worker->SendTrace(worker->gang(), 1, 2, size_t{2} << 20);  // larger than any worker makes: not kept
+  v1::GangId later = worker->gang();
+  later.set_attempt(7);
+  worker->SendTrace(later, 0, 0, 1);  // of no attempt that there was
+  worker->FinishAll(worker->gang(), {0, 1});
+  WaitEnded(job.id());
+
+  std::vector<std::string> told;
+  v1::GetJobTraceRequest request;
+  request.set_id(job.id());
+  int pages = 0;
+  do {
+    Call call;
+    v1::GetJobTraceResponse response;
+    const grpc::Status status = jobs_->GetJobTrace(&call.context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.attempt(), 1);
+    EXPECT_LT(response.ByteSizeLong(), size_t{2} << 20);
+    for (const v1::TraceChunk& chunk : response.chunks()) {
+      told.push_back(absl::StrCat(chunk.rank(), "/", chunk.number(), " ", chunk.activities(0).name().size()));
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty() && ++pages < 10);
+  EXPECT_THAT(told, ::testing::ElementsAre("0/0 409600", "0/1 409600", "1/0 409600", "1/1 409600"));
+  EXPECT_EQ(pages, 2);
+
+  const auto code = [this](const v1::GetJobTraceRequest& wrong) {
+    Call call;
+    v1::GetJobTraceResponse response;
+    return jobs_->GetJobTrace(&call.context, wrong, &response).error_code();
+  };
+  request.set_attempt(7);
+  EXPECT_EQ(code(request), grpc::StatusCode::NOT_FOUND);
+  request.set_attempt(1);
+  request.set_page_token("of another list");
+  EXPECT_EQ(code(request), grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_id("j-0");
+  EXPECT_EQ(code(request), grpc::StatusCode::NOT_FOUND);
+}
+
 }  // namespace
 }  // namespace seqpar

@@ -52,6 +52,9 @@ class BrokenStore : public Store {
   }
   absl::StatusOr<std::vector<JobRow>> LoadLive() override { return Error(); }
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string&, int) override { return Error(); }
+  absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string&, int, int, int64_t, int64_t) override {
+    return Error();
+  }
   absl::StatusOr<std::vector<std::string>> LoadDrains() override { return Error(); }
   absl::StatusOr<std::string> Setting(const std::string&) override { return Error(); }
 
@@ -70,6 +73,7 @@ TEST(ObservedStoreTest, EveryOperationThatFailsIsCounted) {
   EXPECT_FALSE(store->List(1, 1, {}, std::nullopt).ok());
   EXPECT_FALSE(store->LoadLive().ok());
   EXPECT_FALSE(store->LoadAttempt("", 1).ok());
+  EXPECT_FALSE(store->LoadTraces("", 1, 0, 0, 1).ok());
   EXPECT_FALSE(store->LoadDrains().ok());
   EXPECT_FALSE(store->Setting("").ok());
   const auto series = SeriesOf(registry.Scrape());

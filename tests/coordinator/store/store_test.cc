@@ -183,9 +183,10 @@ TEST(Store, BringsAnOlderSchemaUpToDate) {
     ASSERT_TRUE(store->Insert(&row).ok());
   }
   // As schema 1 left it.
-  Edit(folder.path(),
-       "DROP TABLE drains; DROP INDEX jobs_of_tenant; ALTER TABLE jobs DROP COLUMN tenant; "
-       "PRAGMA user_version = 1");
+  Edit(
+      folder.path(),
+      "DROP TABLE drains; DROP TABLE traces; DROP INDEX jobs_of_tenant; ALTER TABLE jobs DROP COLUMN tenant; "
+      "PRAGMA user_version = 1");
   auto store = Open(folder.path());
   ASSERT_NE(store, nullptr);
   EXPECT_EQ(store->term(), 2);
@@ -258,6 +259,66 @@ TEST(Store, NamesAFolderThatCannotBeMade) {
   const absl::Status status = Store::Open(folder / "jobs.sqlite/sub").status();
   EXPECT_EQ(ReasonOf(status), reason::kStorage);
   EXPECT_THAT(std::string(status.message()), HasSubstr("jobs.sqlite/sub"));
+}
+
+std::vector<std::string> Chunks(Store& store, const std::string& job, int attempt, int rank = -1,
+                                int64_t number = 0, int64_t bytes = 1 << 20) {
+  std::vector<std::string> chunks;
+  for (const TraceRow& row : *store.LoadTraces(job, attempt, rank, number, bytes)) {
+    chunks.push_back(absl::StrCat(row.rank, "/", row.number, " ", row.chunk));
+  }
+  return chunks;
+}
+
+TEST(Store, TracesComeInOrderAndByPieces) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  JobRow row = Row("j-1");
+  ASSERT_TRUE(store->Insert(&row).ok());
+  WriteBatch batch;
+  batch.traces = {{"j-1", 1, 1, 0, "d"}, {"j-1", 1, 0, 2, "c"}, {"j-1", 1, 0, 0, "a"}, {"j-1", 2, 0, 0, "z"}};
+  ASSERT_TRUE(store->Write(batch).ok());
+  batch.traces = {{"j-1", 1, 0, 1, "b"}, {"j-1", 1, 0, 0, "sent again"}};
+  ASSERT_TRUE(store->Write(batch).ok());
+  EXPECT_THAT(Chunks(*store, "j-1", 1), ElementsAre("0/0 a", "0/1 b", "0/2 c", "1/0 d"));
+  EXPECT_THAT(Chunks(*store, "j-1", 1, 0, 1), ElementsAre("0/2 c", "1/0 d"));
+  EXPECT_THAT(Chunks(*store, "j-1", 1, -1, 0, 2), ElementsAre("0/0 a", "0/1 b"));
+  EXPECT_THAT(Chunks(*store, "j-1", 1, 1, 0), ElementsAre());
+  // They outlive what else is kept of a job's attempts.
+  row.live = false;
+  batch = WriteBatch();
+  batch.jobs.push_back(row);
+  ASSERT_TRUE(store->Write(batch).ok());
+  EXPECT_EQ(Chunks(*store, "j-1", 1).size(), 4u);
+}
+
+TEST(Store, PastTheirBoundTheTracesOfTheOldestJobsAreForgotten) {
+  TempFolder folder;
+  StoreLimits limits;
+  limits.trace_bytes = 100;
+  const auto write = [](Store& store, const std::string& job, int64_t number, size_t bytes) {
+    WriteBatch batch;
+    batch.traces.push_back({job, 1, 0, number, std::string(bytes, 'x')});
+    ASSERT_TRUE(store.Write(batch).ok());
+  };
+  {
+    auto store = *Store::Open(folder.path(), limits);
+    for (const char* id : {"j-1", "j-2", "j-3"}) {
+      JobRow row = Row(id);
+      ASSERT_TRUE(store->Insert(&row).ok());
+      write(*store, id, 0, 30);
+    }
+    EXPECT_EQ(Chunks(*store, "j-1", 1).size(), 1u);
+  }
+  // The bound counts what an earlier start left.
+  auto store = *Store::Open(folder.path(), limits);
+  write(*store, "j-2", 1, 30);
+  EXPECT_THAT(Chunks(*store, "j-1", 1), ElementsAre());
+  EXPECT_EQ(Chunks(*store, "j-2", 1).size(), 2u);
+  EXPECT_EQ(Chunks(*store, "j-3", 1).size(), 1u);
+  write(*store, "j-3", 1, 500);
+  EXPECT_THAT(Chunks(*store, "j-2", 1), ElementsAre());
+  EXPECT_EQ(Chunks(*store, "j-3", 1).size(), 2u);  // of the only one nothing is
 }
 
 }  // namespace

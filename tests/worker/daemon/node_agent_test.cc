@@ -434,5 +434,46 @@ TEST_F(NodeAgentTest, WhoWatchesSeesTheLifeOfARank) {
                                           "answered after 30", "reported j#1/0", "ended j#1/0", "alone"));
 }
 
+TEST_F(NodeAgentTest, TracesAreHandedOnWithTheOffsetOfTheCoordinatorsClock) {
+  Attach();
+  Start(Gang(1));
+  const auto told = [this](int64_t number) {
+    fleet_.sent.clear();
+    v1::FromExecutor message;
+    message.mutable_trace()->set_rank(1);
+    message.mutable_trace()->set_number(number);
+    agent_.OnExecutorMessage({"j", 1, 1}, message);
+    EXPECT_EQ(fleet_.sent.size(), 1u);
+    return fleet_.sent.at(0).trace();
+  };
+  EXPECT_FALSE(told(0).chunk().clock().known());
+
+  fleet_.sent.clear();
+  agent_.Tick();  // a heartbeat is due
+  ASSERT_TRUE(fleet_.sent.at(0).has_heartbeat());
+  const v1::Heartbeat heartbeat = fleet_.sent.at(0).heartbeat();
+  EXPECT_EQ(heartbeat.sent_us(), clock_.BootMicros());
+  clock_.AdvanceMicros(500);
+  v1::CoordinatorMessage answer;
+  answer.mutable_heartbeat()->set_sequence(heartbeat.sequence());
+  answer.mutable_heartbeat()->set_heartbeat_sent_us(heartbeat.sent_us());
+  answer.mutable_heartbeat()->set_received_us(heartbeat.sent_us() + 7'000'200);
+  answer.mutable_heartbeat()->set_answered_us(heartbeat.sent_us() + 7'000'300);
+  agent_.OnMessage(answer);
+
+  const v1::RankTrace trace = told(1);
+  EXPECT_EQ(trace.gang().job(), "j");
+  EXPECT_EQ(trace.gang().attempt(), 1);
+  EXPECT_EQ(trace.chunk().number(), 1);
+  EXPECT_TRUE(trace.chunk().clock().known());
+  EXPECT_EQ(trace.chunk().clock().offset_ns(), 7'000'000'000);
+  EXPECT_EQ(trace.chunk().clock().bound_ns(),
+            201'000);  // half of the 400 us on the way, and the readings' own
+
+  agent_.OnDisconnected();
+  Attach();  // maybe to a coordinator on another machine
+  EXPECT_FALSE(told(2).chunk().clock().known());
+}
+
 }  // namespace
 }  // namespace seqpar

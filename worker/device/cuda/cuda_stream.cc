@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <thread>
 #include <utility>
 
@@ -146,10 +147,10 @@ std::shared_ptr<CUevent_st> CudaStream::Mark() {
 bool CudaStream::Begin(int state) {
   cudaSetDevice(device_);
   if (!core_->Known().ok()) return false;
-  if (!marks_.empty() && marks_.back().state == state) return true;
+  if (!marks_.empty() && marks_.back().state == state && marks_.back().name == name()) return true;
   std::shared_ptr<CUevent_st> mark = Mark();
   if (mark == nullptr) return false;
-  marks_.push_back({std::move(mark), state});
+  marks_.push_back({std::move(mark), state, name()});
   return true;
 }
 
@@ -212,23 +213,60 @@ absl::Status CudaStream::Synchronize() {
     core_->Fail(status);
     return core_->Known();
   }
-  AddTimes(end.get());
+  AddTimes(end);
   return core_->Known();
 }
 
-void CudaStream::AddTimes(cudaEvent_t end) {
-  MutexLock lock(times_mutex_);
+void CudaStream::AddTimes(const std::shared_ptr<CUevent_st>& end) {
+  std::vector<double> seconds;
   for (size_t i = 0; i < marks_.size(); ++i) {
-    const double seconds =
-        Seconds(marks_[i].begin.get(), i + 1 < marks_.size() ? marks_[i + 1].begin.get() : end);
-    if (marks_[i].state == kWaiting) {
-      times_.wait_seconds += seconds;
-    } else {
-      times_.busy_seconds += seconds;
-      times_.busy_by_kind[marks_[i].state] += seconds;
+    seconds.push_back(
+        Seconds(marks_[i].begin.get(), i + 1 < marks_.size() ? marks_[i + 1].begin.get() : end.get()));
+  }
+  {
+    MutexLock lock(times_mutex_);
+    for (size_t i = 0; i < marks_.size(); ++i) {
+      if (marks_[i].state == kWaiting) {
+        times_.wait_seconds += seconds[i];
+      } else {
+        times_.busy_seconds += seconds[i];
+        times_.busy_by_kind[marks_[i].state] += seconds[i];
+      }
     }
   }
+  if (observer() != nullptr) TellSpans(seconds, end);
   marks_.clear();
+}
+
+// An event has no time of day, only distances to others. `end` has happened just now, or up to a nap of
+// Synchronize ago: the least that was ever seen between the two clocks is nearest to the truth. Where that
+// moves the GPU's time back, spans are pushed behind those that were told: their lengths are as measured.
+void CudaStream::TellSpans(const std::vector<double>& seconds, const std::shared_ptr<CUevent_st>& end) {
+  const int64_t now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                             std::chrono::steady_clock::now().time_since_epoch())
+                             .count();
+  const auto nanoseconds = [](double s) { return static_cast<int64_t>(std::llround(s * 1e9)); };
+  double at = gpu_seconds_;
+  if (last_end_ != nullptr) {
+    if (!marks_.empty()) at += Seconds(last_end_.get(), marks_.front().begin.get());
+    gpu_seconds_ += Seconds(last_end_.get(), end.get());
+  } else {
+    for (const double s : seconds) gpu_seconds_ += s;
+  }
+  const int64_t anchor_ns = now_ns - nanoseconds(gpu_seconds_);
+  anchor_ns_ = last_end_ == nullptr ? anchor_ns : std::min(anchor_ns_, anchor_ns);
+  last_end_ = end;
+  for (size_t i = 0; i < marks_.size(); ++i) {
+    StreamSpan span;
+    span.begin_ns = std::max(nanoseconds(at) + anchor_ns_, last_span_end_ns_);
+    span.end_ns = span.begin_ns + nanoseconds(seconds[i]);
+    span.waiting = marks_[i].state == kWaiting;
+    if (!span.waiting) span.kind = static_cast<WorkKind>(marks_[i].state);
+    span.name = marks_[i].name;
+    last_span_end_ns_ = span.end_ns;
+    at += seconds[i];
+    observer()->Happened(span);
+  }
 }
 
 absl::Status CudaStream::status() const {

@@ -90,6 +90,7 @@ class CudaStream : public Stream {
   struct TimeMark {
     std::shared_ptr<CUevent_st> begin;
     int state;  // a WorkKind, or kWaiting; until the next mark
+    const char* name;
   };
 
   CudaStream(int device, cudaStream_t handle, std::shared_ptr<EventPool> events,
@@ -98,7 +99,8 @@ class CudaStream : public Stream {
   bool Begin(int state);
   std::shared_ptr<CUevent_st> Mark();
   absl::Status WaitUntil(cudaEvent_t event);
-  void AddTimes(cudaEvent_t end);
+  void AddTimes(const std::shared_ptr<CUevent_st>& end);
+  void TellSpans(const std::vector<double>& seconds, const std::shared_ptr<CUevent_st>& end);
 
   const int device_;
   const cudaStream_t handle_;
@@ -110,6 +112,12 @@ class CudaStream : public Stream {
 
   mutable Mutex times_mutex_;
   StreamTimes times_ ABSL_GUARDED_BY(times_mutex_);
+
+  // The GPU's time on the host's clock, for spans; of the thread that synchronises.
+  std::shared_ptr<CUevent_st> last_end_;  // of the last Synchronize
+  double gpu_seconds_ = 0;                // from the first of them to last_end_
+  int64_t anchor_ns_ = 0;                 // host time less GPU time
+  int64_t last_span_end_ns_ = 0;
 };
 
 }  // namespace seqpar::cuda
