@@ -58,7 +58,7 @@ const MethodRule& RuleOf(const google::protobuf::Descriptor* request) {
       if (service->method(j)->input_type() != request) continue;
       const MethodRule* rule =
           FindRule(absl::StrCat("/", service->full_name(), "/", service->method(j)->name()));
-      SEQPAR_CHECK(rule != nullptr);  // tests/coordinator/api/security_test.cc looks at every method
+      SEQPAR_CHECK(rule != nullptr);  // tests/coordinator/auth/rules_test.cc looks at every method
       return *rule;
     }
   }
