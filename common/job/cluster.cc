@@ -15,7 +15,10 @@ constexpr RateField kRates[] = {&DeviceRates::gemm_flops,
                                 &DeviceRates::weight_bytes,
                                 &DeviceRates::pointwise_bytes,
                                 &DeviceRates::seeded_values,
-                                &DeviceRates::touch_bytes};
+                                &DeviceRates::touch_bytes,
+                                &DeviceRates::float32_gemm_flops,
+                                &DeviceRates::float32_attention_forward_flops,
+                                &DeviceRates::float32_attention_backward_flops};
 
 using AttentionField = double AttentionRates::*;
 constexpr AttentionField kAttentionRates[] = {&AttentionRates::forward_flops,
@@ -51,6 +54,21 @@ AttentionRates AttentionRatesAt(const DeviceRates& rates, int head_dim) {
   for (AttentionField f : kAttentionRates) mix(f);
   for (AttentionField f : kAttentionTimes) mix(f);
   return between;
+}
+
+DeviceRates RatesFor(const DeviceRates& rates, DType dtype) {
+  DeviceRates own = rates;
+  if (dtype != DType::kF32) return own;
+  if (rates.float32_gemm_flops > 0) {
+    own.gemm_flops = rates.float32_gemm_flops;
+    own.gemm_input_gradient_flops = own.gemm_weight_gradient_flops = 0;
+  }
+  if (rates.float32_attention_forward_flops > 0 && rates.float32_attention_backward_flops > 0) {
+    own.attention_forward_flops = rates.float32_attention_forward_flops;
+    own.attention_backward_flops = rates.float32_attention_backward_flops;
+    own.attention.clear();
+  }
+  return own;
 }
 
 DeviceRates Scaled(const DeviceRates& rates, double factor) {

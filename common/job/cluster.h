@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/tensor/dtype.h"
+
 namespace seqpar {
 
 // Of a node's labels and of what asks for them: keys have 1 to so many bytes, values at most as many.
@@ -41,11 +43,17 @@ struct DeviceRates {
   double seeded_values = 0;      // a second; 0: not known
   double touch_bytes = 0;  // bytes/s of memory that is written for the first time; 0: nothing is lost by it
   std::vector<AttentionRates> attention;  // by head dimension, ascending; none: the rates above
+  // Of float32 jobs where bfloat16 ones run on tensor cores; 0: the rates above.
+  double float32_gemm_flops = 0, float32_attention_forward_flops = 0, float32_attention_backward_flops = 0;
 };
 
 // Rates for a head dimension: between two that were measured in proportion, beyond them those of the nearest;
 // where none was measured, the plain rates without rows and edges.
 AttentionRates AttentionRatesAt(const DeviceRates& rates, int head_dim);
+
+// The rates of jobs of one storage type: what is measured for float32 alone in the place of the rest, where
+// it is.
+DeviceRates RatesFor(const DeviceRates& rates, DType dtype);
 
 // Every rate but the peak times `factor`, every time divided by it.
 DeviceRates Scaled(const DeviceRates& rates, double factor);

@@ -58,6 +58,9 @@ class ClusterChecker {
     NotNegative(field + ".rates.operation_seconds", rates.operation_seconds());
     NotNegative(field + ".rates.seeded_values", rates.seeded_values());
     NotNegative(field + ".rates.touch_bytes", rates.touch_bytes());
+    NotNegative(field + ".rates.float32_gemm_flops", rates.float32_gemm_flops());
+    NotNegative(field + ".rates.float32_attention_forward_flops", rates.float32_attention_forward_flops());
+    NotNegative(field + ".rates.float32_attention_backward_flops", rates.float32_attention_backward_flops());
     int last = 0;
     for (int i = 0; i < rates.attention_size(); ++i) {
       const std::string one = absl::StrCat(field, ".rates.attention[", i, "]");
@@ -134,6 +137,9 @@ v1::DeviceSpec DeviceToProto(const DeviceSpec& device) {
   rates->set_operation_seconds(device.rates.operation_seconds);
   rates->set_seeded_values(device.rates.seeded_values);
   rates->set_touch_bytes(device.rates.touch_bytes);
+  rates->set_float32_gemm_flops(device.rates.float32_gemm_flops);
+  rates->set_float32_attention_forward_flops(device.rates.float32_attention_forward_flops);
+  rates->set_float32_attention_backward_flops(device.rates.float32_attention_backward_flops);
   for (const AttentionRates& attention : device.rates.attention) {
     v1::AttentionRates* out = rates->add_attention();
     out->set_head_dim(attention.head_dim);
@@ -165,6 +171,9 @@ DeviceSpec DeviceFromProto(const v1::DeviceSpec& proto) {
   device.rates.operation_seconds = proto.rates().operation_seconds();
   device.rates.seeded_values = proto.rates().seeded_values();
   device.rates.touch_bytes = proto.rates().touch_bytes();
+  device.rates.float32_gemm_flops = proto.rates().float32_gemm_flops();
+  device.rates.float32_attention_forward_flops = proto.rates().float32_attention_forward_flops();
+  device.rates.float32_attention_backward_flops = proto.rates().float32_attention_backward_flops();
   for (const v1::AttentionRates& in : proto.rates().attention()) {
     device.rates.attention.push_back({in.head_dim(), in.forward_flops(), in.backward_flops(),
                                       in.forward_row_seconds(), in.backward_row_seconds(),

@@ -16,9 +16,9 @@ double Or(double rate, double other) { return std::max(1.0, rate > 0 ? rate : ot
 
 LayerWork::LayerWork(const JobSpec& job, const RankShare& share, const DeviceRates& rates)
     : c_(job.config),
-      rates_(rates),
+      rates_(RatesFor(rates, job.dtype)),
       s_(share),
-      attention_(AttentionRatesAt(rates, job.config.head_dim)),
+      attention_(AttentionRatesAt(rates_, job.config.head_dim)),
       batch_(static_cast<double>(job.batch)),
       e_(static_cast<double>(SizeOf(job.dtype))),
       hidden_(static_cast<double>(job.config.hidden_size)),

@@ -38,7 +38,6 @@ struct ComputeSeconds {
 
 class LayerWork {
  public:
-  // `rates` outlive it.
   LayerWork(const JobSpec& job, const RankShare& share, const DeviceRates& rates);
 
   ComputeSeconds Forward() const;
@@ -58,7 +57,7 @@ class LayerWork {
   double Repacking(double columns) const;
 
   const ModelConfig& c_;
-  const DeviceRates& rates_;
+  const DeviceRates rates_;  // of the job's storage type
   const RankShare s_;
   const AttentionRates attention_;
   const double batch_, e_, hidden_, q_cols_, kv_cols_, gates_;

@@ -92,7 +92,7 @@ class Measurement {
     AttentionRates one;
     one.head_dim = static_cast<int>(head_dim);
     for (int64_t tokens = kTokensFrom;; tokens *= 2) {
-      SEQPAR_ASSIGN_OR_RETURN(const double forward, TimeAttention(tokens, head_dim, &one));
+      SEQPAR_ASSIGN_OR_RETURN(const double forward, TimeAttention(DType::kBF16, tokens, head_dim, &one));
       if (forward >= kLongEnough || tokens >= kTokensTo) break;
     }
     rates->attention.push_back(one);
@@ -100,6 +100,30 @@ class Measurement {
       rates->attention_forward_flops = one.forward_flops;
       rates->attention_backward_flops = one.backward_flops;
     }
+    return absl::OkStatus();
+  }
+
+  // A forward product, and attention of the usual heads: what else float32 jobs do moves twice the bytes.
+  absl::Status Float32(DeviceRates* rates) {
+    for (int64_t width = kProductsFrom;; width *= 2) {
+      SEQPAR_ASSIGN_OR_RETURN(const Matrix x, New(DType::kF32, width, width));
+      SEQPAR_ASSIGN_OR_RETURN(const Matrix w, New(DType::kF32, width, width));
+      SEQPAR_ASSIGN_OR_RETURN(const Matrix y, New(DType::kF32, width, width));
+      SEQPAR_ASSIGN_OR_RETURN(const double seconds, Seconds([&](Stream& s) {
+                                device_->Gemm(s, x, false, w, true, y, false, nullptr);
+                              }));
+      Clear();
+      rates->float32_gemm_flops =
+          2.0 * static_cast<double>(width * width) * static_cast<double>(width) / seconds;
+      if (seconds >= kLongEnough || width >= kProductsTo / 2) break;
+    }
+    AttentionRates one;
+    for (int64_t tokens = kTokensFrom;; tokens *= 2) {
+      SEQPAR_ASSIGN_OR_RETURN(const double forward, TimeAttention(DType::kF32, tokens, kUsualHeadDim, &one));
+      if (forward >= kLongEnough || tokens >= kTokensTo) break;
+    }
+    rates->float32_attention_forward_flops = one.forward_flops;
+    rates->float32_attention_backward_flops = one.backward_flops;
     return absl::OkStatus();
   }
 
@@ -168,7 +192,7 @@ class Measurement {
   }
 
   // Of a causal call; seconds of its forward pass.
-  absl::StatusOr<double> TimeAttention(int64_t tokens, int64_t head_dim, AttentionRates* rates) {
+  absl::StatusOr<double> TimeAttention(DType type, int64_t tokens, int64_t head_dim, AttentionRates* rates) {
     const Mask mask(MaskKind::kCausal, tokens);
     const TokenShare all({{0, tokens, 1}});
     const auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(mask, all, all));
@@ -182,9 +206,9 @@ class Measurement {
     tile.query_positions = tile.key_positions = all;
     const int64_t cols = kHeads * head_dim;
     for (Matrix* m : {&tile.q, &tile.k, &tile.v}) {
-      SEQPAR_ASSIGN_OR_RETURN(*m, New(DType::kBF16, tokens, cols));
+      SEQPAR_ASSIGN_OR_RETURN(*m, New(type, tokens, cols));
     }
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix dout, New(DType::kBF16, tokens, cols));
+    SEQPAR_ASSIGN_OR_RETURN(const Matrix dout, New(type, tokens, cols));
     SEQPAR_ASSIGN_OR_RETURN(const Matrix out, New(DType::kF32, tokens, cols));
     SEQPAR_ASSIGN_OR_RETURN(const Matrix lse, New(DType::kF32, tokens, kHeads));
     SEQPAR_ASSIGN_OR_RETURN(const Matrix delta, New(DType::kF32, tokens, kHeads));
@@ -220,6 +244,7 @@ absl::StatusOr<DeviceRates> MeasureDeviceRates(Device& device) {
   for (const int64_t head_dim : kHeadDims) {
     SEQPAR_RETURN_IF_ERROR(measurement.Attention(head_dim, &rates));
   }
+  SEQPAR_RETURN_IF_ERROR(measurement.Float32(&rates));
   SEQPAR_RETURN_IF_ERROR(measurement.Pointwise(&rates));
   SEQPAR_RETURN_IF_ERROR(measurement.Copies(&rates));
   for (const AttentionRates& one : rates.attention) {

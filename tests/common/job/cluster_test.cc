@@ -44,6 +44,23 @@ TEST(DeviceRates, ScaledIsFasterInRatesAndTimes) {
   EXPECT_EQ(twice.seeded_values, 0) << "what is not known stays so";
 }
 
+TEST(DeviceRates, Float32HasItsOwnWhereTheyWereMeasured) {
+  DeviceRates rates = Measured();
+  EXPECT_EQ(RatesFor(rates, DType::kF32).gemm_flops, 100);
+  EXPECT_EQ(AttentionRatesAt(RatesFor(rates, DType::kF32), 64).forward_flops, 80);
+  rates.gemm_input_gradient_flops = 90;
+  rates.float32_gemm_flops = 10;
+  rates.float32_attention_forward_flops = 4;
+  rates.float32_attention_backward_flops = 3;
+  const DeviceRates single = RatesFor(rates, DType::kF32);
+  EXPECT_EQ(single.gemm_flops, 10);
+  EXPECT_EQ(single.gemm_input_gradient_flops, 0) << "as forward";
+  EXPECT_EQ(AttentionRatesAt(single, 64).forward_flops, 4);
+  EXPECT_EQ(AttentionRatesAt(single, 64).backward_flops, 3);
+  EXPECT_EQ(RatesFor(rates, DType::kBF16).gemm_flops, 100);
+  EXPECT_EQ(AttentionRatesAt(RatesFor(rates, DType::kBF16), 64).forward_flops, 80);
+}
+
 TEST(DeviceRates, TheSlowerOfTwo) {
   DeviceRates other = Measured();
   other.gemm_flops = 50;
