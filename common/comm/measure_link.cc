@@ -12,10 +12,10 @@ namespace seqpar {
 namespace {
 
 constexpr int64_t kSmallBytes = 8;
-// Four times as large, until a message takes so many times as long as a small one: what is measured then is
-// the link, however fast it is.
+// Four times as large, until a message takes so many times as long as a small one, or so many seconds: what
+// is measured then is the link, however fast it is.
 constexpr int64_t kLargeBytesFrom = int64_t{4} << 20, kLargeBytesTo = int64_t{256} << 20;
-constexpr double kLongEnough = 10;
+constexpr double kLongEnough = 10, kLongEnoughSeconds = 2e-3;
 constexpr int kSmallRounds = 8, kSmallRepetitions = 24;
 constexpr int kLargeRounds = 2, kLargeRepetitions = 6;
 
@@ -102,7 +102,7 @@ absl::StatusOr<MeasuredLink> MeasureLink(Device& device, Communicator& group, St
   int64_t bytes = kLargeBytesFrom;
   while (true) {
     SEQPAR_ASSIGN_OR_RETURN(large, bench.Seconds(bytes, kLargeRounds, kLargeRepetitions));
-    if (large >= kLongEnough * link.latency || bytes >= kLargeBytesTo) break;
+    if (large >= std::min(kLongEnough * link.latency, kLongEnoughSeconds) || bytes >= kLargeBytesTo) break;
     bytes *= 4;
     SEQPAR_RETURN_IF_ERROR(bench.Resize(bytes));
   }

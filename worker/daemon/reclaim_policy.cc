@@ -1,6 +1,7 @@
 #include "worker/daemon/reclaim_policy.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -51,25 +52,17 @@ std::string ReclaimPolicy::WhyNotFree(int device, const Watched& watched, const 
 
 void ReclaimPolicy::Looked(int64_t begin_us, const absl::StatusOr<HeldByDevice>& seen, int64_t now_us) {
   for (auto it = watched_.begin(); it != watched_.end();) {
-    const int device = it->first;
     Watched& watched = it->second;
-    if (watched.ended_us > begin_us) {
-      ++it;
-      continue;
-    }
+    const bool judged = watched.ended_us <= begin_us;
     if (!seen.ok()) {
       watched.why = absl::StrCat("its memory cannot be looked at: ", seen.status().message());
-    } else if (const auto held = seen->find(device); held == seen->end()) {
-      watched.why = "the driver does not show it";
-    } else {
-      watched.why = WhyNotFree(device, watched, held->second);
-      if (watched.why.empty()) {
-        it = watched_.erase(it);
-        continue;
-      }
+    } else if (judged) {
+      const auto held = seen->find(it->first);
+      watched.why =
+          held == seen->end() ? "the driver does not show it" : WhyNotFree(it->first, watched, held->second);
     }
-    watched.next_look_us = now_us + (watched.set_aside ? retry_us_ : kAgainUs);
-    ++it;
+    if (judged) watched.next_look_us = now_us + (watched.set_aside ? retry_us_ : kAgainUs);
+    it = watched.why.empty() ? watched_.erase(it) : std::next(it);
   }
   Tick(now_us);
 }

@@ -42,7 +42,8 @@ class ReclaimPolicy : public DeviceGate {
 
   // When the next look is to be taken; INT64_MAX: none is needed.
   int64_t NextLookUs() const;
-  // A look that began at `begin_us` has shown this. What ended after it began is not judged by it.
+  // A look that began at `begin_us` has shown this. What ended after it began is not judged by it, but told
+  // why it failed.
   void Looked(int64_t begin_us, const absl::StatusOr<HeldByDevice>& seen, int64_t now_us);
   // Sets aside what has had its time. When the next one has, at the earliest; INT64_MAX: there is none.
   int64_t Tick(int64_t now_us);

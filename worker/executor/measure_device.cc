@@ -14,14 +14,14 @@ namespace {
 
 constexpr int kRounds = 3;
 // Sizes grow until a call takes so long: a fast device is measured with what keeps all of it busy, a slow one
-// in a few seconds too.
+// in a second too.
 constexpr double kLongEnough = 2e-3;
-constexpr int64_t kProductsFrom = 512, kProductsTo = 8192;  // rows
-constexpr int64_t kTokensFrom = 1024, kTokensTo = 8192;
+constexpr int64_t kProductsFrom = 256, kProductsTo = 8192;  // rows
+constexpr int64_t kTokensFrom = 256, kTokensTo = 8192;
 constexpr int64_t kHeads = 16, kUsualHeadDim = 128;
 constexpr int64_t kHeadDims[] = {64, 128};
-constexpr int64_t kCopyBytes = int64_t{256} << 20;
-constexpr int64_t kPointwiseRows = 8192, kPointwiseCols = 4096;
+constexpr int64_t kCopyFrom = int64_t{4} << 20, kCopyTo = int64_t{256} << 20;  // bytes
+constexpr int64_t kPointwiseFrom = 256, kPointwiseTo = 8192, kPointwiseCols = 4096;
 constexpr int kSmallOperations = 64;
 
 class Measurement {
@@ -129,41 +129,21 @@ class Measurement {
 
   // What a layer does to its activations beside products and attention, each as often as the others.
   absl::Status Pointwise(DeviceRates* rates) {
-    std::vector<Matrix> m(3);
-    for (Matrix& each : m) {
-      SEQPAR_ASSIGN_OR_RETURN(each, New(DType::kBF16, kPointwiseRows, kPointwiseCols));
+    for (int64_t rows = kPointwiseFrom;; rows *= 4) {
+      SEQPAR_ASSIGN_OR_RETURN(const double seconds, TimePointwise(rows, rates));
+      if (seconds >= kLongEnough || rows >= kPointwiseTo) return absl::OkStatus();
     }
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix weight, New(DType::kBF16, 1, kPointwiseCols));
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix sums, New(DType::kF32, 1, kPointwiseCols));
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix stats, New(DType::kF32, kPointwiseRows, 2));
-    float* const statistics = static_cast<float*>(stats.data);
-    SEQPAR_ASSIGN_OR_RETURN(const double seconds, Seconds([&](Stream& s) {
-                              device_->NormForward(s, NormKind::kRmsNorm, m[0], weight, nullptr, 1e-5f, m[1],
-                                                   statistics);
-                              device_->NormBackward(s, NormKind::kRmsNorm, m[0], weight, statistics, m[1],
-                                                    &m[0], m[2], static_cast<float*>(sums.data), nullptr);
-                              device_->ActivationForward(s, MlpKind::kSwiglu, &m[0], m[1], m[2]);
-                              device_->Add(s, m[0], m[1], m[2]);
-                            }));
-    constexpr double kMatrices = 2 + 4 + 3 + 3;  // read or written
-    rates->pointwise_bytes = kMatrices * static_cast<double>(m[0].bytes()) / seconds;
-    SEQPAR_ASSIGN_OR_RETURN(const double small, Seconds([&](Stream& s) {
-                              for (int i = 0; i < kSmallOperations; ++i) {
-                                device_->Add(s, m[0].Rows(0, 1), m[1].Rows(0, 1), m[2].Rows(0, 1));
-                              }
-                            }));
-    rates->operation_seconds = small / kSmallOperations;
-    Clear();
-    return absl::OkStatus();
   }
 
   absl::Status Copies(DeviceRates* rates) {
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix from, New(DType::kF32, kCopyBytes / 16384, 4096));
-    SEQPAR_ASSIGN_OR_RETURN(const Matrix to, New(DType::kF32, kCopyBytes / 16384, 4096));
-    SEQPAR_ASSIGN_OR_RETURN(const double seconds, Seconds([&](Stream& s) { device_->Copy(s, from, to); }));
-    rates->copy_bytes = static_cast<double>(kCopyBytes) / seconds;
-    Clear();
-    return absl::OkStatus();
+    for (int64_t bytes = kCopyFrom;; bytes *= 4) {
+      SEQPAR_ASSIGN_OR_RETURN(const Matrix from, New(DType::kF32, bytes / 16384, 4096));
+      SEQPAR_ASSIGN_OR_RETURN(const Matrix to, New(DType::kF32, bytes / 16384, 4096));
+      SEQPAR_ASSIGN_OR_RETURN(const double seconds, Seconds([&](Stream& s) { device_->Copy(s, from, to); }));
+      rates->copy_bytes = static_cast<double>(bytes) / seconds;
+      Clear();
+      if (seconds >= kLongEnough || bytes >= kCopyTo) return absl::OkStatus();
+    }
   }
 
  private:
@@ -189,6 +169,35 @@ class Measurement {
         times.weights, Seconds([&](Stream& s) { device_->Gemm(s, y, true, x, false, dw, true, nullptr); }));
     Clear();
     return times;
+  }
+
+  absl::StatusOr<double> TimePointwise(int64_t rows, DeviceRates* rates) {
+    std::vector<Matrix> m(3);
+    for (Matrix& each : m) {
+      SEQPAR_ASSIGN_OR_RETURN(each, New(DType::kBF16, rows, kPointwiseCols));
+    }
+    SEQPAR_ASSIGN_OR_RETURN(const Matrix weight, New(DType::kBF16, 1, kPointwiseCols));
+    SEQPAR_ASSIGN_OR_RETURN(const Matrix sums, New(DType::kF32, 1, kPointwiseCols));
+    SEQPAR_ASSIGN_OR_RETURN(const Matrix stats, New(DType::kF32, rows, 2));
+    float* const statistics = static_cast<float*>(stats.data);
+    SEQPAR_ASSIGN_OR_RETURN(const double seconds, Seconds([&](Stream& s) {
+                              device_->NormForward(s, NormKind::kRmsNorm, m[0], weight, nullptr, 1e-5f, m[1],
+                                                   statistics);
+                              device_->NormBackward(s, NormKind::kRmsNorm, m[0], weight, statistics, m[1],
+                                                    &m[0], m[2], static_cast<float*>(sums.data), nullptr);
+                              device_->ActivationForward(s, MlpKind::kSwiglu, &m[0], m[1], m[2]);
+                              device_->Add(s, m[0], m[1], m[2]);
+                            }));
+    constexpr double kMatrices = 2 + 4 + 3 + 3;  // read or written
+    rates->pointwise_bytes = kMatrices * static_cast<double>(m[0].bytes()) / seconds;
+    SEQPAR_ASSIGN_OR_RETURN(const double small, Seconds([&](Stream& s) {
+                              for (int i = 0; i < kSmallOperations; ++i) {
+                                device_->Add(s, m[0].Rows(0, 1), m[1].Rows(0, 1), m[2].Rows(0, 1));
+                              }
+                            }));
+    rates->operation_seconds = small / kSmallOperations;
+    Clear();
+    return seconds;
   }
 
   // Of a causal call; seconds of its forward pass.

@@ -79,6 +79,15 @@ TEST_F(ReclaimPolicyTest, WhatCannotBeLookedAtIsNotKnownToBeFree) {
   EXPECT_EQ(policy_.StateOf(0), State::kOpen);
 }
 
+TEST_F(ReclaimPolicyTest, AFailedLookIsTheReasonOfWhatEndedMeanwhileToo) {
+  policy_.Ended(0, 7, 0);
+  policy_.Ended(1, 8, kSecond);
+  policy_.Looked(0, absl::DeadlineExceededError("NVML: no answer in time"), 4 * kSecond);
+  EXPECT_EQ(policy_.NextLookUs(), kSecond) << "its own look is due";
+  policy_.Tick(6 * kSecond);
+  EXPECT_EQ(policy_.WhySetAside(1), "its memory cannot be looked at: NVML: no answer in time");
+}
+
 TEST_F(ReclaimPolicyTest, ADeadProcessThatHoldsMemoryIsNamed) {
   policy_.Ended(0, 7, 0);
   policy_.Looked(0, Holding(kIdle, {{7, 512 * kMiB}}), kSecond);
