@@ -66,7 +66,8 @@ def calls():
         timeseries("Time of a call, 99 of 100", "99 of 100 calls were answered within this time, by method. Watches and the "
                    "workers' streams live as long as they live: see the calls under way.",
                    quantile(0.99, "method", rpc, METHOD, "{{method}}"), "s", log=True),
-        heatmap("Time of calls", "Of the chosen methods, without streams.", buckets(rpc, f"{METHOD}, {streams}"), "s"),
+        heatmap("Time of calls", "Of every method but the streams: they live as long as somebody watches or works.",
+                buckets(rpc, streams), "s"),
     ]
 
 

@@ -38,7 +38,7 @@ def overview():
         row("Job $job_id"),
         stat("Strategy", "Of the plan.", query(f"count by (strategy) ({RANKS.info})", "{{strategy}}"), "short", text=True,
              graph=False),
-        stat("Ranks", "Ranks that run, of the chosen ones.", query(f"count({RANKS.info})"), "short", graph=False),
+        stat("Running ranks", "Ranks that run, of the chosen ones.", query(f"count({RANKS.info})"), "short", graph=False),
         stat("Progress", "Part of its work that the slowest rank has done.",
              query(f"min({RANKS.join('seqpar_rank_progress_ratio', 'rank')})"), "percentunit"),
         stat("Tokens", "Worked off by all ranks.", query(total(TOKENS)), "si:tok/s"),

@@ -67,6 +67,10 @@ def alerts():
     return {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
 
 
+def alert_names():
+    return set(re.findall(r"^ +- alert: (\w+)$", RULES.read_text(), flags=re.M))
+
+
 def panels():
     """(name of the dashboard's file, panel) of every panel that is not a row."""
     for path in sorted(DASHBOARDS.glob("*.json")):

@@ -177,6 +177,10 @@ class ClusterTest(unittest.TestCase):
 
     # --- processes ---
 
+    def coordinator_environment(self):
+        """Variables of the coordinator beside those of this process."""
+        return {}
+
     def start_coordinator(self, *more):
         listen = f"127.0.0.1:{self.port or 0}"
         port_file = self.dir / "port"
@@ -184,7 +188,7 @@ class ClusterTest(unittest.TestCase):
         process = Process([BIN / "seqpar-coordinator", "--listen", listen, "--port-file", port_file, "--state-dir",
                            self.dir / "state", "--data-root", f"data={self.data}", "--heartbeat", "200ms", "--lease",
                            self.lease, *self.metrics_flags("coordinator"), *more],
-                          self.dir / "coordinator.log")
+                          self.dir / "coordinator.log", self.coordinator_environment())
         self.processes.append(process)
         self.coordinator = process
 
