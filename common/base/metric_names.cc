@@ -50,13 +50,14 @@ const MetricLabel kMethod = {
     "that was called; other: health checks, reflection, and what does not exist",
     {"JobService/CreateJob", "JobService/GetJob", "JobService/ListJobs", "JobService/WatchJob",
      "JobService/CancelJob", "JobService/PlanJob", "JobService/GetJobLogs", "JobService/GetJobTrace",
-     "ClusterService/ListNodes", "ClusterService/GetNode", "ClusterService/DrainNode", "FleetService/Attach",
-     "other"}};
-const MetricLabel kCode = {"code",
-                           "of gRPC",
-                           {"OK", "CANCELLED", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-                            "ALREADY_EXISTS", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
-                            "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}};
+     "ClusterService/ListNodes", "ClusterService/GetNode", "ClusterService/DrainNode",
+     "ClusterService/BackupStore", "FleetService/Attach", "other"}};
+const MetricLabel kCode = {
+    "code",
+    "of gRPC",
+    {"OK", "CANCELLED", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+     "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
+     "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}};
 const MetricLabel kKernel = {
     "kernel", "kind of kernel; other: copies and transposes", {"attention", "product", "pointwise", "other"}};
 const MetricLabel kOperation = {
@@ -135,7 +136,9 @@ std::vector<MetricInfo> CoordinatorRows() {
                    "Time to plan one job, for the queue or for PlanJob", {}, kCallSeconds),
       in.Counter(Metric::kAttempts, "seqpar_attempts_total", "Attempts that began", {}),
       in.Counter(Metric::kAttemptFailures, "seqpar_attempt_failures_total",
-                 "Attempts that failed, by first cause; cancelled ones are none", {kReason}),
+                 "Attempts that failed, by first cause; those that were cancelled, or ended because a node "
+                 "was drained, are none",
+                 {kReason}),
       in.Histogram(Metric::kPredictionRatio, "seqpar_predicted_over_measured_ratio",
                    "Of finished attempts: what was predicted, divided by what was measured",
                    {kQuantity, kStrategy}, kRatio),

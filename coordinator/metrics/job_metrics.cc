@@ -20,6 +20,12 @@ std::string ReasonLabel(const absl::Status& error) {
   return std::find(known.begin(), known.end(), reason) == known.end() ? reason::kInternal : reason;
 }
 
+// Not what a user or an operator asked for.
+bool IsFailure(const absl::Status& error) {
+  const std::string reason = ReasonOf(error);
+  return !error.ok() && reason != reason::kCancelled && reason != reason::kNodeDrained;
+}
+
 double Median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -30,6 +36,7 @@ double Median(std::vector<double> values) {
 const char* DeviceState(const NodeEntry& node, int device) {
   if (node.State() == v1::NODE_STATE_LOST) return "LOST";
   if (node.busy.count(device) != 0) return "BUSY";
+  if (node.set_aside.count(device) != 0) return "SET_ASIDE";
   return node.Ready() ? "FREE" : "DRAINING";
 }
 
@@ -142,7 +149,7 @@ void JobMetrics::CountAttempts(const JobRecord& record, Seen* seen) {
   for (; seen->ended_attempts < record.attempts.size(); ++seen->ended_attempts) {
     const AttemptRecord& attempt = record.attempts[seen->ended_attempts];
     if (attempt.end_us == 0) return;
-    if (attempt.error.ok() || ReasonOf(attempt.error) == reason::kCancelled) continue;
+    if (!IsFailure(attempt.error)) continue;
     registry_->Counter(Metric::kAttemptFailures, {ReasonLabel(attempt.error)}).Increment();
   }
 }

@@ -14,6 +14,7 @@ GIB = 1 << 30
 class Gpus(ClusterTest):
     slots = 2
     autostart = False
+    metrics = True
 
     def setUp(self):
         super().setUp()
@@ -96,6 +97,11 @@ class Gpus(ClusterTest):
         wait_for(lambda: self.set_aside(1), "the GPU to be set aside")
         self.assertIn("1.00 GiB more than when it was idle", self.set_aside(1))
         self.assertEqual(self.set_aside(0), "")
+        worker_metrics = self.scrape("node-gpu")
+        self.assertEqual(worker_metrics.sum("seqpar_device_set_aside", device="1"), 1)
+        self.assertEqual(worker_metrics.sum("seqpar_device_set_aside"), 1)
+        self.assertEqual(len(worker_metrics.find("seqpar_device_info", device="1", UUID="GPU-1", kind="cuda")), 1)
+        wait_for(lambda: self.scrape("coordinator").sum("seqpar_devices", state="SET_ASIDE") == 1, "it to be counted")
         waits = self.submit(self.write_job(**job))
         reason = wait_for(lambda: self.get(waits).get("reason"), "a reason")
         self.assertIn("waits for 2 devices, 1 attached", reason)
@@ -105,6 +111,7 @@ class Gpus(ClusterTest):
         done = self.wait_succeeded(waits)
         self.assertEqual(len(done["attempts"]), 1, json.dumps(done["attempts"]))
         self.assertEqual(self.set_aside(1), "")
+        self.assertEqual(self.scrape("node-gpu").sum("seqpar_device_set_aside"), 0)
         self.assertIn("device set aside", worker.log.read_text())
         self.assertIn("device is back", worker.log.read_text())
 

@@ -21,6 +21,10 @@ class AgentObserver {
   // A heartbeat was answered this long after it was sent.
   virtual void HeartbeatAnswered(int64_t /*after_us*/) {}
 
+  // Whether the device is given no ranks because it was not found well; told of every device when one
+  // changes.
+  virtual void DeviceSetAside(int /*device*/, bool /*aside*/) {}
+
   // An executor was started for the rank on `device`.
   virtual void RankStarted(const RankKey&, int /*device*/, const v1::StartRanks&) {}
   // Its totals only grow.

@@ -83,6 +83,9 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how, int64
 }
 
 void NodeAgent::OnDevicesChanged() {
+  for (int device = 0; device < identity_.hello.devices_size(); ++device) {
+    observer_->DeviceSetAside(device, gate_->StateOf(device) == DeviceGate::State::kSetAside);
+  }
   // The coordinator hears of the device before it hears of ranks that cannot have it.
   if (welcomed_) SendHeartbeat(clock_->BootMicros());
   StartWaiting();

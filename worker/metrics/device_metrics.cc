@@ -74,6 +74,10 @@ void DeviceMetrics::HeartbeatAnswered(int64_t after_us) {
   registry_->Histogram(Metric::kWorkerHeartbeatSeconds, {node_}).Observe(static_cast<double>(after_us) / 1e6);
 }
 
+void DeviceMetrics::DeviceSetAside(int device, bool aside) {
+  registry_->Gauge(Metric::kDeviceSetAside, Device(device)).Set(aside ? 1 : 0);
+}
+
 void DeviceMetrics::RankStarted(const RankKey& key, int device, const v1::StartRanks& start) {
   Rank& rank = ranks_[key];
   rank.device = device;

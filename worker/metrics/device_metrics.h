@@ -31,6 +31,7 @@ class DeviceMetrics : public AgentObserver {
   void Attached(bool attached) override;
   void LeaseExtended(int64_t deadline_us) override { lease_deadline_us_ = deadline_us; }
   void HeartbeatAnswered(int64_t after_us) override;
+  void DeviceSetAside(int device, bool aside) override;
   void RankStarted(const RankKey& key, int device, const v1::StartRanks& start) override;
   void RankProgressed(const RankKey& key, const v1::RankProgress& progress) override;
   void RankReported(const RankKey& key, const v1::RankEvent& event) override;

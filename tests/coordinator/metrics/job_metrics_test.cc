@@ -142,6 +142,22 @@ TEST_F(JobMetricsTest, ACancelledAttemptIsNoFailure) {
   }
 }
 
+TEST_F(JobMetricsTest, ADrainedAttemptIsNoFailure) {
+  JobRecord record = Submit("j-1");
+  Place(&record);
+  const absl::Status drained =
+      MakeError(absl::StatusCode::kUnavailable, reason::kNodeDrained, "told to stop");
+  Do(&record, event::RankFailed{1, 0, drained, true, JobPhase::kExecute});
+  Do(&record, event::RankStopped{1, 0});
+  Do(&record, event::RankStopped{1, 1});
+  ASSERT_EQ(record.stage, Stage::kQueued) << "it is tried again";
+  for (const auto& [series, value] : All()) {
+    if (series.rfind("seqpar_attempt_failures_total", 0) == 0) {
+      EXPECT_EQ(value, 0) << series;
+    }
+  }
+}
+
 TEST_F(JobMetricsTest, AJobTakenUpAgainIsNeitherSubmittedNorFailedAgain) {
   JobRecord record;
   record.id = "j-1";
@@ -203,6 +219,11 @@ TEST_F(JobMetricsTest, NodesAndDevicesAreShownAsTheyAre) {
   EXPECT_EQ(Value(R"(seqpar_devices{state="BUSY"})"), 1);
   EXPECT_EQ(Value(R"(seqpar_devices{state="DRAINING"})"), 2);
   EXPECT_EQ(Value(R"(seqpar_node_info{node="b",state="DRAINING",version="1.2"})"), 1);
+  nodes.Find("a")->set_aside = {{0, "holds memory"}, {1, "holds memory"}};
+  metrics_.NodesSeen(nodes.nodes());
+  EXPECT_EQ(Value(R"(seqpar_devices{state="SET_ASIDE"})"), 1);
+  EXPECT_EQ(Value(R"(seqpar_devices{state="BUSY"})"), 1) << "its last rank is still known";
+  EXPECT_EQ(Value(R"(seqpar_devices{state="FREE"})"), 0);
   nodes.Find("a")->lost = true;
   metrics_.NodesSeen(nodes.nodes());
   EXPECT_EQ(Value(R"(seqpar_devices{state="LOST"})"), 2);

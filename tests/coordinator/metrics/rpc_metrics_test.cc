@@ -8,8 +8,11 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <string>
 #include <vector>
 
+#include "seqpar/v1/fleet.pb.h"
 #include "seqpar/v1/service.grpc.pb.h"
 #include "tests/support/scrape.h"
 
@@ -29,13 +32,28 @@ TEST(RpcMetricsTest, CountsByMethodAndCode) {
   EXPECT_EQ(series.at(R"(seqpar_rpc_seconds_count{code="OK",method="JobService/GetJob"})"), 0);
 }
 
+TEST(RpcMetricsTest, EveryMethodOfTheContractIsKnown) {
+  std::set<std::string> methods = {"other"};
+  for (const google::protobuf::FileDescriptor* file :
+       {v1::GetJobRequest::descriptor()->file(), v1::Hello::descriptor()->file()}) {
+    for (int i = 0; i < file->service_count(); ++i) {
+      const google::protobuf::ServiceDescriptor* service = file->service(i);
+      for (int m = 0; m < service->method_count(); ++m) {
+        methods.insert(service->name() + "/" + service->method(m)->name());
+      }
+    }
+  }
+  const std::vector<std::string>& known = InfoOf(Metric::kRpcsOpen).labels[0].values;
+  EXPECT_EQ(std::set<std::string>(known.begin(), known.end()), methods);
+}
+
 TEST(RpcMetricsTest, ACallerCannotMakeSeries) {
   MetricRegistry registry(MetricProcess::kCoordinator);
   RpcMetrics metrics(&registry);
   const size_t before = SeriesOf(registry.Scrape()).size();
   for (const char* method : {"a/b", "seqpar.v1.JobService/Nope", "", "grpc.health.v1.Health/Check"}) {
     metrics.Begun(method);
-    metrics.Ended(method, "UNAUTHENTICATED", 0);
+    metrics.Ended(method, "DATA_LOSS", 0);
   }
   const auto series = SeriesOf(registry.Scrape());
   EXPECT_EQ(series.size(), before);

@@ -74,6 +74,9 @@ class FakeObserver : public AgentObserver {
   void HeartbeatAnswered(int64_t after_us) override {
     seen.push_back(absl::StrCat("answered after ", after_us));
   }
+  void DeviceSetAside(int device, bool aside) override {
+    seen.push_back(absl::StrCat("device ", device, aside ? " aside" : " back"));
+  }
   void RankStarted(const RankKey& key, int device, const v1::StartRanks&) override {
     seen.push_back(absl::StrCat("started ", NameOf(key), " on ", device));
   }

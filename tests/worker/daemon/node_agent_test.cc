@@ -397,6 +397,7 @@ TEST_F(NodeAgentTest, ADeviceThatIsSetAsideIsRefusedWithItsReasonAfterTheCoordin
   gate_.states[1] = DeviceGate::State::kSetAside;
   fleet_.sent.clear();
   agent_.OnDevicesChanged();
+  EXPECT_THAT(observer_.seen, ::testing::IsSupersetOf({"device 0 back", "device 1 aside"}));
   ASSERT_EQ(fleet_.sent.size(), 2u);
   EXPECT_EQ(fleet_.sent[0].heartbeat().set_aside().at(1), "holds memory");
   EXPECT_EQ(fleet_.sent[0].heartbeat().set_aside().size(), 1u);

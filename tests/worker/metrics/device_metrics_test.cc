@@ -171,6 +171,14 @@ TEST_F(DeviceMetricsTest, AFinishedRankLeavesItsVerificationAndNoRestart) {
   EXPECT_EQ(Of1("seqpar_device_verification_error_bound"), 0.5);
 }
 
+TEST_F(DeviceMetricsTest, ADeviceThatIsSetAsideIsShown) {
+  EXPECT_EQ(Of1("seqpar_device_set_aside"), 0);
+  metrics_.DeviceSetAside(1, true);
+  EXPECT_EQ(Of1("seqpar_device_set_aside"), 1);
+  metrics_.DeviceSetAside(1, false);
+  EXPECT_EQ(Of1("seqpar_device_set_aside"), 0);
+}
+
 TEST_F(DeviceMetricsTest, TheStreamToTheCoordinatorIsShown) {
   EXPECT_FALSE(metrics_.attached());
   metrics_.Attached(false);
