@@ -1,8 +1,11 @@
 #include "common/base/data_roots.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,6 +57,33 @@ bool IsUnder(const std::string& path, const std::string& folder) {
   if (folder == "/" || path == folder) return true;
   return path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 &&
          path[folder.size()] == '/';
+}
+
+absl::Status OpenError(int error, const std::string& path, const std::string& root) {
+  const auto code = [error] {
+    switch (error) {
+      case ENOENT:
+      case ENOTDIR:
+        return absl::StatusCode::kNotFound;
+      case EEXIST:
+      case EISDIR:
+        return absl::StatusCode::kAlreadyExists;
+      case EACCES:
+      case EPERM:
+      case EROFS:
+      case ELOOP:
+        return absl::StatusCode::kPermissionDenied;
+      case ENOSPC:
+      case EDQUOT:
+        return absl::StatusCode::kResourceExhausted;
+      default:
+        return absl::StatusCode::kInternal;
+    }
+  };
+  if (error == EXDEV)
+    return Refuse(absl::StrCat("path ", path, " leaves data root ", root, " by a symbolic link"));
+  if (error == ENOSYS) return Refuse("data roots need Linux 5.6 or newer (openat2)");
+  return MakeError(code(), reason::kStorage, absl::StrCat("cannot open ", path, ": ", ErrnoText(error)));
 }
 
 // The canonical form of `path` (absolute, tidy): realpath of what exists of it, and the rest as it stands.
@@ -113,6 +143,11 @@ absl::StatusOr<DataRoots> DataRoots::Create(
     if (!IsDirectory(root.path)) {
       return Refuse(absl::StrCat("data root ", root.name, "=", named.second, " is not a directory"));
     }
+    UniqueFd folder(open(root.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!folder.valid()) {
+      return Refuse(absl::StrCat("data root ", root.name, "=", named.second, ": ", ErrnoText(errno)));
+    }
+    root.folder = std::make_shared<const UniqueFd>(std::move(folder));
     // A relative root has no other absolute name than its canonical one.
     root.given = named.second[0] == '/' ? Tidy(named.second) : root.path;
     for (const Root& other : roots.roots_) {
@@ -161,6 +196,34 @@ DataRoots DataRoots::ForTenant(const std::string& tenant) const {
     if (root.Tenant().empty() || root.Tenant() == absl::StrCat(tenant, "/")) own.roots_.push_back(root);
   }
   return own;
+}
+
+const DataRoots::Root* DataRoots::RootOf(const std::string& canonical) const {
+  const Root* best = nullptr;
+  for (const Root& root : roots_) {
+    if (IsUnder(canonical, root.path) && (best == nullptr || root.path.size() > best->path.size()))
+      best = &root;
+  }
+  return best;
+}
+
+absl::StatusOr<UniqueFd> DataRoots::Open(const std::string& path, int flags, mode_t mode) const {
+  SEQPAR_ASSIGN_OR_RETURN(const std::string canonical, Resolve(path));
+  const Root& root = *RootOf(canonical);
+  std::string beneath = canonical.substr(root.path.size());
+  beneath.erase(0, beneath.find_first_not_of('/'));
+  if (beneath.empty()) beneath = ".";
+  struct open_how how = {};
+  how.flags = static_cast<uint64_t>(static_cast<unsigned>(flags | O_CLOEXEC));
+  how.mode = mode;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  // By its number: Debian's C library has no openat2. EAGAIN: somebody renamed a folder on the way meanwhile.
+  long fd = -1;
+  do {
+    fd = syscall(SYS_openat2, root.folder->get(), beneath.c_str(), &how, sizeof(how));
+  } while (fd < 0 && (errno == EAGAIN || errno == EINTR));
+  if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+  return OpenError(errno, canonical, root.name);
 }
 
 std::string DataRoots::ToString() const {

@@ -17,17 +17,8 @@ namespace {
 
 constexpr int64_t kMaxJsonBytes = int64_t{64} << 20;
 
-absl::StatusOr<UniqueFd> OpenForReading(const std::string& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) {
-    const auto code = errno == ENOENT ? absl::StatusCode::kNotFound : absl::StatusCode::kFailedPrecondition;
-    return MakeError(code, reason::kStorage, absl::StrCat("cannot open ", path, ": ", strerror(errno)));
-  }
-  return fd;
-}
-
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
-  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, OpenForReading(path));
+absl::StatusOr<std::string> ReadSmallFile(const FileOpener& open, const std::string& path) {
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, open(path, O_RDONLY));
   struct stat st;
   if (fstat(fd.get(), &st) != 0 || st.st_size > kMaxJsonBytes) {
     return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
@@ -38,9 +29,11 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
   return text;
 }
 
-bool Exists(const std::string& path) {
-  struct stat st;
-  return stat(path.c_str(), &st) == 0;
+absl::StatusOr<bool> Exists(const FileOpener& open, const std::string& path) {
+  const absl::Status opened = open(path, O_PATH).status();
+  if (absl::IsNotFound(opened)) return false;
+  if (!opened.ok()) return opened;
+  return true;
 }
 
 absl::Status BadIndex(const std::string& path, const std::string& what) {
@@ -49,8 +42,9 @@ absl::Status BadIndex(const std::string& path, const std::string& what) {
 }
 
 // Tensor name -> file name, from model.safetensors.index.json.
-absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
-  SEQPAR_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path));
+absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const FileOpener& open,
+                                                             const std::string& path) {
+  SEQPAR_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(open, path));
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     return BadIndex(path, "no object weight_map");
@@ -69,9 +63,18 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& 
 
 }  // namespace
 
-absl::Status Checkpoint::AddFile(const std::string& path, const std::map<std::string, std::string>* wanted,
+absl::StatusOr<UniqueFd> OpenAnyFile(const std::string& path, int flags) {
+  UniqueFd fd(open(path.c_str(), flags | O_CLOEXEC));
+  if (fd.valid()) return fd;
+  const bool absent = errno == ENOENT || errno == ENOTDIR;
+  return MakeError(absent ? absl::StatusCode::kNotFound : absl::StatusCode::kFailedPrecondition,
+                   reason::kStorage, absl::StrCat("cannot open ", path, ": ", strerror(errno)));
+}
+
+absl::Status Checkpoint::AddFile(const FileOpener& open, const std::string& path,
+                                 const std::map<std::string, std::string>* wanted,
                                  const std::string& file_name) {
-  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, OpenForReading(path));
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, open(path, O_RDONLY));
   auto header = ReadSafetensorsHeader(fd.get());
   if (!header.ok()) return Annotate(header.status(), path);
   files_.push_back(path);
@@ -89,39 +92,43 @@ absl::Status Checkpoint::AddFile(const std::string& path, const std::map<std::st
   return absl::OkStatus();
 }
 
-absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path, const FileOpener& open) {
   Checkpoint result;
+  SEQPAR_ASSIGN_OR_RETURN(const UniqueFd what, open(path, O_PATH));
   struct stat st;
-  if (stat(path.c_str(), &st) != 0) {
-    return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
+  if (fstat(what.get(), &st) != 0) {
+    return MakeError(absl::StatusCode::kInternal, reason::kStorage,
                      absl::StrCat(path, ": ", strerror(errno)));
   }
   if (!S_ISDIR(st.st_mode)) {
-    SEQPAR_RETURN_IF_ERROR(result.AddFile(path, nullptr, ""));
+    SEQPAR_RETURN_IF_ERROR(result.AddFile(open, path, nullptr, ""));
     return result;
   }
   const std::string config = path + "/config.json";
-  if (Exists(config)) {
-    SEQPAR_ASSIGN_OR_RETURN(result.config_json_, ReadSmallFile(config));
+  SEQPAR_ASSIGN_OR_RETURN(const bool has_config, Exists(open, config));
+  if (has_config) {
+    SEQPAR_ASSIGN_OR_RETURN(result.config_json_, ReadSmallFile(open, config));
     result.files_.push_back(config);
   }
   const std::string index = path + "/model.safetensors.index.json";
   const std::string single = path + "/model.safetensors";
-  if (!Exists(index)) {
-    if (!Exists(single)) {
+  SEQPAR_ASSIGN_OR_RETURN(const bool has_index, Exists(open, index));
+  if (!has_index) {
+    SEQPAR_ASSIGN_OR_RETURN(const bool has_single, Exists(open, single));
+    if (!has_single) {
       return MakeError(
           absl::StatusCode::kNotFound, reason::kNotFound,
           absl::StrCat(path, ": neither model.safetensors nor model.safetensors.index.json is in it"));
     }
-    SEQPAR_RETURN_IF_ERROR(result.AddFile(single, nullptr, ""));
+    SEQPAR_RETURN_IF_ERROR(result.AddFile(open, single, nullptr, ""));
     return result;
   }
-  SEQPAR_ASSIGN_OR_RETURN(const auto wanted, ReadIndex(index));
+  SEQPAR_ASSIGN_OR_RETURN(const auto wanted, ReadIndex(open, index));
   result.files_.push_back(index);
   std::set<std::string> names;
   for (const auto& [name, file] : wanted) names.insert(file);
   for (const std::string& name : names) {
-    SEQPAR_RETURN_IF_ERROR(result.AddFile(absl::StrCat(path, "/", name), &wanted, name));
+    SEQPAR_RETURN_IF_ERROR(result.AddFile(open, absl::StrCat(path, "/", name), &wanted, name));
   }
   for (const auto& [name, file] : wanted) {
     if (result.Find(name) == nullptr && result.other_dtypes_.count(name) == 0) {

@@ -2,12 +2,14 @@
 #ifndef SEQPAR_COMMON_TENSOR_CHECKPOINT_H_
 #define SEQPAR_COMMON_TENSOR_CHECKPOINT_H_
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/fd.h"
 #include "common/tensor/safetensors.h"
 
 namespace seqpar {
@@ -18,13 +20,18 @@ struct TensorLocation {
   TensorInfo info;
 };
 
+// Opens a file, as the caller may open files: NOT_FOUND where there is none.
+using FileOpener = std::function<absl::StatusOr<UniqueFd>(const std::string& path, int flags)>;
+// By open(2), whatever its path.
+absl::StatusOr<UniqueFd> OpenAnyFile(const std::string& path, int flags);
+
 // Reads headers only. Immutable once opened; thread-safe.
 class Checkpoint {
  public:
   // `path`: a safetensors file, or a folder with model.safetensors or model.safetensors.index.json (whose
   // files must lie in the folder and hold what the index says). NOT_FOUND, INVALID_ARGUMENT with what and
-  // where.
-  static absl::StatusOr<Checkpoint> Open(const std::string& path);
+  // where; errors of `open`, by which alone files are opened.
+  static absl::StatusOr<Checkpoint> Open(const std::string& path, const FileOpener& open = OpenAnyFile);
 
   // Null where there is none of this name.
   const TensorLocation* Find(const std::string& name) const;
@@ -37,8 +44,8 @@ class Checkpoint {
   const std::string& config_json() const { return config_json_; }
 
  private:
-  absl::Status AddFile(const std::string& path, const std::map<std::string, std::string>* wanted,
-                       const std::string& file_name);
+  absl::Status AddFile(const FileOpener& open, const std::string& path,
+                       const std::map<std::string, std::string>* wanted, const std::string& file_name);
 
   std::map<std::string, TensorLocation> tensors_;
   std::map<std::string, std::string> other_dtypes_;

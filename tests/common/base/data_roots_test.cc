@@ -1,10 +1,14 @@
 #include "common/base/data_roots.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "common/base/status.h"
 #include "tests/support/temp_folder.h"
@@ -179,6 +183,55 @@ TEST(ParseDataRoot, SplitsAtTheFirstEqualsSign) {
   for (const char* bad : {"", "data", "=x", "data=", "da ta=/x", "a/b/c=/x", "/b=/x", "a/=/x"}) {
     EXPECT_FALSE(ParseDataRoot(bad).ok()) << bad;
   }
+}
+
+TEST(DataRootsOpen, OpensBeneathTheRootAlone) {
+  TempFolder root, outside;
+  std::ofstream(outside / "secret") << "secret";
+  std::filesystem::create_directory(root / "sub");
+  std::ofstream(root / "sub/file") << "x";
+  std::filesystem::create_symlink("sub", root / "inside");
+  const DataRoots roots = *DataRoots::Create({{"data", root.path()}});
+  for (const char* path : {"sub/file", "inside/file"}) EXPECT_TRUE(roots.Open(path, O_RDONLY).ok()) << path;
+  EXPECT_TRUE(roots.Open(root / "sub/file", O_RDONLY).ok());
+  EXPECT_TRUE(roots.Open(root.path(), O_RDONLY | O_DIRECTORY).ok());
+  EXPECT_EQ(roots.Open("sub/none", O_RDONLY).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(roots.Open("sub/file", O_WRONLY | O_CREAT | O_EXCL, 0600).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(roots.Open("sub/new", O_WRONLY | O_CREAT | O_EXCL, 0600).ok());
+  std::filesystem::create_symlink(outside / "secret", root / "link");
+  EXPECT_EQ(roots.Open("link", O_RDONLY).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(roots.Open("../x", O_RDONLY).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Between the look at a path and its opening a folder is swapped for a link, again and again.
+TEST(DataRootsOpen, ASwappedFolderNeverLeadsOutside) {
+  TempFolder root, outside;
+  std::filesystem::create_directory(root / "real");
+  std::ofstream(root / "real/file") << "inside";
+  std::ofstream(outside / "file") << "outside";
+  std::filesystem::create_symlink(outside.path(), root / "link");
+  std::filesystem::create_directory(root / "folder");
+  std::filesystem::rename(root / "real", root / "folder");
+  const DataRoots roots = *DataRoots::Create({{"data", root.path()}});
+  std::atomic<bool> stop{false};
+  std::thread swapper([&] {
+    while (!stop) {
+      renameat2(AT_FDCWD, (root / "folder").c_str(), AT_FDCWD, (root / "link").c_str(), RENAME_EXCHANGE);
+    }
+  });
+  int opened = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const absl::StatusOr<UniqueFd> fd = roots.Open("folder/file", O_RDONLY);
+    if (!fd.ok()) continue;
+    char text[16] = {};
+    ASSERT_GT(read(fd->get(), text, sizeof(text) - 1), 0);
+    ASSERT_STREQ(text, "inside");
+    ++opened;
+  }
+  stop = true;
+  swapper.join();
+  EXPECT_GT(opened, 0);
 }
 
 }  // namespace
