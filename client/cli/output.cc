@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 
@@ -24,6 +25,9 @@ std::string Hint(const absl::Status& status, const std::string& server) {
     }
     return absl::StrCat("Is a coordinator running at ", server,
                         "? `seqpar local up` starts one here; --server or SEQPAR_SERVER names another.\n");
+  }
+  if (const int seconds = RetrySecondsOf(status); seconds > 0) {
+    return absl::StrCat("It may be taken in ", seconds, " s.\n");
   }
   return "";
 }

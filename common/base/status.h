@@ -35,7 +35,6 @@ inline constexpr char kInputChanged[] = "INPUT_CHANGED";
 inline constexpr char kVerificationFailed[] = "VERIFICATION_FAILED";
 inline constexpr char kRankFailed[] = "RANK_FAILED";
 inline constexpr char kRankLost[] = "RANK_LOST";
-inline constexpr char kNodeDrained[] = "NODE_DRAINED";
 inline constexpr char kNoProgress[] = "NO_PROGRESS";
 inline constexpr char kBootstrapTimeout[] = "BOOTSTRAP_TIMEOUT";
 inline constexpr char kBootstrapMismatch[] = "BOOTSTRAP_MISMATCH";

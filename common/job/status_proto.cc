@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 #include "google/rpc/error_details.pb.h"
@@ -94,6 +95,11 @@ google::rpc::Status StatusToProto(const absl::Status& status) {
     }
     proto.add_details()->PackFrom(bad);
   }
+  if (const int seconds = RetrySecondsOf(status); seconds > 0) {
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(seconds);
+    proto.add_details()->PackFrom(retry);
+  }
   return proto;
 }
 
@@ -105,6 +111,8 @@ absl::Status StatusFromProto(const google::rpc::Status& proto) {
   for (const google::protobuf::Any& detail : proto.details()) {
     google::rpc::ErrorInfo info;
     google::rpc::BadRequest bad;
+    google::rpc::RetryInfo retry;
+    if (detail.UnpackTo(&retry)) status = WithRetry(status, static_cast<int>(retry.retry_delay().seconds()));
     if (detail.UnpackTo(&info)) {
       why = info.reason();
     } else if (detail.UnpackTo(&bad)) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/retry.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -387,6 +388,20 @@ TEST(ClusterProto, RefusesNamesTwiceAndClustersWithoutEnd) {
   proto = GoodCluster();
   proto.mutable_nodes(0)->set_count(2'000'000'000);
   EXPECT_THAT(std::string(ClusterFromProto(proto).status().message()), HasSubstr("more than 65536 devices"));
+}
+
+TEST(StatusProto, CarriesWhenToTryAgain) {
+  const absl::Status full =
+      WithRetry(MakeError(absl::StatusCode::kResourceExhausted, reason::kTooManyJobs, "full"), 5);
+  const google::rpc::Status proto = StatusToProto(full);
+  google::rpc::RetryInfo retry;
+  ASSERT_EQ(proto.details_size(), 2);
+  ASSERT_TRUE(proto.details(1).UnpackTo(&retry));
+  EXPECT_EQ(retry.retry_delay().seconds(), 5);
+  const absl::Status back = StatusFromProto(proto);
+  EXPECT_EQ(RetrySecondsOf(back), 5);
+  EXPECT_EQ(ReasonOf(back), reason::kTooManyJobs);
+  EXPECT_EQ(RetrySecondsOf(absl::InternalError("another")), 0);
 }
 
 }  // namespace
