@@ -27,6 +27,7 @@ constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --listen 0.0.0.0:7700 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt \
       --tokens tokens --data-root models=/srv/models --data-root search/data=/srv/search
   openssl rand -hex 32 | tee alice.token | seqpar-coordinator --hash-token
+  seqpar-coordinator --state-dir /var/lib/seqpar --restore backups/jobs-20261128T064500.000Z.sqlite
   SEQPAR_COORDINATOR_LISTEN=127.0.0.1:0 seqpar-coordinator --port-file /run/seqpar.port
 
 Durations are numbers with a unit: 500ms, 6s, 2m. It ends within 3 s of SIGTERM or SIGINT; running jobs go on as long as
@@ -53,8 +54,10 @@ std::pair<JobPhase, std::string> ParseHold(const std::string& text) {
 // As typed; turned into a CoordinatorConfig once CLI11 has read them all.
 struct RawFlags {
   std::vector<std::string> data_roots, holds;
-  std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s";
+  std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s", checkpoint = "60s",
+                         step = "10s";
   std::string log_level = "info", log_format = "text";
+  int keep_days = 30;
 };
 
 // Whoever reaches the port may run jobs and read the data roots: never by accident.
@@ -98,10 +101,13 @@ void Finish(const RawFlags& raw, CoordinatorConfig* config) {
     config->data_roots.push_back(*root);
   }
   EngineConfig& engine = config->engine;
+  engine.keep_us = int64_t{raw.keep_days} * 24 * 3600 * 1'000'000;
   engine.lease_us = ParseDuration("--lease", raw.lease);
   engine.heartbeat_us = raw.heartbeat.empty() ? std::min(kHeartbeatUs, engine.lease_us / kHeartbeatsPerLease)
                                               : ParseDuration("--heartbeat", raw.heartbeat);
   engine.machine.bootstrap_timeout_us = ParseDuration("--bootstrap-timeout", raw.bootstrap);
+  engine.machine.checkpoint_interval_us = ParseDuration("--checkpoint-interval", raw.checkpoint);
+  engine.machine.step_timeout_us = ParseDuration("--step-timeout", raw.step);
   engine.machine.no_progress_timeout_us = ParseDuration("--no-progress-timeout", raw.no_progress);
   // A worker's own lease ends a margin earlier, and one heartbeat may get lost.
   const int64_t worker_lease_us = engine.lease_us - std::min(kWorkerMarginUs, engine.lease_us / 2);
@@ -165,10 +171,27 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   add("--bootstrap-timeout", &raw->bootstrap, "SEQPAR_COORDINATOR_BOOTSTRAP_TIMEOUT",
       "Time in which all ranks of a job must find each other");
   add("--no-progress-timeout", &raw->no_progress, "SEQPAR_COORDINATOR_NO_PROGRESS_TIMEOUT",
-      "A rank that stands still for this long ends its attempt");
+      "A rank that stands still for this long outside phase execute ends its attempt");
+  add("--step-timeout", &raw->step, "SEQPAR_COORDINATOR_STEP_TIMEOUT",
+      "The same in phase execute; five times as long as a layer is predicted to take, if that is longer");
+  add("--checkpoint-interval", &raw->checkpoint, "SEQPAR_COORDINATOR_CHECKPOINT_INTERVAL",
+      "Forward jobs with an output file keep the output of a layer about so often, and another attempt goes "
+      "on from it");
   add("--max-attempts", &config->engine.machine.max_attempts, "SEQPAR_COORDINATOR_MAX_ATTEMPTS",
       "Attempts of a job that does not say")
       ->check(CLI::Range(1, 1000));
+  add("--keep-jobs", &config->engine.keep_jobs, "SEQPAR_COORDINATOR_KEEP_JOBS",
+      "Forget the oldest of the jobs that have ended where there are more of them; 0: keep all")
+      ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000}));
+  add("--keep-days", &raw->keep_days, "SEQPAR_COORDINATOR_KEEP_DAYS",
+      "Forget jobs so long after their end, and their request ids; 0: never")
+      ->check(CLI::Range(0, 100'000));
+  add("--max-jobs", &config->engine.max_live_jobs, "SEQPAR_COORDINATOR_MAX_JOBS",
+      "Refuse submits while so many jobs have not ended")
+      ->check(CLI::Range(size_t{1}, size_t{10'000'000}));
+  app->add_option(
+      "--restore", config->restore,
+      "Make this backup (see seqpar backup) the store of --state-dir, which must have none, and end");
   add("--log-level", &raw->log_level, "SEQPAR_COORDINATOR_LOG_LEVEL", "debug, info, warning or error");
   add("--log-format", &raw->log_format, "SEQPAR_COORDINATOR_LOG_FORMAT", "text or json");
   app->add_option("--test-hold", raw->holds,

@@ -29,6 +29,7 @@ struct CoordinatorConfig {
   std::string audit_log;    // file; empty: the log
   EngineConfig engine;
   LogConfig log;
+  std::string restore;  // a backup: it becomes the store of state_dir, and the process is done
   std::map<JobPhase, std::string> test_holds;
 };
 

@@ -18,6 +18,7 @@
 #include "common/rpc/grpc_log.h"
 #include "coordinator/config.h"
 #include "coordinator/server.h"
+#include "coordinator/store/store.h"
 
 namespace {
 
@@ -77,6 +78,16 @@ class ShutdownWatchdog {
   std::thread thread_;
 };
 
+int Restore(const seqpar::CoordinatorConfig& config) {
+  const absl::Status restored = seqpar::Store::Restore(config.restore, config.state_dir);
+  if (restored.ok()) {
+    seqpar::LogInfo("restored", {{"backup", config.restore}, {"state_dir", config.state_dir}});
+    return 0;
+  }
+  seqpar::LogError("cannot restore", {{"backup", config.restore}, {"error", restored.message()}});
+  return 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -85,6 +96,7 @@ int main(int argc, char** argv) {
   if (parsed >= 0) return parsed;
   seqpar::SetupLogging(config.log);
   seqpar::LogWhatGrpcSays(seqpar::LogLevel::kWarning);
+  if (!config.restore.empty()) return Restore(config);
   const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
 
   // Taken by sigwait below; blocked before any thread starts, so that none else gets them.

@@ -26,7 +26,10 @@ namespace {
 
 constexpr int kApiThreads = 16;  // some wait for files or nodes
 constexpr int kWorkThreads = 4;
-constexpr int kMessageBytesMax = 256 << 20;  // plans of thousands of ranks
+constexpr size_t kApiQueueMax = 2000;     // calls that wait for one of these
+constexpr int kSendBytesMax = 256 << 20;  // plans of thousands of ranks
+// What comes is smaller: a job with a million documents, a cluster of thousands of nodes.
+constexpr int kReceiveBytesMax = 16 << 20;
 constexpr auto kAnswerTime = std::chrono::milliseconds(1500);
 
 const char* const kServices[] = {"seqpar.v1.JobService", "seqpar.v1.ClusterService",
@@ -48,9 +51,10 @@ class CoordinatorServer::Impl {
         store_(metrics_.Observe(std::move(store))),
         hold_(config.test_holds),
         work_(kWorkThreads),
-        engine_(config.engine, store_.get(), clock, &work_, &hold_, std::move(on_fatal), metrics_.hooks()),
-        api_(&engine_, store_.get(), &roots_, clock, &hold_, metrics_.hooks()),
-        api_pool_(kApiThreads),
+        engine_(config.engine, store_.get(), &roots_, clock, &work_, &hold_, std::move(on_fatal),
+                metrics_.hooks()),
+        api_(&engine_, store_.get(), &roots_, config.state_dir, clock, &hold_, metrics_.hooks()),
+        api_pool_(kApiThreads, kApiQueueMax),
         services_(&api_, &api_pool_, &gate_),
         fleet_(&engine_, &gate_) {
     metrics_.WatchLeases([this] { return engine_.LeasesLeft(); });
@@ -80,8 +84,8 @@ class CoordinatorServer::Impl {
     // Workers and clients ping to notice a dead peer; without this they are told too_many_pings.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-    builder.SetMaxReceiveMessageSize(kMessageBytesMax);
-    builder.SetMaxSendMessageSize(kMessageBytesMax);
+    builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
+    builder.SetMaxSendMessageSize(kSendBytesMax);
     ObserveRpcs(metrics_.rpcs(), &builder);
     for (grpc::Service* service : services_.services()) builder.RegisterService(service);
     builder.RegisterService(fleet_.service());

@@ -144,6 +144,11 @@ void AddNodes(CLI::App* app, CliConfig* config) {
                                "  seqpar drain node-a\n  seqpar drain node-a --undo\n");
   drain->add_option("node", config->node, "Node name")->required();
   drain->add_flag("--undo", config->undo, "Take new ranks again");
+  CLI::App* backup =
+      AddCommand(app, "backup", "Copy the job store, on the coordinator's machine, while everything goes on",
+                 "  seqpar backup\n  seqpar backup before-the-upgrade.sqlite\n");
+  backup->add_option("name", config->backup,
+                     "File name in the folder backups of its state folder [the time]");
 }
 
 void AddLocal(CLI::App* app, CliConfig* config) {
@@ -345,6 +350,7 @@ int RunApp(int argc, char** argv) {
       {"trace", RunTrace},
       {"nodes", RunNodes},
       {"drain", RunDrain},
+      {"backup", RunBackup},
       {"local up", RunLocalUp},
       {"local down", RunLocalDown},
       {"local status", RunLocalStatus},

@@ -16,6 +16,7 @@ int RunLogs(const CliConfig& config);
 int RunTrace(const CliConfig& config);
 int RunNodes(const CliConfig& config);
 int RunDrain(const CliConfig& config);
+int RunBackup(const CliConfig& config);
 
 int RunLocalUp(const CliConfig& config);
 int RunLocalDown(const CliConfig& config);

@@ -48,6 +48,9 @@ struct CliConfig {
   std::string node;
   bool undo = false;
 
+  // backup
+  std::string backup;
+
   // local
   std::string state_dir = ".seqpar";
   std::string data_dir = ".";

@@ -197,4 +197,11 @@ int RunDrain(const CliConfig& config) {
   });
 }
 
+int RunBackup(const CliConfig& config) {
+  v1::BackupStoreRequest request;
+  request.set_name(config.backup);
+  return Answer(Connect(config)->BackupStore(request), config,
+                [](const v1::BackupStoreResponse& backup) { return absl::StrCat(backup.file(), "\n"); });
+}
+
 }  // namespace seqpar

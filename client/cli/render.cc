@@ -75,6 +75,9 @@ std::string RenderJob(const v1::Job& job) {
   for (const v1::AttemptInfo& attempt : job.attempts()) {
     absl::StrAppend(&text, "attempt ", attempt.attempt(), "     ", attempt.mesh(), " on ",
                     absl::StrJoin(attempt.devices(), " "), "\n");
+    if (attempt.first_layer() > 0) {
+      absl::StrAppend(&text, "  goes on from the checkpoint after layer ", attempt.first_layer(), "\n");
+    }
     if (attempt.error().code() != 0)
       absl::StrAppend(&text, "  first cause  ", ErrorLine(attempt.error()),
                       attempt.not_counted() ? " (not one of its attempts)\n" : "\n");

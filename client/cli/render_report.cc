@@ -16,6 +16,7 @@ namespace seqpar {
 namespace {
 
 constexpr TextTable::Align kRight = TextTable::Align::kRight;
+constexpr double kSlow = 1.5;  // a rank that is worth a line
 
 std::string Error(double value) { return absl::StrFormat("%.2e", value); }
 
@@ -161,6 +162,12 @@ std::string RenderReport(const v1::Report& report) {
                   FormatCount(report.model_flops(), "FLOP"), ", ", report.tokens(), " tokens, ",
                   report.layers(), report.layers() == 1 ? " layer)\n" : " layers)\n");
   absl::StrAppend(&text, RenderVerification(report.verification()), RenderBits(report));
+  for (const v1::RankReport& rank : report.ranks()) {
+    if (rank.slowness() < kSlow) continue;
+    absl::StrAppend(&text, "slow          rank ", rank.rank(), " on ", rank.device(), " took ",
+                    absl::StrFormat("%.1f", rank.slowness()),
+                    " times as long for its work as the median rank\n");
+  }
   if (!report.output().empty()) absl::StrAppend(&text, "output        ", report.output(), "\n");
   if (report.ignored_tensors() > 0) {
     absl::StrAppend(&text, "ignored       ", report.ignored_tensors(), " tensors outside the layers used\n");

@@ -87,6 +87,9 @@ class GrpcService : public SeqparService {
   absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) override {
     return Call<v1::Node>(cluster_, &v1::ClusterService::Stub::DrainNode, request);
   }
+  absl::StatusOr<v1::BackupStoreResponse> BackupStore(const v1::BackupStoreRequest& request) override {
+    return Call<v1::BackupStoreResponse>(*cluster_, &v1::ClusterService::Stub::BackupStore, request);
+  }
 
   absl::Status WatchJob(const v1::WatchJobRequest& request, double seconds,
                         const std::function<bool(const v1::JobEvent&)>& on_event) override {

@@ -30,6 +30,7 @@ class SeqparService {
   virtual absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest& request) = 0;
   virtual absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest& request) = 0;
   virtual absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest& request) = 0;
+  virtual absl::StatusOr<v1::BackupStoreResponse> BackupStore(const v1::BackupStoreRequest& request) = 0;
 
   // Calls `on_event` for each event, in this thread, until it returns false (then OK), the server ends the
   // stream (OK) or `seconds` are over (DEADLINE_EXCEEDED, which is no failure: ask again from the last

@@ -43,7 +43,7 @@ const MetricLabel kNode = {"node", "name of the node", {}};
 const MetricLabel kDevice = {"device", "index of the device within its node", {}};
 const MetricLabel kStoreOperation = {"operation",
                                      "on the job store",
-                                     {"insert", "write", "find", "get", "list", "load_live", "load_attempt",
+                                     {"write", "backup", "find", "get", "list", "load_live", "load_attempt",
                                       "load_traces", "load_drains", "setting"}};
 const MetricLabel kMethod = {
     "method",

@@ -76,4 +76,9 @@ std::string BuildOutputHeader(const JobSpec& job, SafetensorsHeader* layout) {
   return BuildSafetensorsHeader(OutputTensors(job), {{"format", "pt"}}, layout);
 }
 
+std::string BuildCheckpointHeader(const JobSpec& job, SafetensorsHeader* layout) {
+  const std::vector<int64_t> shape = {job.batch, job.tokens, job.config.hidden_size};
+  return BuildSafetensorsHeader({{kHiddenStates, job.dtype, shape}}, {{"format", "pt"}}, layout);
+}
+
 }  // namespace seqpar

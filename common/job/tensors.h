@@ -33,6 +33,9 @@ std::vector<NamedTensorShape> OutputTensors(const JobSpec& job);
 // The header of the output file and where everything lies in it. Metadata: format "pt".
 std::string BuildOutputHeader(const JobSpec& job, SafetensorsHeader* layout);
 
+// The same of a checkpoint, the output of one layer: hidden_states alone.
+std::string BuildCheckpointHeader(const JobSpec& job, SafetensorsHeader* layout);
+
 }  // namespace seqpar
 
 #endif  // SEQPAR_COMMON_JOB_TENSORS_H_

@@ -5,12 +5,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "common/base/log.h"
 #include "common/base/random_id.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -22,7 +27,7 @@ namespace seqpar {
 namespace {
 
 constexpr size_t kRequestIdMax = 128;
-constexpr size_t kRowsAtOnce = 500;
+constexpr int kRowsAtOnce = 500;
 constexpr char kNodesQuery[] = "nodes";
 constexpr int64_t kTracePageBytes = 1 << 20;
 constexpr auto kLogsTimeout = std::chrono::seconds(3);
@@ -110,6 +115,14 @@ absl::StatusOr<std::vector<int>> StatesOf(const v1::ListJobsRequest& request) {
     states.push_back(static_cast<int>(StateFromProto(state)));
   }
   return states;
+}
+
+bool IsFileName(const std::string& name) {
+  constexpr size_t kNameMax = 100;
+  for (const char c : name) {
+    if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') return false;
+  }
+  return !name.empty() && name.size() <= kNameMax && name[0] != '.';
 }
 
 template <typename Labels>
@@ -215,10 +228,12 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const Caller& caller,
     SEQPAR_ASSIGN_OR_RETURN(const std::string position, ReadPageToken(request.page_token(), query));
     if (!absl::SimpleAtoi(position, &before)) return BadPageToken();
   }
+  // One more than a page says whether there is another; who looks for labels may have to look further.
+  const int rows_at_once = request.labels().empty() ? page_size + 1 : kRowsAtOnce;
   v1::ListJobsResponse response;
   while (true) {
     SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows,
-                            store_->List(before, static_cast<int>(kRowsAtOnce), states, TenantOf(caller)));
+                            store_->List(before, rows_at_once, states, TenantOf(caller)));
     for (const JobRow& row : rows) {
       SEQPAR_ASSIGN_OR_RETURN(v1::Job job, ViewOfRow(row));
       if (!HasLabels(job, request.labels())) continue;
@@ -229,7 +244,7 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const Caller& caller,
       before = row.sequence;
       *response.add_jobs() = std::move(job);
     }
-    if (rows.size() < kRowsAtOnce) return response;
+    if (static_cast<int>(rows.size()) < rows_at_once) return response;
     before = rows.back().sequence;
   }
 }
@@ -350,6 +365,36 @@ absl::StatusOr<v1::Node> JobApi::DrainNode(const Caller& caller, const v1::Drain
   absl::StatusOr<v1::Node> node = engine_->Drain(request.name(), request.undo());
   SEQPAR_RETURN_IF_ERROR(engine_->Health());
   return node;
+}
+
+absl::StatusOr<v1::BackupStoreResponse> JobApi::BackupStore(const Caller&,
+                                                            const v1::BackupStoreRequest& request) {
+  std::string name = request.name();
+  if (name.empty()) {
+    name = absl::FormatTime("jobs-%Y%m%dT%H%M%E3SZ.sqlite", absl::FromUnixMicros(clock_->WallMicros()),
+                            absl::UTCTimeZone());
+  }
+  if (!IsFileName(name)) {
+    return InvalidInput(
+        reason::kInvalidArgument,
+        {{"name",
+          "is no file name of at most 100 letters, digits, '-', '_' and '.', which does not begin "
+          "with '.'",
+          ""}});
+  }
+  const std::filesystem::path folder = std::filesystem::absolute(state_dir_) / "backups";
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return MakeError(absl::StatusCode::kInternal, reason::kStorage,
+                     absl::StrCat("cannot create ", folder.string(), ": ", error.message()));
+  }
+  v1::BackupStoreResponse response;
+  response.set_file((folder / name).string());
+  SEQPAR_RETURN_IF_ERROR(store_->Backup(response.file()));
+  response.set_bytes(static_cast<int64_t>(std::filesystem::file_size(folder / name, error)));
+  LogInfo("job store backed up", {{"file", response.file()}, {"bytes", response.bytes()}});
+  return response;
 }
 
 }  // namespace seqpar

@@ -20,9 +20,15 @@ namespace seqpar {
 class JobApi {
  public:
   // All outlive the api.
-  JobApi(Engine* engine, Store* store, const DataRoots* roots, const Clock* clock, TestHold* hold,
-         EngineHooks hooks)
-      : engine_(engine), store_(store), roots_(roots), clock_(clock), hold_(hold), hooks_(std::move(hooks)) {}
+  JobApi(Engine* engine, Store* store, const DataRoots* roots, std::string state_dir, const Clock* clock,
+         TestHold* hold, EngineHooks hooks)
+      : engine_(engine),
+        store_(store),
+        roots_(roots),
+        state_dir_(std::move(state_dir)),
+        clock_(clock),
+        hold_(hold),
+        hooks_(std::move(hooks)) {}
 
   // Durable when it returns. ALREADY_EXISTS (REQUEST_ID_REUSED), OUTPUT_IN_USE, INFEASIBLE where no mesh
   // within the job's limits fits the nodes that are attached, INVALID_JOB.
@@ -42,6 +48,9 @@ class JobApi {
   absl::StatusOr<v1::ListNodesResponse> ListNodes(const Caller& caller, const v1::ListNodesRequest& request);
   absl::StatusOr<v1::Node> GetNode(const Caller& caller, const v1::GetNodeRequest& request);
   absl::StatusOr<v1::Node> DrainNode(const Caller& caller, const v1::DrainNodeRequest& request);
+  // Into the folder "backups" of the state folder. ALREADY_EXISTS where there is a backup of that name.
+  absl::StatusOr<v1::BackupStoreResponse> BackupStore(const Caller& caller,
+                                                      const v1::BackupStoreRequest& request);
 
  private:
   // The job that this request_id (within its tenant) started, if any.
@@ -58,6 +67,7 @@ class JobApi {
   Engine* const engine_;
   Store* const store_;
   const DataRoots* const roots_;
+  const std::string state_dir_;
   const Clock* const clock_;
   TestHold* const hold_;
   const EngineHooks hooks_;

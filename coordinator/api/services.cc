@@ -11,6 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/retry.h"
+#include "common/base/status.h"
 #include "coordinator/api/grpc_status.h"
 #include "coordinator/api/stream_writer.h"
 #include "coordinator/auth/rules.h"
@@ -21,6 +23,14 @@ namespace {
 
 const absl::Status& ShuttingDown() {
   static const auto* status = new absl::Status(absl::UnavailableError("the coordinator is shutting down"));
+  return *status;
+}
+
+const absl::Status& Overloaded() {
+  static const auto* status =
+      new absl::Status(WithRetry(MakeError(absl::StatusCode::kResourceExhausted, reason::kOverloaded,
+                                           "the coordinator has more calls than it can answer"),
+                                 1));
   return *status;
 }
 
@@ -79,6 +89,10 @@ class Edge {
                                                                               const Request&)) const {
     static const MethodRule& rule = RuleOf(Request::descriptor());
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (pool_->full()) {
+      reactor->Finish(ToGrpcStatus(Overloaded()));
+      return reactor;
+    }
     const absl::StatusOr<Caller> caller = gate_->CallerOf(*context);
     if (!caller.ok()) {
       reactor->Finish(ToGrpcStatus(caller.status()));
@@ -211,6 +225,11 @@ class ClusterServiceImpl : public v1::ClusterService::CallbackService {
   grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context,
                                       const v1::DrainNodeRequest* request, v1::Node* response) override {
     return edge_->Answer(context, request, response, &JobApi::DrainNode);
+  }
+  grpc::ServerUnaryReactor* BackupStore(grpc::CallbackServerContext* context,
+                                        const v1::BackupStoreRequest* request,
+                                        v1::BackupStoreResponse* response) override {
+    return edge_->Answer(context, request, response, &JobApi::BackupStore);
   }
 
  private:

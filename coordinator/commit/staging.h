@@ -3,6 +3,8 @@
 //
 // A job's staging file lies beside its target, ".<target's name>.seqpar-<job>-<attempt>.partial": the same
 // file system, so that the last step is a rename.
+// The folder of the output is opened beneath its data root, and everything happens in it by name: who swaps a
+// folder on the way for a link makes nothing happen elsewhere.
 #ifndef SEQPAR_COORDINATOR_COMMIT_STAGING_H_
 #define SEQPAR_COORDINATOR_COMMIT_STAGING_H_
 
@@ -10,6 +12,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/base/data_roots.h"
 #include "common/job/job.h"
 #include "coordinator/validate/validate.h"
 
@@ -23,18 +26,40 @@ absl::Status CheckInputs(const std::map<std::string, FileFingerprint>& inputs);
 // Unlinks the staging files of attempts before `attempt`, creates that of `attempt`, writes the header and
 // allocates all of it on disk. STORAGE: RESOURCE_EXHAUSTED where the disk has no room for it; NOT_FOUND,
 // PERMISSION_DENIED and so on for what cannot pass; INTERNAL for what may.
-absl::Status PrepareStaging(const JobSpec& spec, const std::string& job, int attempt);
+absl::Status PrepareStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
 
 // Flushes the staging file.
-absl::Status SyncStaging(const JobSpec& spec, const std::string& job, int attempt);
+absl::Status SyncStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
 
 // Renames the staging file to the target and flushes the folder. May be repeated after a crash at any point
 // in it: OK where the file already has its name. ALREADY_EXISTS (STORAGE) where another file has the name and
 // the job may not overwrite it.
-absl::Status CommitStaging(const JobSpec& spec, const std::string& job, int attempt);
+absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
 
 // Unlinks the staging files of attempts 1 to `attempt`.
-void UnlinkStaging(const JobSpec& spec, const std::string& job, int attempt);
+void UnlinkStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
+
+// Checkpoints lie beside the target too: CheckpointBase + the number of layers behind it, and with ".partial"
+// after that while the ranks write it.
+struct CheckpointName {
+  int attempt = 0;  // that wrote it
+  int layers = 0;   // 0: there is none
+};
+std::string CheckpointBase(const std::string& target, const std::string& job, int attempt);
+std::string CheckpointPath(const std::string& target, const std::string& job, const CheckpointName& name);
+
+// Renames what the ranks have written and flushes the folder; never changed from then on. May be repeated.
+absl::Status KeepCheckpoint(const DataRoots& roots, const JobSpec& spec, const std::string& job,
+                            const CheckpointName& name);
+// Whether it is there, whole.
+bool HasCheckpoint(const DataRoots& roots, const JobSpec& spec, const std::string& job,
+                   const CheckpointName& name);
+// Unlinks those that `kept` takes the place of: of earlier attempts, and of its own with fewer layers.
+void DropEarlierCheckpoints(const DataRoots& roots, const JobSpec& spec, const std::string& job,
+                            const CheckpointName& kept);
+// Unlinks the checkpoints of the job's attempts 1 to `attempt`, written or being written, but for `keep`.
+void UnlinkCheckpoints(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt,
+                       const CheckpointName& keep);
 
 }  // namespace seqpar
 

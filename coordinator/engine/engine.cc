@@ -14,20 +14,19 @@ namespace {
 
 // While a job's time matters, and while only leases run.
 constexpr auto kTickPeriod = std::chrono::milliseconds(50), kIdlePeriod = std::chrono::milliseconds(250);
-// Revisions of one start of the coordinator; the next start begins above all of them without having written
-// each.
-constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
 constexpr char kCalibration[] = "calibration";
-const std::string& kOthersJob = *new std::string("another tenant's job");
+constexpr int64_t kExpiryPeriodUs = 10'000'000, kReservePeriodUs = 5'000'000;
 
 }  // namespace
 
-Engine::Engine(const EngineConfig& config, Store* store, const Clock* clock, TaskPool* work, TestHold* hold,
-               std::function<void(const absl::Status&)> on_fatal, EngineHooks hooks)
+Engine::Engine(const EngineConfig& config, Store* store, const DataRoots* roots, const Clock* clock,
+               TaskPool* work, TestHold* hold, std::function<void(const absl::Status&)> on_fatal,
+               EngineHooks hooks)
     : config_(config),
       store_(store),
+      roots_(roots),
       clock_(clock),
       work_(work),
       hold_(hold),
@@ -54,7 +53,7 @@ absl::Status Engine::Start() {
     SEQPAR_ASSIGN_OR_RETURN(const StoredAttempt attempt, store_->LoadAttempt(row.id, view.attempt()));
     SEQPAR_ASSIGN_OR_RETURN(JobRecord record, RecordOf(row, attempt));
     if (record.ended()) {
-      Post([this, record] { CleanLater(record.id, record.spec, record.attempt + 1, true); });
+      Post([this, record] { CleanLater(record.id, record.spec, record.NextAttempt(), true); });
       continue;
     }
     for (size_t i = 0; i < record.ranks.size(); ++i) {
@@ -66,8 +65,7 @@ absl::Status Engine::Start() {
     LogInfo("job taken up",
             {{"job", record.id}, {"stage", StageName(record.stage)}, {"attempt", record.attempt}});
     restored.push_back(record.id);
-    KeepTime(record);
-    live_.emplace(row.id, std::move(record));
+    Add(std::move(record));
   }
   schedule_ = true;
   last_tick_us_ = now_us;
@@ -136,7 +134,8 @@ void Engine::Loop() {
     last_round_us_ = clock_->BootMicros();
     for (const std::function<void()>& task : tasks) task();
     Tick();
-    if (schedule_ && !scheduling_) Schedule();
+    // A new attempt is more to write, and the disk is full.
+    if (schedule_ && !scheduling_ && store_->has_reserve()) Schedule();
     Flush();
   }
 }
@@ -158,8 +157,20 @@ void Engine::Tick() {
     schedule_ = true;
   }
   if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) {
-    unfit_.clear();  // those that were to be refused may be now
+    unfit_nodes_.clear();  // those that were to be refused may be now
     schedule_ = true;
+  }
+  if (now_us >= next_expiry_us_) {
+    next_expiry_us_ = now_us + kExpiryPeriodUs;
+    batch_.expire.keep_jobs = config_.keep_jobs;
+    if (config_.keep_us > 0) batch_.expire.ended_before_us = clock_->WallMicros() - config_.keep_us;
+  }
+  if (!store_->has_reserve() && now_us >= next_reserve_us_) {
+    next_reserve_us_ = now_us + kReservePeriodUs;
+    if (store_->KeepReserve().ok()) {
+      LogInfo("the job store has room again");
+      schedule_ = true;
+    }
   }
   const std::vector<std::string> timed(timed_.begin(), timed_.end());
   for (const std::string& id : timed) {
@@ -198,7 +209,7 @@ void Engine::Flush() {
     if (record.ended()) ended.push_back(id);
   }
   if (!batch_.empty() && !fatal_) {
-    if (const absl::Status written = store_->Write(batch_); !written.ok()) {
+    if (const absl::Status written = WriteOut(); !written.ok()) {
       // What cannot be written must not be seen. The next process starts from what is on disk.
       fatal_ = true;
       LogError("the job store cannot be written", {{"error", written.message()}});
@@ -212,16 +223,42 @@ void Engine::Flush() {
       watchers_.Publish(ViewOf(found->second, now_us), found->second.ended());
     }
   }
-  for (const std::string& id : ended) {
-    live_.erase(id);
-    timed_.erase(id);
-    unfit_.erase(id);
-  }
+  for (const std::string& id : ended) Remove(id);
   dirty_.clear();
   batch_ = WriteBatch();
+  inserted_.clear();
   std::vector<std::function<void()>> outbox;
   outbox.swap(outbox_);
   for (const std::function<void()>& effect : outbox) effect();
+}
+
+// One transaction for all that happened since the last one, of however many clients and nodes.
+absl::Status Engine::WriteOut() {
+  std::vector<std::string> taken;
+  absl::Status written = store_->Write(batch_, &taken);
+  if (absl::IsResourceExhausted(written) && store_->has_reserve()) {
+    LogError("the disk of the job store is full: no new jobs, and the reserve is for those that run",
+             {{"error", written.message()}});
+    store_->GiveUpReserve();
+    next_reserve_us_ = clock_->BootMicros() + kReservePeriodUs;
+    for (const JobRow& row : std::exchange(batch_.inserts, {})) Refuse(row.id, Admission());
+    batch_.expire = {};
+    written = store_->Write(batch_, &taken);
+  }
+  if (!written.ok()) {
+    for (const JobRow& row : batch_.inserts) Refuse(row.id, Annotate(written, "the job is not accepted"));
+    return written;
+  }
+  for (const std::string& id : taken) {
+    Refuse(id,
+           MakeError(absl::StatusCode::kAlreadyExists, reason::kStorage, "its id or request_id is taken"));
+  }
+  return absl::OkStatus();
+}
+
+void Engine::Refuse(const std::string& insert, const absl::Status& why) {
+  *inserted_[insert] = why;
+  Remove(insert);
 }
 
 void Engine::SendLater(const std::string& node, v1::CoordinatorMessage message) {
@@ -242,127 +279,6 @@ void Engine::WorkLater(const std::string& job, std::function<std::optional<JobEv
       if (!event) return;
       Post([this, job, event = std::move(*event)] { Apply(job, event); });
     });
-  });
-}
-
-// --- for clients ---
-
-absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& request) {
-  return Call<absl::StatusOr<v1::Job>>(
-      [this, record = std::move(record), request]() -> absl::StatusOr<v1::Job> {
-        SEQPAR_RETURN_IF_ERROR(Health());
-        const std::string& target = record.spec.output_file;
-        for (const auto& [id, other] : live_) {
-          if (target.empty() || other.spec.output_file != target) continue;
-          const std::string& named = other.tenant == record.tenant ? id : kOthersJob;
-          return MakeError(absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
-                           absl::StrCat(target, " is the output of ", named, ", which has not ended"));
-        }
-        JobRecord job = record;
-        const std::vector<JobAction> actions = Step(&job, event::Submitted{}, config_.machine, Time());
-        job.revision = ++revision_;
-        JobRow row = RowOf(job, Time().boot_us);
-        row.request = request;
-        SEQPAR_RETURN_IF_ERROR(store_->Insert(&row));
-        job.sequence = row.sequence;
-        LogInfo("job submitted", {{"job", job.id}, {"name", job.spec.name}, {"phase", "submit"}});
-        schedule_ = true;
-        observer_->JobSubmitted(job);
-        v1::Job view = ViewOf(job, Time().boot_us);
-        KeepTime(job);
-        live_.emplace(job.id, std::move(job));
-        return view;
-      });
-}
-
-std::optional<v1::Job> Engine::ViewLive(const std::string& id) {
-  return Call<std::optional<v1::Job>>([this, id]() -> std::optional<v1::Job> {
-    const auto found = live_.find(id);
-    if (found == live_.end()) return std::nullopt;
-    return ViewOf(found->second, Time().boot_us);
-  });
-}
-
-std::optional<v1::Job> Engine::Cancel(const std::string& id) {
-  return Call<std::optional<v1::Job>>([this, id]() -> std::optional<v1::Job> {
-    const auto found = live_.find(id);
-    if (found == live_.end()) return std::nullopt;
-    LogInfo("cancel requested", {{"job", id}, {"phase", PhaseName(found->second.phase)}});
-    Apply(id, event::CancelRequested{});
-    return ViewOf(found->second, Time().boot_us);
-  });
-}
-
-bool Engine::Watch(const std::string& id, int64_t revision, const std::shared_ptr<Watcher>& watcher) {
-  return Call<bool>([this, id, revision, watcher] {
-    const auto found = live_.find(id);
-    if (found == live_.end()) return false;
-    watchers_.Add(id, watcher);
-    if (found->second.revision > revision) watcher->Offer(ViewOf(found->second, Time().boot_us));
-    return true;
-  });
-}
-
-std::pair<ClusterSnapshot, Calibration> Engine::Cluster() {
-  return Call<std::pair<ClusterSnapshot, Calibration>>(
-      [this] { return std::make_pair(registry_.Snapshot(), calibration_); });
-}
-
-std::vector<v1::Node> Engine::Nodes(const std::optional<std::string>& tenant) {
-  return Call<std::vector<v1::Node>>([this, tenant] {
-    std::vector<v1::Node> nodes;
-    for (const auto& [name, node] : registry_.nodes()) {
-      if (!node.known() && !node.drained) continue;
-      const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
-      nodes.push_back(NodeRegistry::ToProto(name, node, static_cast<double>(left_us) / 1e6));
-      if (tenant) HideOthers(*tenant, &nodes.back());
-    }
-    return nodes;
-  });
-}
-
-void Engine::HideOthers(const std::string& tenant, v1::Node* node) const {
-  for (v1::NodeDevice& device : *node->mutable_devices()) {
-    const auto found = live_.find(device.job());
-    if (device.job().empty() || (found != live_.end() && found->second.tenant == tenant)) continue;
-    device.set_job("other");
-    device.clear_rank();
-  }
-}
-
-absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {
-  return Call<absl::StatusOr<v1::Node>>([this, name, undo]() -> absl::StatusOr<v1::Node> {
-    NodeEntry* node = registry_.Find(name);
-    if (node == nullptr || (!node->known() && !node->drained)) {
-      return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
-                       absl::StrCat("no node is called ", name));
-    }
-    registry_.SetDrained(name, !undo);
-    batch_.drains[name] = !undo;
-    schedule_ = true;
-    LogInfo(undo ? "drain undone" : "node drained", {{"node", name}});
-    const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
-    return NodeRegistry::ToProto(name, *node, static_cast<double>(left_us) / 1e6);
-  });
-}
-
-std::shared_ptr<LogCollector> Engine::AskLogs(const std::string& job, std::optional<int> rank,
-                                              std::optional<int> attempt) {
-  return Call<std::shared_ptr<LogCollector>>([this, job, rank, attempt] {
-    auto collector = std::make_shared<LogCollector>();
-    const int64_t query = next_log_query_++;
-    log_queries_[query] = {collector, Time().boot_us};
-    v1::CoordinatorMessage message;
-    message.mutable_logs()->set_query(query);
-    message.mutable_logs()->set_job(job);
-    if (rank) message.mutable_logs()->set_rank(*rank);
-    if (attempt) message.mutable_logs()->set_attempt(*attempt);
-    for (const auto& [name, node] : registry_.nodes()) {
-      if (node.link == nullptr) continue;
-      collector->Expect(name);
-      SendLater(name, message);
-    }
-    return collector;
   });
 }
 

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/data_roots.h"
 #include "common/base/mutex.h"
 #include "coordinator/engine/log_collector.h"
 #include "coordinator/engine/observer.h"
@@ -41,6 +42,10 @@ struct EngineConfig {
   MachineConfig machine;
   int64_t heartbeat_us = 1'000'000;
   int64_t lease_us = 6'000'000;
+  // Jobs that have ended are forgotten: beyond the newest so many, and after so long. 0: never.
+  int64_t keep_jobs = 100'000;
+  int64_t keep_us = int64_t{30} * 24 * 3600 * 1'000'000;
+  size_t max_live_jobs = 20'000;  // that have not ended; above them submits are refused
 };
 
 // What others put around the engine.
@@ -53,8 +58,8 @@ class Engine {
  public:
   // All outlive the engine; `work` is drained before Stop. `on_fatal` is called once, from the engine's
   // thread, when the store can no longer be written: nothing may be promised from then on.
-  Engine(const EngineConfig& config, Store* store, const Clock* clock, TaskPool* work, TestHold* hold,
-         std::function<void(const absl::Status&)> on_fatal, EngineHooks hooks = {});
+  Engine(const EngineConfig& config, Store* store, const DataRoots* roots, const Clock* clock, TaskPool* work,
+         TestHold* hold, std::function<void(const absl::Status&)> on_fatal, EngineHooks hooks = {});
   ~Engine();
 
   // Takes up the live jobs of the store, grants their nodes one full lease, and starts the thread.
@@ -67,7 +72,9 @@ class Engine {
   // --- for threads that may wait: they return when the effects are durable ---
 
   // Adds a validated job (id, request_id, spec, inputs, create_us are set). OUTPUT_IN_USE where a live job
-  // has the same target; ALREADY_EXISTS where the request_id is taken. `request`: the submitted bytes.
+  // has the same target; ALREADY_EXISTS where the request_id is taken; RESOURCE_EXHAUSTED, with a time after
+  // which to try again, where there are too many jobs or the store's disk is full. `request`: the submitted
+  // bytes.
   absl::StatusOr<v1::Job> Submit(JobRecord record, const std::string& request);
   // Nothing where the job is not live: the store has it.
   std::optional<v1::Job> ViewLive(const std::string& id);
@@ -102,6 +109,12 @@ class Engine {
   int64_t last_round_us() const { return last_round_us_; }
 
  private:
+  // Of a pass: those behind them wait for these anyway, as long as one of them waits for devices.
+  static constexpr size_t kPassJobs = 200;
+  // Revisions of one start of the coordinator; the next start begins above all of them without having written
+  // each.
+  static constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
+
   struct Dirty {
     bool record = false, plan = false, publish = false;
   };
@@ -121,6 +134,8 @@ class Engine {
   // Runs after the commit of the present batch.
   void Later(std::function<void()> effect) { outbox_.push_back(std::move(effect)); }
   void SendLater(const std::string& node, v1::CoordinatorMessage message);
+  // Why no more jobs are taken now; OK: they are.
+  absl::Status Admission() const;
   // Runs `task` on the worker threads after the commit, then posts the event that it returns (none: shutting
   // down).
   void WorkLater(const std::string& job, std::function<std::optional<JobEvent>()> task);
@@ -128,19 +143,26 @@ class Engine {
   void Loop();
   void Tick();
   void Flush();
+  absl::Status WriteOut();
+  // Takes a new job of this batch back.
+  void Refuse(const std::string& insert, const absl::Status& why);
   Now Time() const { return {clock_->BootMicros(), clock_->WallMicros()}; }
 
   // engine_jobs.cc
   void Apply(const std::string& job, const JobEvent& event);
   void ApplyToAll(const JobEvent& event);
-  // Time passes for jobs that hold devices or wait for a moment, not for the thousands that wait for devices.
-  void KeepTime(const JobRecord& record);
+  void Add(JobRecord record);
+  void Remove(const std::string& job);
+  // Which lists a job stands on, by its stage.
+  void Enlist(const JobRecord& record);
   void Do(JobRecord* record, const action::Persist& a);
   void Do(JobRecord* record, const action::PersistBlob& a);
   void Do(JobRecord* record, const action::PersistResult& a);
   void Do(JobRecord* record, const action::Publish& a);
   void Do(JobRecord* record, const action::PrepareStaging& a);
   void Do(JobRecord* record, const action::UnlinkStaging& a);
+  void Do(JobRecord* record, const action::KeepCheckpoint& a);
+  void Do(JobRecord* record, const action::DropCheckpoints& a);
   void Do(JobRecord* record, const action::StartGang& a);
   void Do(JobRecord* record, const action::SendBlobTable& a);
   void Do(JobRecord* record, const action::StopGang& a);
@@ -155,12 +177,14 @@ class Engine {
     std::string nodes;  // KnownNodes
     bool more = false;  // jobs waited behind those of the pass
   };
+  void SetAside(const JobRecord& record, const PassView& view);
   void ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view);
   void Place(const std::string& job, const Plan& plan);
 
   // engine_fleet.cc
   void HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
                    int64_t received_us);
+  void RaiseTerm(const v1::Hello& hello);
   void HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us);
   void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node);
   void HandleTrace(const std::string& node, const v1::RankTrace& trace);
@@ -174,6 +198,7 @@ class Engine {
 
   const EngineConfig config_;
   Store* const store_;
+  const DataRoots* const roots_;
   const Clock* const clock_;
   TaskPool* const work_;
   TestHold* const hold_;
@@ -194,9 +219,27 @@ class Engine {
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;
   std::set<std::string> placing_;  // a staging file is being made
-  std::set<std::string> timed_;    // of live_: those that Tick looks at
-  // Jobs that the nodes as they are (NodeRegistry::KnownNodes) cannot serve, however free they are.
-  std::map<std::string, std::string> unfit_;
+  // Of live_: those that Tick looks at. They hold devices or wait for a moment; thousands only wait for
+  // devices.
+  std::set<std::string> timed_;
+  std::map<std::string, std::string> targets_;  // output file -> its job
+  // Those that wait for devices, in the order of their turns.
+  struct Turn {
+    int priority = 0;
+    int64_t sequence = 0;
+    std::string job;
+    friend bool operator<(const Turn& a, const Turn& b) {
+      return a.priority != b.priority ? a.priority > b.priority : a.sequence < b.sequence;
+    }
+  };
+  static Turn TurnOf(const JobRecord& record) { return {record.spec.priority, record.sequence, record.id}; }
+  // Whether fewer than kPassJobs have their turn before it.
+  bool IsAmongFirst(const Turn& turn) const;
+  std::set<Turn> turns_;
+  // Of these, those that the nodes unfit_nodes_ (NodeRegistry::KnownNodes) cannot serve, however free they
+  // are: set aside until there are others.
+  std::set<Turn> unfit_;
+  std::string unfit_nodes_;
   NodeRegistry registry_;
   Watchers watchers_;
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking
@@ -207,10 +250,12 @@ class Engine {
   bool scheduling_ = false;  // a pass is under way
   int64_t last_tick_us_ = 0;
   int64_t nodes_seen_us_ = 0;  // by the observer
+  int64_t next_expiry_us_ = 0, next_reserve_us_ = 0;
   int64_t settled_us_ = 0;  // a lease after the last node attached: only from then on is a queued job refused
   // The batch.
   std::map<std::string, Dirty> dirty_;
   WriteBatch batch_;
+  std::map<std::string, std::shared_ptr<absl::Status>> inserted_;  // what becomes of batch_.inserts, by job
   std::vector<std::function<void()>> outbox_;
 };
 

@@ -54,8 +54,21 @@ void Engine::OnBroken(const std::string& node, int64_t stream) {
   });
 }
 
+// The store came from a backup: of its time are terms that workers have seen later ones of.
+void Engine::RaiseTerm(const v1::Hello& hello) {
+  if (const absl::Status raised = store_->RaiseTerm(hello.highest_term()); !raised.ok()) {
+    return LogError("the term cannot be raised", {{"error", raised.message()}});
+  }
+  revision_ = std::max(revision_, term() * kRevisionsPerTerm);
+  LogWarning("the store was restored, and a worker has seen a later term: going above it",
+             {{"node", hello.node()}, {"seen", hello.highest_term()}, {"term", term()}});
+}
+
 void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
                          int64_t received_us) {
+  const NodeEntry* known = registry_.Find(hello.node());
+  const bool told_here = known != nullptr && known->known();
+  if (store_->restored() && hello.highest_term() >= term() + (told_here ? 1 : 0)) RaiseTerm(hello);
   if (hello.highest_term() > term()) {
     return link->Close(absl::FailedPreconditionError(
         absl::StrCat("this coordinator's term ", term(), " is below ", hello.highest_term(),
@@ -85,6 +98,10 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
     const auto found = live_.find(rank.gang().job());
     if (found == live_.end() || found->second.attempt != rank.gang().attempt() ||
         !found->second.HoldsDevices()) {
+      LogWarning("a rank of no attempt that is known is stopped", {{"node", hello.node()},
+                                                                   {"job", rank.gang().job()},
+                                                                   {"attempt", rank.gang().attempt()},
+                                                                   {"rank", rank.rank()}});
       continue;
     }
     if (running[found->first].empty() && found->second.stage != Stage::kStopping) {
@@ -93,6 +110,8 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
     running[found->first].insert(rank.rank());
   }
   SendLater(hello.node(), std::move(message));
+  for (const auto& [job, attempt] : hello.highest_attempts()) Apply(job, event::AttemptSeen{attempt});
+  if (hello.draining()) ApplyToAll(event::NodeDrains{hello.node()});
   for (const auto& entry : live_) {
     Apply(entry.first, event::NodeAttached{hello.node(), hello.incarnation(), running[entry.first]});
   }
@@ -137,6 +156,7 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
       NodeEntry* entry = registry_.Find(node);
       const bool draining = message.heartbeat().draining();
       if (draining != entry->draining_itself) schedule_ = true;
+      if (draining && !entry->draining_itself) ApplyToAll(event::NodeDrains{node});
       entry->draining_itself = draining;
       HandleSetAside(node, message.heartbeat(), entry);
       for (const v1::RankProgress& progress : message.heartbeat().ranks()) {
@@ -216,6 +236,8 @@ void Engine::HandleEvent(const v1::RankEvent& event) {
           event.phase() == v1::JOB_PHASE_UNSPECIFIED ? JobPhase::kBootstrap : PhaseFromProto(event.phase());
       return Apply(job, event::RankFailed{attempt, event.rank(), error, event.root_cause(), phase});
     }
+    case v1::RankEvent::CHECKPOINTED:
+      return Apply(job, event::RankCheckpointed{attempt, event.rank(), event.layers()});
     case v1::RankEvent::STOPPED:
       return Apply(job, event::RankStopped{attempt, event.rank()});
     default:

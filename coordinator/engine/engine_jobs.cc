@@ -9,6 +9,7 @@
 #include "common/job/proto.h"
 #include "coordinator/commit/staging.h"
 #include "coordinator/engine/engine.h"
+#include "coordinator/job_machine/checkpoints.h"
 #include "coordinator/report/learn.h"
 #include "coordinator/report/report.h"
 #include "coordinator/scheduler/scheduler.h"
@@ -16,8 +17,27 @@
 namespace seqpar {
 namespace {
 
-// Of a pass: those behind them wait for these anyway, as long as one of them waits for devices.
-constexpr size_t kPassJobs = 200;
+CheckpointName CheckpointOf(const JobRecord& record) {
+  return {record.checkpoint_attempt, record.checkpoint_layers};
+}
+
+// What the ranks of the current attempt are told.
+v1::Checkpoints CheckpointsOf(const JobRecord& record, int64_t interval_us) {
+  v1::Checkpoints checkpoints;
+  const int first_layer = record.attempts.back().first_layer;
+  const std::string& target = record.spec.output_file;
+  for (const int layers : CheckpointLayers(record.spec, record.plan, first_layer, interval_us)) {
+    checkpoints.add_after_layers(layers);
+  }
+  if (checkpoints.after_layers_size() > 0) {
+    checkpoints.set_staging_file(CheckpointBase(target, record.id, record.attempt));
+  }
+  if (first_layer > 0) {
+    checkpoints.set_layers(first_layer);
+    checkpoints.set_file(CheckpointPath(target, record.id, {record.checkpoint_attempt, first_layer}));
+  }
+  return checkpoints;
+}
 
 }  // namespace
 
@@ -32,7 +52,7 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
   for (const JobAction& action : actions) {
     std::visit([&](const auto& a) { Do(&record, a); }, action);
   }
-  KeepTime(record);
+  Enlist(record);
   observer_->JobStepped(record, event);
   if (record.stage == before) return;
   const absl::Status& why = record.ended() ? record.error : record.cause;
@@ -48,13 +68,40 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
   }
 }
 
-void Engine::KeepTime(const JobRecord& record) {
-  const bool waits =
-      record.stage == Stage::kQueued && DeadlineUs(record) == 0 && record.not_before_us <= last_tick_us_;
-  if (record.ended() || waits) {
+void Engine::Add(JobRecord record) {
+  if (!record.spec.output_file.empty()) targets_[record.spec.output_file] = record.id;
+  Enlist(record);
+  const std::string id = record.id;
+  live_.emplace(id, std::move(record));
+}
+
+void Engine::Remove(const std::string& job) {
+  const auto found = live_.find(job);
+  if (found == live_.end()) return;
+  const JobRecord& record = found->second;
+  if (const auto target = targets_.find(record.spec.output_file);
+      target != targets_.end() && target->second == job) {
+    targets_.erase(target);
+  }
+  turns_.erase(TurnOf(record));
+  unfit_.erase(TurnOf(record));
+  timed_.erase(job);
+  live_.erase(found);
+}
+
+void Engine::Enlist(const JobRecord& record) {
+  const bool queued = record.stage == Stage::kQueued;
+  if (record.ended() || (queued && DeadlineUs(record) == 0 && record.not_before_us <= last_tick_us_)) {
     timed_.erase(record.id);
   } else {
     timed_.insert(record.id);
+  }
+  const Turn turn = TurnOf(record);
+  if (!queued) {
+    turns_.erase(turn);
+    unfit_.erase(turn);
+  } else if (unfit_.count(turn) == 0) {
+    turns_.insert(turn);
   }
 }
 
@@ -84,33 +131,53 @@ void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
   const auto spec = std::make_shared<JobSpec>(record->spec);
   placing_.insert(record->id);
   WorkLater(record->id,
-            [this, id = record->id, spec, inputs = record->inputs,
-             attempt = a.attempt]() -> std::optional<JobEvent> {
+            [this, id = record->id, spec, inputs = record->inputs, attempt = a.attempt,
+             from = CheckpointOf(*record)]() -> std::optional<JobEvent> {
               if (!hold_->Wait(JobPhase::kPlace, id).ok()) return std::nullopt;
               absl::Status status = CheckInputs(inputs);
-              if (status.ok()) status = PrepareStaging(*spec, id, attempt);
+              const bool gone = from.layers > 0 && !HasCheckpoint(*roots_, *spec, id, from);
+              if (attempt > 1) UnlinkCheckpoints(*roots_, *spec, id, attempt, gone ? CheckpointName() : from);
+              if (status.ok()) status = PrepareStaging(*roots_, *spec, id, attempt);
               Post([this, id, spec, attempt] {
                 placing_.erase(id);
                 // Ended meanwhile: the file was made for nothing.
                 if (live_.count(id) == 0) CleanLater(id, *spec, attempt, true);
               });
-              return event::StagingReady{status};
+              return event::StagingReady{status, gone};
             });
 }
 
 void Engine::Do(JobRecord* record, const action::UnlinkStaging&) {
   if (placing_.count(record->id) != 0) return;  // its file is being made: cleaned once that is done
   // One attempt more than began: a placement may have made its file already.
-  CleanLater(record->id, record->spec, record->attempt + 1, record->ended());
+  CleanLater(record->id, record->spec, record->NextAttempt(), record->ended());
 }
 
 void Engine::CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended) {
   Later([this, job, spec, attempt, ended] {
     work_->Run([this, job, spec, attempt, ended] {
-      UnlinkStaging(spec, job, attempt);
+      UnlinkStaging(*roots_, spec, job, attempt);
+      if (ended) UnlinkCheckpoints(*roots_, spec, job, attempt, {});
       if (ended) Post([this, job] { batch_.cleaned.push_back(job); });
     });
   });
+}
+
+void Engine::Do(JobRecord* record, const action::KeepCheckpoint& a) {
+  const CheckpointName name{record->attempt, a.layers};
+  WorkLater(record->id, [this, id = record->id, spec = record->spec, name]() -> std::optional<JobEvent> {
+    return event::CheckpointKept{name.attempt, name.layers, KeepCheckpoint(*roots_, spec, id, name)};
+  });
+}
+
+void Engine::Do(JobRecord* record, const action::DropCheckpoints&) {
+  WorkLater(record->id,
+            [this, id = record->id, spec = record->spec,
+             kept = CheckpointOf(*record)]() -> std::optional<JobEvent> {
+              // Of earlier attempts, and this one's that are whole: it may be writing the next.
+              DropEarlierCheckpoints(*roots_, spec, id, kept);
+              return std::nullopt;
+            });
 }
 
 v1::GangId Engine::IdOf(const JobRecord& record) const {
@@ -141,6 +208,7 @@ void Engine::Do(JobRecord* record, const action::StartGang& a) {
     if (!record->spec.output_file.empty()) {
       start->set_staging_file(StagingPath(record->spec.output_file, record->id, record->attempt));
     }
+    *start->mutable_checkpoints() = CheckpointsOf(*record, config_.machine.checkpoint_interval_us);
     start->set_bootstrap_timeout_ms(config_.machine.bootstrap_timeout_us / 1000);
     SendLater(node, std::move(message));
   }
@@ -181,19 +249,21 @@ void Engine::Do(JobRecord* record, const action::Merge&) {
       record->id,
       [this, id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
         if (!hold_->Wait(JobPhase::kMerge, id).ok()) return std::nullopt;
-        return event::Merged{SyncStaging(spec, id, attempt)};
+        return event::Merged{SyncStaging(*roots_, spec, id, attempt)};
       });
 }
 
 void Engine::Do(JobRecord* record, const action::Commit&) {
-  WorkLater(record->id,
-            [id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
-              return event::Committed{CommitStaging(spec, id, attempt)};
-            });
+  WorkLater(
+      record->id,
+      [this, id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
+        return event::Committed{CommitStaging(*roots_, spec, id, attempt)};
+      });
 }
 
 void Engine::Do(JobRecord* record, const action::Report&) {
-  if (record->report) {
+  // Fewer layers than were predicted say little about the prediction.
+  if (record->report && record->attempts.back().first_layer == 0) {
     calibration_ = Learn(calibration_, record->plan, record->spec.pass, *record->report);
     batch_.settings["calibration"] = CalibrationToText(calibration_);
   }
@@ -210,29 +280,20 @@ void Engine::Schedule() {
   const int64_t now_us = clock_->BootMicros();
   PassView view;
   view.nodes = registry_.KnownNodes();
-  std::vector<const JobRecord*> waiting;
-  for (const auto& [id, record] : live_) {
-    if (record.stage != Stage::kQueued || record.not_before_us > now_us) continue;
-    if (const auto unfit = unfit_.find(id); unfit != unfit_.end() && unfit->second == view.nodes) continue;
-    waiting.push_back(&record);
+  if (view.nodes != unfit_nodes_) {
+    turns_.merge(unfit_);
+    unfit_.clear();
+    unfit_nodes_ = view.nodes;
   }
-  if (waiting.empty()) return;
-  const auto taken = waiting.begin() + static_cast<int64_t>(std::min(kPassJobs, waiting.size()));
-  std::partial_sort(waiting.begin(), taken, waiting.end(), [](const JobRecord* a, const JobRecord* b) {
-    return a->spec.priority != b->spec.priority ? a->spec.priority > b->spec.priority
-                                                : a->sequence < b->sequence;
-  });
   std::vector<QueuedJob> queue;
-  for (auto it = waiting.begin(); it != taken; ++it) {
-    queue.push_back({(*it)->id, (*it)->sequence, (*it)->fits || (*it)->attempt > 0, (*it)->spec});
+  for (const Turn& turn : turns_) {
+    const JobRecord& record = live_.at(turn.job);
+    if (record.not_before_us > now_us) continue;
+    view.more = queue.size() == kPassJobs;
+    if (view.more) break;
+    queue.push_back({record.id, record.sequence, record.fits || record.attempt > 0, record.spec});
   }
-  view.more = taken != waiting.end();
-  for (auto it = taken; it != waiting.end(); ++it) {
-    if ((*it)->reason.empty()) {
-      Apply((*it)->id,
-            event::Waits{absl::StrCat("waits for its turn: at least ", kPassJobs, " jobs are before it")});
-    }
-  }
+  if (queue.empty()) return;
   scheduling_ = true;
   // Planning takes its time: not in this thread, which answers heartbeats.
   Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_, view] {
@@ -249,6 +310,18 @@ void Engine::Schedule() {
   });
 }
 
+bool Engine::IsAmongFirst(const Turn& turn) const {
+  size_t before = 0;
+  for (auto it = turns_.begin(); it != turns_.end() && *it < turn && before < kPassJobs; ++it) ++before;
+  return before < kPassJobs;
+}
+
+void Engine::SetAside(const JobRecord& record, const PassView& view) {
+  if (view.nodes != unfit_nodes_) return;  // others have come meanwhile
+  turns_.erase(TurnOf(record));
+  unfit_.insert(TurnOf(record));
+}
+
 void Engine::ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view) {
   scheduling_ = false;
   bool held_up = false;
@@ -256,13 +329,13 @@ void Engine::ApplyDecisions(const std::vector<Decision>& decisions, const PassVi
     const auto found = live_.find(decision.id);
     if (found == live_.end() || found->second.stage != Stage::kQueued) continue;
     if (const auto* wait = std::get_if<Decision::Wait>(&decision.what)) {
-      if (wait->for_nodes) unfit_[decision.id] = view.nodes;
+      if (wait->for_nodes) SetAside(found->second, view);
       held_up = held_up || !wait->for_nodes;
       Apply(decision.id, event::Waits{wait->reason});
     } else if (const auto* refuse = std::get_if<Decision::Refuse>(&decision.what)) {
       // Not on the word of the first nodes of a cluster that is still coming up.
       if (clock_->BootMicros() < settled_us_) {
-        unfit_[decision.id] = view.nodes;  // planned again when other nodes are ready, or it has settled
+        SetAside(found->second, view);  // planned again when other nodes are ready, or it has settled
         Apply(decision.id,
               event::Waits{absl::StrCat("waits to see which nodes come: ", refuse->status.message())});
       } else {

@@ -65,6 +65,7 @@ void ReadView(const v1::Job& view, JobRecord* record) {
     if (info.has_error()) attempt.error = StatusFromProto(info.error());
     attempt.consequences = {info.consequences().begin(), info.consequences().end()};
     attempt.not_counted = info.not_counted();
+    attempt.first_layer = info.first_layer();
     record->attempts.push_back(std::move(attempt));
   }
   record->revision = view.revision();
@@ -125,6 +126,7 @@ v1::Job ViewOf(const JobRecord& record, int64_t boot_us) {
     if (!attempt.error.ok()) *info->mutable_error() = StatusToProto(attempt.error);
     for (const std::string& consequence : attempt.consequences) info->add_consequences(consequence);
     info->set_not_counted(attempt.not_counted);
+    info->set_first_layer(attempt.first_layer);
   }
   job.set_revision(record.revision);
   if (record.report && record.ended()) *job.mutable_report() = *record.report;
@@ -147,6 +149,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   body.set_fits(record.fits);
   body.set_stage(static_cast<int>(record.stage));
   body.set_failures(record.failures);
+  body.set_attempt_floor(record.attempt_floor);
   body.set_cancel_requested(record.cancel_requested);
   for (const RankRecord& rank : record.ranks) {
     stored::Rank* stored = body.add_ranks();
@@ -159,7 +162,15 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   if (!record.cause.ok()) *body.mutable_cause() = StatusToProto(record.cause);
   body.set_cause_is_root(record.cause_is_root);
   body.set_not_counted(record.not_counted);
+  body.set_checkpoint_layers(record.checkpoint_layers);
+  body.set_checkpoint_attempt(record.checkpoint_attempt);
+  body.set_checkpoints(record.checkpoints);
+  body.set_failure(record.failure);
+  body.set_last_failure(record.last_failure);
+  body.set_same_failures(record.same_failures);
+  body.set_last_failure_layers(record.last_failure_layers);
   for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
+  row.sequence = record.sequence;
   row.id = record.id;
   row.request_id = record.request_id;
   row.tenant = record.tenant;
@@ -167,6 +178,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   row.live = !record.ended() || record.LeavesStaging();
   row.priority = record.spec.priority;
   row.create_us = record.create_us;
+  row.end_us = record.end_us;
   row.revision = record.revision;
   row.body = body.SerializeAsString();
   return row;
@@ -195,10 +207,18 @@ absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attem
   record.fits = body.fits();
   record.stage = static_cast<Stage>(body.stage());
   record.failures = body.failures();
+  record.attempt_floor = body.attempt_floor();
   record.cancel_requested = body.cancel_requested();
   if (body.has_cause()) record.cause = StatusFromProto(body.cause());
   record.cause_is_root = body.cause_is_root();
   record.not_counted = body.not_counted();
+  record.checkpoint_layers = body.checkpoint_layers();
+  record.checkpoint_attempt = body.checkpoint_attempt();
+  record.checkpoints = body.checkpoints();
+  record.failure = body.failure();
+  record.last_failure = body.last_failure();
+  record.same_failures = body.same_failures();
+  record.last_failure_layers = body.last_failure_layers();
   record.consequences = {body.consequences().begin(), body.consequences().end()};
   if (record.stage == Stage::kPlacing) {
     // Nothing had been started: its turn comes again.

@@ -4,7 +4,7 @@
 
 namespace seqpar {
 
-TaskPool::TaskPool(int threads) {
+TaskPool::TaskPool(int threads, size_t queue_max) : queue_max_(queue_max) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
 }
 
@@ -16,6 +16,11 @@ bool TaskPool::Run(std::function<void()> task) {
   }
   wake_.notify_one();
   return true;
+}
+
+bool TaskPool::full() {
+  MutexLock lock(mutex_);
+  return tasks_.size() >= queue_max_;
 }
 
 void TaskPool::Drain() {

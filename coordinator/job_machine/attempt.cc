@@ -3,6 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/retry.h"
+#include "coordinator/job_machine/checkpoints.h"
 #include "coordinator/job_machine/stepper.h"
 #include "coordinator/report/report.h"
 
@@ -29,7 +31,7 @@ void Stepper::On(const event::Placed& e) {
     r_.ranks[i].incarnation = e.devices[i].incarnation;
   }
   actions_.push_back(action::Publish{});
-  actions_.push_back(action::PrepareStaging{r_.attempt + 1});
+  actions_.push_back(action::PrepareStaging{r_.NextAttempt()});
 }
 
 void Stepper::On(const event::StagingReady& e) {
@@ -46,7 +48,7 @@ void Stepper::On(const event::StagingReady& e) {
     actions_.push_back(action::UnlinkStaging{});
     return PersistAndPublish();
   }
-  ++r_.attempt;
+  r_.attempt = r_.NextAttempt();
   r_.state = JobState::kRunning;
   r_.phase = JobPhase::kBootstrap;
   r_.stage = Stage::kRunning;
@@ -57,6 +59,11 @@ void Stepper::On(const event::StagingReady& e) {
   attempt.attempt = r_.attempt;
   attempt.start_us = now_.wall_us;
   attempt.mesh = r_.plan.mesh.ToString();
+  if (e.checkpoint_gone) r_.checkpoint_layers = r_.checkpoint_attempt = 0;
+  attempt.first_layer = r_.checkpoint_layers;
+  if (!CheckpointLayers(r_.spec, r_.plan, attempt.first_layer, config_.checkpoint_interval_us).empty()) {
+    r_.checkpoints = true;
+  }
   for (RankRecord& rank : r_.ranks) {
     rank.progress_us = now_.boot_us;
     attempt.devices.push_back(rank.Where());
@@ -149,6 +156,9 @@ void Stepper::On(const event::RankProgressed& e) {
   rank->waiting_group = p.waiting_group();
   rank->collective = p.collective();
   rank->waiting_for_rank = p.waiting_for_rank();
+  for (const v1::GroupProgress& group : p.groups()) {
+    rank->groups[group.group()] = {group.entered(), group.finished()};
+  }
   const bool moved = p.percent() != rank->percent;
   const double percent_before = r_.Percent();
   rank->percent = p.percent();
@@ -182,10 +192,43 @@ void Stepper::On(const event::RankFinished& e) {
   }
 }
 
+// --- checkpoints ---
+
+// A report that a coordinator's restart loses costs this checkpoint, not the next one; so does a rank that
+// could not write its part.
+void Stepper::On(const event::RankCheckpointed& e) {
+  RankRecord* rank = Find(e.attempt, e.rank);
+  if (rank == nullptr || r_.stage != Stage::kRunning || !rank->checkpointed.insert(e.layers).second) return;
+  for (const RankRecord& other : r_.ranks) {
+    if (other.checkpointed.count(e.layers) == 0) return;
+  }
+  actions_.push_back(action::KeepCheckpoint{e.layers});
+}
+
+void Stepper::On(const event::CheckpointKept& e) {
+  if (e.attempt != r_.attempt || r_.stage != Stage::kRunning || e.layers <= r_.checkpoint_layers) return;
+  if (!e.status.ok()) return;  // the job can do without
+  r_.checkpoint_layers = e.layers;
+  r_.checkpoint_attempt = e.attempt;
+  PersistAndPublish();
+  actions_.push_back(action::DropCheckpoints{});
+  for (size_t i = 0; i < r_.ranks.size(); ++i) {
+    if (!r_.ranks[i].draining || r_.ranks[i].gone) continue;
+    // It has got as far as it was to get there: the rest elsewhere, before the drain's time is over.
+    return Blame(static_cast<int>(i),
+                 MakeError(absl::StatusCode::kUnavailable, reason::kNodeDrained,
+                           absl::StrCat("the worker on ", r_.ranks[i].node,
+                                        " was told to stop: the job goes on from its checkpoint after layer ",
+                                        e.layers)),
+                 true);
+  }
+}
+
 absl::Status Stepper::RebuildReport() {
   std::vector<RankOutcome> outcomes;
   for (const RankRecord& rank : r_.ranks) outcomes.push_back({&rank.result, rank.threads});
-  SEQPAR_ASSIGN_OR_RETURN(r_.report, BuildReport(r_.spec, r_.plan, r_.attempt, outcomes));
+  SEQPAR_ASSIGN_OR_RETURN(r_.report,
+                          BuildReport(r_.spec, r_.plan, r_.attempt, Current()->first_layer, outcomes));
   r_.report->set_ignored_tensors(r_.ignored_tensors);
   return absl::OkStatus();
 }

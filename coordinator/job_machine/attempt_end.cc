@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/retry.h"
 #include "coordinator/job_machine/stepper.h"
 
 namespace seqpar {
@@ -20,11 +21,29 @@ bool Stepper::Counts(int rank, const absl::Status& error) const {
   return why != reason::kNodeDrained && !(why == reason::kRankLost && r_.ranks[rank].unheard);
 }
 
+void Stepper::NoteCause(int rank, const absl::Status& error) {
+  const RankRecord& failed = r_.ranks[rank];
+  r_.not_counted = !Counts(rank, error);
+  r_.failure = absl::StrCat("rank ", rank, ": ", ReasonOf(error), " in ", PhaseName(failed.phase), ", ",
+                            failed.pass, " ", failed.layer);
+}
+
+// Whether the attempt that ends is the third in a row that ended just like this, and none got further than
+// the one before it.
+bool Stepper::FailsTheSameWay() {
+  constexpr int kTimes = 3;
+  const bool same =
+      !r_.failure.empty() && r_.failure == r_.last_failure && r_.checkpoint_layers == r_.last_failure_layers;
+  r_.same_failures = same ? r_.same_failures + 1 : 1;
+  r_.last_failure = r_.failure;
+  r_.last_failure_layers = r_.checkpoint_layers;
+  return r_.same_failures >= kTimes;
+}
+
 void Stepper::Blame(int rank, const absl::Status& error, bool root_cause) {
   if (r_.stage == Stage::kRunning) {
     BeginStop(error, root_cause);
-    r_.not_counted = !Counts(rank, error);
-    return;
+    return NoteCause(rank, error);
   }
   // Stopping already. A rank that names itself as the cause comes before those that only saw it fail, whoever
   // was heard first; what we did ourselves (a stop, a cancel) has no other cause.
@@ -32,7 +51,7 @@ void Stepper::Blame(int rank, const absl::Status& error, bool root_cause) {
     r_.consequences.insert(r_.consequences.begin(), std::string(r_.cause.message()));
     r_.cause = error;
     r_.cause_is_root = true;
-    r_.not_counted = !Counts(rank, error);
+    NoteCause(rank, error);
   } else if (ReasonOf(error) != reason::kCancelled) {
     r_.consequences.push_back(std::string(error.message()));
   }
@@ -48,6 +67,7 @@ void Stepper::BeginStop(const absl::Status& cause, bool is_root) {
   r_.cause = cause;
   r_.cause_is_root = is_root;
   r_.not_counted = false;
+  r_.failure.clear();
   r_.consequences.clear();
   if (AttemptRecord* attempt = Current()) attempt->error = cause;
   if (ReasonOf(cause) != reason::kVerificationFailed) r_.report.reset();
@@ -95,11 +115,14 @@ void Stepper::EndAttempt() {
                                   : absl::StrCat("failure ", r_.failures, " of ", allowed);
     return End(JobState::kFailed, r_.attempt == 1 ? cause : Annotate(cause, which));
   }
+  if (!r_.not_counted && FailsTheSameWay()) {
+    return End(JobState::kFailed, Annotate(cause, "three times the same, without progress"));
+  }
   r_.state = JobState::kPending;
   r_.phase = JobPhase::kPlan;
   r_.stage = Stage::kQueued;
   r_.reason =
-      absl::StrCat("waits for attempt ", r_.attempt + 1,
+      absl::StrCat("waits for attempt ", r_.NextAttempt(),
                    r_.failures == r_.attempt ? absl::StrCat(" of ", allowed)
                                              : absl::StrCat(" (", r_.failures, " of ", allowed, " failed)"),
                    ": ", cause.message());

@@ -39,6 +39,12 @@ struct Placed {
 };
 struct StagingReady {
   absl::Status status;
+  bool checkpoint_gone = false;  // the one to go on from is not there any more: from the beginning, then
+};
+// A checkpoint that all ranks have written has its name.
+struct CheckpointKept {
+  int attempt = 0, layers = 0;
+  absl::Status status;
 };
 struct Merged {
   absl::Status status;
@@ -74,6 +80,10 @@ struct RankFailed {
   bool root_cause = false;
   JobPhase phase = JobPhase::kBootstrap;
 };
+// The rank's part of the checkpoint after so many layers is on disk.
+struct RankCheckpointed {
+  int attempt = 0, rank = 0, layers = 0;
+};
 // The process is gone.
 struct RankStopped {
   int attempt = 0, rank = 0;
@@ -83,6 +93,15 @@ struct NodeAttached {
   std::string node;
   int64_t incarnation = 0;
   std::set<int> running;
+};
+// A worker was once told of this attempt of the job: the store was restored from a backup where it is above
+// those that it knows.
+struct AttemptSeen {
+  int attempt = 0;
+};
+// Its worker was told to stop.
+struct NodeDrains {
+  std::string node;
 };
 // The node's lease is over.
 struct NodeLost {
@@ -95,7 +114,8 @@ using JobEvent = std::variant<event::Submitted, event::Restored, event::Waits, e
                               event::StagingReady, event::Merged, event::Committed, event::Reported,
                               event::CancelRequested, event::Tick, event::RankStarted, event::BlobArrived,
                               event::RankProgressed, event::RankFinished, event::RankFailed,
-                              event::RankStopped, event::NodeAttached, event::NodeLost>;
+                              event::RankStopped, event::NodeAttached, event::AttemptSeen, event::NodeLost,
+                              event::NodeDrains, event::RankCheckpointed, event::CheckpointKept>;
 
 namespace action {
 
@@ -116,6 +136,12 @@ struct Publish {};
 struct PrepareStaging {
   int attempt = 0;
 };
+// Give the checkpoint of the current attempt its name -> CheckpointKept
+struct KeepCheckpoint {
+  int layers = 0;
+};
+// Unlink all checkpoints but the one of the record.
+struct DropCheckpoints {};
 // Unlink whatever staging files the job may have left.
 struct UnlinkStaging {};
 // Give each node its ranks ("": every node of the plan).
@@ -136,10 +162,10 @@ struct Report {};  // -> Reported
 
 }  // namespace action
 
-using JobAction =
-    std::variant<action::Persist, action::PersistBlob, action::PersistResult, action::Publish,
-                 action::PrepareStaging, action::UnlinkStaging, action::StartGang, action::SendBlobTable,
-                 action::StopGang, action::Merge, action::Commit, action::Report>;
+using JobAction = std::variant<action::Persist, action::PersistBlob, action::PersistResult, action::Publish,
+                               action::PrepareStaging, action::UnlinkStaging, action::StartGang,
+                               action::SendBlobTable, action::StopGang, action::Merge, action::Commit,
+                               action::Report, action::KeepCheckpoint, action::DropCheckpoints>;
 
 }  // namespace seqpar
 

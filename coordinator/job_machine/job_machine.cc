@@ -73,7 +73,9 @@ void Stepper::On(const event::Tick&) {
   }
   if (r_.stage != Stage::kRunning) return;
   std::optional<Stuck> stuck = FindMissingAtBootstrap(r_, config_.bootstrap_timeout_us, now_.boot_us);
-  if (!stuck) stuck = FindStandstill(r_, config_.no_progress_timeout_us, now_.boot_us);
+  if (!stuck)
+    stuck = FindStandstill(r_, PatienceFor(r_, config_.step_timeout_us, config_.no_progress_timeout_us),
+                           now_.boot_us);
   if (!stuck) return;
   BeginStop(stuck->cause, true);
   r_.consequences = stuck->others;

@@ -22,9 +22,13 @@ namespace seqpar {
 
 struct MachineConfig {
   int64_t bootstrap_timeout_us = 30'000'000;
+  // A rank that stands still for so long ends its attempt: while it executes, or five times as long as a
+  // layer is predicted to take, if that is longer; in other phases, where it may wait for a disk.
+  int64_t step_timeout_us = 10'000'000;
   int64_t no_progress_timeout_us = 60'000'000;
   int64_t backoff_us = 500'000;  // before attempt 2; doubles with each failure, at most 64-fold
-  int max_attempts = 3;          // of jobs that do not say
+  int64_t checkpoint_interval_us = 60'000'000;  // of a forward job of many layers
+  int max_attempts = 3;                         // of jobs that do not say
 };
 
 struct Now {

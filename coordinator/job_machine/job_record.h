@@ -3,9 +3,11 @@
 #ifndef SEQPAR_COORDINATOR_JOB_MACHINE_JOB_RECORD_H_
 #define SEQPAR_COORDINATOR_JOB_MACHINE_JOB_RECORD_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -48,9 +50,15 @@ struct RankRecord {
   std::string waiting_group;
   int64_t collective = 0;
   int waiting_for_rank = -1;
+  struct Collectives {
+    int64_t entered = 0, finished = 0;
+  };
+  std::map<std::string, Collectives> groups;  // by name
   double percent = 0;
   double flops = 0, flops_seconds = 0;  // model flops of the layers that it finished; its kernels' seconds
   int64_t progress_us = 0;              // BootMicros at which anything above moved last
+  std::set<int> checkpointed;           // layers behind the checkpoints that it wrote its part of
+  bool draining = false;                // its node was told to stop
   bool unheard = false;                 // by this process of the coordinator, which found it in the store
   v1::RankEvent result;                 // of a rank that finished
 
@@ -65,6 +73,7 @@ struct AttemptRecord {
   std::vector<std::string> devices;  // by rank
   absl::Status error;                // the first cause
   std::vector<std::string> consequences;
+  int first_layer = 0;       // it goes on from the checkpoint after so many layers
   bool not_counted = false;  // ended by a drain or by a coordinator that was away: no failure of the job's
 };
 
@@ -85,11 +94,19 @@ struct JobRecord {
   Stage stage = Stage::kQueued;
   std::string reason;                // why it is pending
   int attempt = 0;                   // latest one that began; 0: none
+  int attempt_floor = 0;             // the next one is above this too
   int failures = 0;                  // attempts that ended in an error that may pass
   int64_t start_us = 0, end_us = 0;  // wall; 0: not yet
   absl::Status error;
   std::vector<AttemptRecord> attempts;
   bool cancel_requested = false;
+  // The last checkpoint that is whole; 0 layers: none. And whether any may ever have been begun.
+  int checkpoint_layers = 0, checkpoint_attempt = 0;
+  bool checkpoints = false;
+  // How the last counted attempt failed ("rank 2: RANK_FAILED in execute, layer 3"), how often in a row, and
+  // from which checkpoint.
+  std::string last_failure;
+  int same_failures = 0, last_failure_layers = 0;
   int64_t not_before_us = 0;  // boot: the next attempt waits this long
   int64_t revision = 0;
   std::optional<v1::Report> report;
@@ -104,12 +121,16 @@ struct JobRecord {
   bool placement_broken = false;                            // kPlacing: a node of the plan went away
   absl::Status cause;                                       // kStopping
   bool not_counted = false;                                 // kStopping: the cause is none of the job's
+  std::string failure;                                      // kStopping: the cause as last_failure tells it
   bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
   std::vector<std::string> consequences;
 
+  int NextAttempt() const { return std::max(attempt, attempt_floor) + 1; }
   bool ended() const { return stage == Stage::kEnded; }
-  // Whether it ended without giving its staging file the name of the output.
-  bool LeavesStaging() const { return ended() && state != JobState::kSucceeded && !spec.output_file.empty(); }
+  // Whether it ended and left a staging file that has not got the name of the output, or checkpoints.
+  bool LeavesStaging() const {
+    return ended() && !spec.output_file.empty() && (state != JobState::kSucceeded || checkpoints);
+  }
   // Whether devices of `plan` are taken.
   bool HoldsDevices() const { return stage != Stage::kQueued && stage != Stage::kEnded; }
   double Percent() const;  // of the attempt: that of its slowest rank

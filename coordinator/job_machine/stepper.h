@@ -90,8 +90,19 @@ class Stepper {
     }
   }
 
+  void On(const event::RankCheckpointed& e);
+  void On(const event::CheckpointKept& e);
+  void On(const event::NodeDrains& e) {
+    for (RankRecord& rank : r_.ranks) rank.draining = rank.draining || rank.node == e.node;
+  }
+
   void On(const event::NodeAttached& e);
   void On(const event::NodeLost& e);
+  void On(const event::AttemptSeen& e) {
+    if (r_.ended() || e.attempt <= std::max(r_.attempt, r_.attempt_floor)) return;
+    r_.attempt_floor = e.attempt;
+    PersistAndPublish();
+  }
 
  private:
   // The rank of the current attempt; null where the event concerns nothing that runs.
@@ -126,6 +137,9 @@ class Stepper {
   void Lose(int rank, const std::string& why);
   void Blame(int rank, const absl::Status& error, bool root_cause);
   bool Counts(int rank, const absl::Status& error) const;
+  // Notes the cause by which the attempt ends beside its words.
+  void NoteCause(int rank, const absl::Status& error);
+  bool FailsTheSameWay();
   void BeginStop(const absl::Status& cause, bool is_root);
   void EndEarly(const absl::Status& why);
   void EndAttempt();

@@ -21,10 +21,21 @@ struct Stuck {
 // the attempt began.
 std::optional<Stuck> FindMissingAtBootstrap(const JobRecord& record, int64_t timeout_us, int64_t now_us);
 
-// NO_PROGRESS where a rank past its bootstrap that waits for nobody has not moved for `timeout_us`, or where
-// no rank has: a rank that waits in a collective while others move is not stuck. The one named is the one
-// that others wait for.
-std::optional<Stuck> FindStandstill(const JobRecord& record, int64_t timeout_us, int64_t now_us);
+// How long a rank may stand still.
+struct Patience {
+  int64_t step_us = 0;   // while it executes
+  int64_t other_us = 0;  // before and after
+};
+// The larger of `step_timeout_us` and five predicted layers.
+Patience PatienceFor(const JobRecord& record, int64_t step_timeout_us, int64_t other_us);
+
+// NO_PROGRESS where a rank past its bootstrap that waits for nobody has not moved for so long, or where no
+// rank has: a rank that waits in a collective while others move is not stuck. The one named is the one that
+// others wait for, with its node, phase and step, and with the edge on which one of them waits:
+//   missing enter  it has not come to the collective
+//   missing exit   it has left the collective, and what it sent has not arrived
+//   mismatch       it waits in another collective, for one that waits for it
+std::optional<Stuck> FindStandstill(const JobRecord& record, const Patience& patience, int64_t now_us);
 
 }  // namespace seqpar
 

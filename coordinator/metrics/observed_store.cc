@@ -22,11 +22,17 @@ class ObservedStore : public Store {
   }
 
   int64_t term() const override { return store_->term(); }
-  absl::Status Insert(JobRow* row) override {
-    return Measure("insert", [&] { return store_->Insert(row); });
+  bool restored() const override { return store_->restored(); }
+  absl::Status RaiseTerm(int64_t seen) override { return store_->RaiseTerm(seen); }
+  int64_t NewSequence() override { return store_->NewSequence(); }
+  absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override {
+    return Measure("write", [&] { return store_->Write(batch, taken); });
   }
-  absl::Status Write(const WriteBatch& batch) override {
-    return Measure("write", [&] { return store_->Write(batch); });
+  bool has_reserve() const override { return store_->has_reserve(); }
+  void GiveUpReserve() override { store_->GiveUpReserve(); }
+  absl::Status KeepReserve() override { return store_->KeepReserve(); }
+  absl::Status Backup(const std::string& file) override {
+    return Measure("backup", [&] { return store_->Backup(file); });
   }
   absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) override {
     return Measure("find", [&] { return store_->FindByRequestId(request_id); });

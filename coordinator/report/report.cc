@@ -34,6 +34,21 @@ absl::Status CheckRate(const v1::RankReport& rank, int threads) {
                       rank.rank(), rank.device(), rate, kRateTolerance, rank.peak_flops()));
 }
 
+// By the time a flop, so that a rank which was given less is not taken for a fast one.
+void AddSlowness(v1::Report* report) {
+  const auto time = [](const v1::RankReport& rank) {
+    const bool timed = rank.flops() > 0 && rank.compute_seconds() >= kRateSecondsMin;
+    return timed ? rank.compute_seconds() / rank.flops() : 0;
+  };
+  std::vector<double> times;
+  for (const v1::RankReport& rank : report->ranks()) times.push_back(time(rank));
+  if (times.empty()) return;
+  const auto median = times.begin() + static_cast<int64_t>((times.size() - 1) / 2);  // of two the faster
+  std::nth_element(times.begin(), median, times.end());
+  if (*median <= 0) return;
+  for (v1::RankReport& rank : *report->mutable_ranks()) rank.set_slowness(time(rank) / *median);
+}
+
 // NaN is worse than any number.
 bool Worse(double a, double b) { return std::isnan(a) ? !std::isnan(b) : a > b; }
 
@@ -114,6 +129,15 @@ void AddPhases(const JobSpec& job, const Prediction& p, const std::vector<RankOu
   }
 }
 
+// The prediction for so much of the layers.
+void ScaleStep(double share, Prediction* p) {
+  for (double* seconds : {&p->step_seconds, &p->compute_seconds, &p->communication_seconds,
+                          &p->forward.compute_seconds, &p->forward.communication_seconds,
+                          &p->attention_seconds, &p->product_seconds, &p->pointwise_seconds}) {
+    *seconds *= share;
+  }
+}
+
 // Figure by figure the slowest rank's.
 void AddPasses(const Plan& plan, v1::Report* report) {
   for (const v1::RankReport& rank : report->ranks()) {
@@ -142,8 +166,13 @@ void AddPasses(const Plan& plan, v1::Report* report) {
 
 }  // namespace
 
-absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt,
-                                       const std::vector<RankOutcome>& ranks) {
+absl::StatusOr<v1::Report> BuildReport(const JobSpec& whole, const Plan& whole_plan, int attempt,
+                                       int first_layer, const std::vector<RankOutcome>& ranks) {
+  JobSpec job = whole;
+  job.config.layers -= first_layer;
+  Plan plan = whole_plan;
+  if (first_layer > 0)
+    ScaleStep(static_cast<double>(job.config.layers) / whole.config.layers, &plan.prediction);
   v1::Report report;
   double flops = 0, flops_at_peak = 0;
   for (size_t i = 0; i < ranks.size(); ++i) {
@@ -157,6 +186,7 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
     flops_at_peak += rank->peak_flops() * DeviceSeconds(*rank, ranks[i].threads);
     report.set_step_seconds(std::max(report.step_seconds(), rank->execute_seconds()));
   }
+  AddSlowness(&report);
   if (job.verify_rows > 0) {
     *report.mutable_verification() = MergeVerification(job, ranks);
   }

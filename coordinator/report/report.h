@@ -17,10 +17,10 @@ struct RankOutcome {
   int threads = 1;                        // of the rank's device
 };
 
-// Seconds are those of the slowest rank, bytes of each rank its own. INTERNAL (RATE_ABOVE_PEAK) where a rank
-// computed faster than 1.25 times the best peak seen on its device: work was skipped. REQUIRES: one outcome a
-// rank of the plan, by rank.
-absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt,
+// Figures are those of this attempt, of the layers from `first_layer` on. Seconds are those of the slowest
+// rank, bytes of each rank its own. INTERNAL (RATE_ABOVE_PEAK) where a rank computed faster than 1.25 times
+// the best peak seen on its device: work was skipped. REQUIRES: one outcome a rank of the plan, by rank.
+absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int attempt, int first_layer,
                                        const std::vector<RankOutcome>& ranks);
 
 // FAILED_PRECONDITION (VERIFICATION_FAILED), naming layer and tensor, where the worst error of the sampled

@@ -17,6 +17,17 @@ absl::Status SqliteError(sqlite3* db, const std::string& what);
 
 absl::Status Execute(sqlite3* db, const char* sql);
 
+// `body` in one transaction: all of it or nothing.
+template <typename Body>
+absl::Status InTransaction(sqlite3* db, Body body) {
+  absl::Status status = Execute(db, "BEGIN IMMEDIATE");
+  if (!status.ok()) return status;
+  status = body();
+  if (status.ok()) status = Execute(db, "COMMIT");
+  if (!status.ok() && sqlite3_get_autocommit(db) == 0) Execute(db, "ROLLBACK").IgnoreError();
+  return status;
+}
+
 // A prepared statement. Parameters are bound in order by Bind, columns read in order by the getters.
 class Statement {
  public:

@@ -1,58 +1,25 @@
-// Store over SQLite: write-ahead log with synchronous=FULL, so that a commit is an fsync, and an exclusive
-// lock, so that a second coordinator on the same file is refused.
-#include <filesystem>
-#include <iterator>
-#include <system_error>
+// Store over SQLite: write-ahead log with synchronous=FULL, so that a commit is an fsync. The engine's thread
+// writes, a batch a transaction; others read between.
+#include <algorithm>
+#include <atomic>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "coordinator/store/backup.h"
+#include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite.h"
 #include "coordinator/store/store.h"
+#include "coordinator/store/store_folder.h"
 
 namespace seqpar {
 namespace {
 
-// Each brings a store from the version of its index to the next one; none is ever changed once released. A
-// new store takes them all.
-constexpr const char* kMigrations[] = {R"sql(
-CREATE TABLE jobs (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  id TEXT NOT NULL UNIQUE,
-  request_id TEXT NOT NULL UNIQUE,
-  request BLOB NOT NULL,
-  state INTEGER NOT NULL,
-  live INTEGER NOT NULL,
-  priority INTEGER NOT NULL,
-  create_us INTEGER NOT NULL,
-  revision INTEGER NOT NULL,
-  body BLOB NOT NULL,
-  report BLOB NOT NULL);
-CREATE INDEX live_jobs ON jobs (sequence) WHERE live = 1;
-CREATE TABLE attempts (job TEXT NOT NULL, attempt INTEGER NOT NULL, plan BLOB NOT NULL, PRIMARY KEY (job, attempt))
-  WITHOUT ROWID;
-CREATE TABLE blobs (job TEXT NOT NULL, attempt INTEGER NOT NULL, grp TEXT NOT NULL, rank INTEGER NOT NULL,
-  data BLOB NOT NULL, PRIMARY KEY (job, attempt, grp, rank)) WITHOUT ROWID;
-CREATE TABLE results (job TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, event BLOB NOT NULL,
-  PRIMARY KEY (job, attempt, rank)) WITHOUT ROWID;
-CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-)sql",
-                                       R"sql(
-CREATE TABLE drains (node TEXT PRIMARY KEY) WITHOUT ROWID;
-)sql",
-                                       R"sql(
-ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
-CREATE INDEX jobs_of_tenant ON jobs (tenant, sequence);
-)sql",
-                                       R"sql(
-CREATE TABLE traces (job TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, number INTEGER NOT NULL,
-  chunk BLOB NOT NULL, PRIMARY KEY (job, attempt, rank, number));
-)sql"};
-constexpr int kSchemaVersion = std::size(kMigrations);
-
 constexpr char kColumns[] =
-    "sequence, id, request_id, request, state, live, priority, create_us, revision, body, tenant";
+    "sequence, id, request_id, request, state, live, priority, create_us, end_us, revision, body, tenant";
 
 JobRow ReadRow(const Statement& statement) {
   JobRow row;
@@ -64,22 +31,35 @@ JobRow ReadRow(const Statement& statement) {
   row.live = statement.Int(5) != 0;
   row.priority = static_cast<int>(statement.Int(6));
   row.create_us = statement.Int(7);
-  row.revision = statement.Int(8);
-  row.body = statement.Bytes(9);
-  row.tenant = statement.Bytes(10);
+  row.end_us = statement.Int(8);
+  row.revision = statement.Int(9);
+  row.body = statement.Bytes(10);
+  row.tenant = statement.Bytes(11);
   return row;
 }
 
 class SqliteStore : public Store {
  public:
-  SqliteStore(sqlite3* db, const StoreLimits& limits) : limits_(limits), db_(db) {}
+  SqliteStore(StoreFolder folder, const StoreLimits& limits, sqlite3* db)
+      : limits_(limits), folder_(std::move(folder)), db_(db) {}
   ~SqliteStore() override { sqlite3_close_v2(db_); }
 
   absl::Status Prepare();
 
   int64_t term() const override { return term_; }
-  absl::Status Insert(JobRow* row) override;
-  absl::Status Write(const WriteBatch& batch) override;
+  bool restored() const override { return restored_; }
+  absl::Status RaiseTerm(int64_t seen) override;
+  int64_t NewSequence() override { return ++sequence_; }
+  absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override;
+  bool has_reserve() const override { return has_reserve_; }
+  void GiveUpReserve() override;
+  absl::Status KeepReserve() override;
+  absl::Status Backup(const std::string& file) override {
+    return CopyDatabase(db_, file, [this](const std::function<absl::Status()>& step) {
+      MutexLock lock(mutex_);
+      return step();
+    });
+  }
   absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) override {
     return FindOne("request_id", request_id);
   }
@@ -95,91 +75,134 @@ class SqliteStore : public Store {
 
  private:
   absl::StatusOr<std::optional<JobRow>> FindOne(const char* column, const std::string& value);
-  absl::Status WriteRows(const WriteBatch& batch);
+  absl::Status WriteRows(const WriteBatch& batch, std::vector<std::string>* taken)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status InsertRows(const std::vector<JobRow>& rows, std::vector<std::string>* taken)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Expire(const Expiry& expiry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Keeps *bytes, those of all traces, up to date.
-  absl::Status WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes);
-  absl::Status ForgetOldTraces(int64_t* bytes);
-  // `body` in one transaction: all of it or nothing.
-  template <typename Body>
-  absl::Status Transaction(Body body) {
-    SEQPAR_RETURN_IF_ERROR(Execute(db_, "BEGIN IMMEDIATE"));
-    absl::Status status = body();
-    if (status.ok()) status = Execute(db_, "COMMIT");
-    if (!status.ok() && sqlite3_get_autocommit(db_) == 0) Execute(db_, "ROLLBACK").IgnoreError();
-    return status;
-  }
+  absl::Status WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status ForgetOldTraces(int64_t* bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<int64_t> TraceBytes();
+  absl::Status WriteTerm(int64_t term);
 
   const StoreLimits limits_;
+  std::atomic<int64_t> term_{0}, sequence_{0};
+  std::atomic<bool> has_reserve_{false};
+  bool restored_ = false;
   Mutex mutex_;
+  StoreFolder folder_ ABSL_GUARDED_BY(mutex_);
   sqlite3* const db_ ABSL_PT_GUARDED_BY(mutex_);
-  int64_t term_ = 0;
-  int64_t trace_bytes_ = 0;  // under mutex_ once it is prepared
+  int64_t trace_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 absl::Status SqliteStore::Prepare() {
+  MutexLock lock(mutex_);
   for (const char* pragma :
        {"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"}) {
     SEQPAR_RETURN_IF_ERROR(Execute(db_, pragma));
   }
-  return Transaction([this]() -> absl::Status {
-    int64_t version = 0;
-    {
-      Statement read(db_, "PRAGMA user_version");
-      SEQPAR_ASSIGN_OR_RETURN(const bool row, read.Next());
-      if (row) version = read.Int(0);
-    }
-    if (version > kSchemaVersion) {
-      return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
-                       absl::StrCat("job store: written by a newer version (schema ", version,
-                                    ", this one knows ", kSchemaVersion, ")"));
-    }
-    for (; version < kSchemaVersion; ++version) SEQPAR_RETURN_IF_ERROR(Execute(db_, kMigrations[version]));
-    SEQPAR_RETURN_IF_ERROR(Execute(db_, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str()));
-    Statement traces(db_, "SELECT COALESCE(SUM(LENGTH(chunk)), 0) FROM traces");
-    SEQPAR_ASSIGN_OR_RETURN(const bool sum, traces.Next());
-    if (sum) trace_bytes_ = traces.Int(0);
-    Statement read(db_, "SELECT value FROM settings WHERE name = 'term'");
-    SEQPAR_ASSIGN_OR_RETURN(const bool row, read.Next());
-    term_ = (row ? read.Int(0) : 0) + 1;
-    Statement write(db_, "INSERT OR REPLACE INTO settings (name, value) VALUES ('term', ?)");
-    return write.Bind(term_).Run();
-  });
+  SEQPAR_RETURN_IF_ERROR(MigrateSchema(db_, folder_.Path("jobs.sqlite.schema-")));
+  Statement read(db_,
+                 "SELECT (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'term'), "
+                 "(SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), "
+                 "(SELECT COUNT(*) FROM settings WHERE name = 'restored')");
+  SEQPAR_RETURN_IF_ERROR(read.Next().status());
+  const int64_t term = read.Int(0) + 1;
+  sequence_ = read.Int(1);
+  restored_ = read.Int(2) != 0;
+  SEQPAR_RETURN_IF_ERROR(read.Run());
+  SEQPAR_RETURN_IF_ERROR(WriteTerm(term));
+  SEQPAR_ASSIGN_OR_RETURN(trace_bytes_, TraceBytes());
+  if (const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes); !kept.ok()) {
+    LogWarning("no new jobs until there is room", {{"error", kept.message()}});
+  }
+  has_reserve_ = folder_.has_reserve();
+  return absl::OkStatus();
 }
 
-absl::Status SqliteStore::Insert(JobRow* row) {
+absl::Status SqliteStore::WriteTerm(int64_t term) {
+  Statement write(db_, "INSERT OR REPLACE INTO settings (name, value) VALUES ('term', ?)");
+  SEQPAR_RETURN_IF_ERROR(write.Bind(term).Run());
+  term_ = term;
+  return absl::OkStatus();
+}
+
+absl::Status SqliteStore::RaiseTerm(int64_t seen) {
   MutexLock lock(mutex_);
-  return Transaction([&]() -> absl::Status {
-    Statement insert(
-        db_,
-        "INSERT INTO jobs (id, request_id, request, state, live, priority, create_us, revision, body, "
-        "report, tenant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
-    insert.BindText(row->id)
-        .BindText(row->request_id)
-        .BindBlob(row->request)
-        .Bind(row->state)
-        .Bind(row->live);
-    insert.Bind(row->priority)
-        .Bind(row->create_us)
-        .Bind(row->revision)
-        .BindBlob(row->body)
-        .BindBlob(row->report)
-        .BindText(row->tenant);
-    SEQPAR_RETURN_IF_ERROR(insert.Run());
-    row->sequence = sqlite3_last_insert_rowid(db_);
-    return absl::OkStatus();
-  });
+  return seen < term_ ? absl::OkStatus() : WriteTerm(seen + 1);
 }
 
-absl::Status SqliteStore::Write(const WriteBatch& batch) {
+void SqliteStore::GiveUpReserve() {
+  MutexLock lock(mutex_);
+  folder_.GiveUpReserve();
+  has_reserve_ = false;
+}
+
+absl::Status SqliteStore::KeepReserve() {
+  MutexLock lock(mutex_);
+  const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes);
+  has_reserve_ = folder_.has_reserve();
+  return kept;
+}
+
+absl::Status SqliteStore::InsertRows(const std::vector<JobRow>& rows, std::vector<std::string>* taken) {
+  Statement insert(
+      db_,
+      "INSERT INTO jobs (sequence, id, request_id, request, state, live, priority, create_us, end_us, "
+      "revision, body, report, tenant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO "
+      "NOTHING");
+  for (const JobRow& row : rows) {
+    insert.Bind(row.sequence).BindText(row.id).BindText(row.request_id).BindBlob(row.request);
+    insert.Bind(row.state).Bind(row.live).Bind(row.priority).Bind(row.create_us).Bind(row.end_us);
+    insert.Bind(row.revision).BindBlob(row.body).BindBlob(row.report).BindText(row.tenant);
+    SEQPAR_RETURN_IF_ERROR(insert.Run());
+    if (sqlite3_changes(db_) == 0) taken->push_back(row.id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SqliteStore::Expire(const Expiry& expiry) {
+  if (expiry.empty()) return absl::OkStatus();
+  const auto forget = [this](const char* which, int64_t bound, int64_t limit) -> absl::Status {
+    Statement statement(
+        db_, absl::StrCat("DELETE FROM jobs WHERE sequence IN (SELECT sequence FROM jobs WHERE live = "
+                          "0 AND ",
+                          which, " ORDER BY end_us LIMIT ?)"));
+    SEQPAR_RETURN_IF_ERROR(statement.Bind(bound).Bind(limit).Run());
+    return sqlite3_changes(db_) == 0
+               ? absl::OkStatus()
+               : Execute(db_, "DELETE FROM traces WHERE job NOT IN (SELECT id FROM jobs)");
+  };
+  SEQPAR_RETURN_IF_ERROR(forget("end_us < ?", expiry.ended_before_us, WriteBatch::kExpireAtOnce));
+  if (expiry.keep_jobs == 0) return absl::OkStatus();
+  Statement count(db_, "SELECT COUNT(*) FROM jobs WHERE live = 0");
+  SEQPAR_RETURN_IF_ERROR(count.Next().status());
+  const int64_t excess = std::min<int64_t>(count.Int(0) - expiry.keep_jobs, WriteBatch::kExpireAtOnce);
+  return excess <= 0 ? absl::OkStatus() : forget("end_us >= ?", 0, excess);
+}
+
+absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string>* taken) {
+  taken->clear();
   if (batch.empty()) return absl::OkStatus();
   MutexLock lock(mutex_);
   int64_t trace_bytes = trace_bytes_;
-  SEQPAR_RETURN_IF_ERROR(Transaction([&]() -> absl::Status {
-    SEQPAR_RETURN_IF_ERROR(WriteRows(batch));
-    return WriteTraces(batch.traces, &trace_bytes);
+  SEQPAR_RETURN_IF_ERROR(InTransaction(db_, [&]() -> absl::Status {
+    SEQPAR_RETURN_IF_ERROR(WriteRows(batch, taken));
+    SEQPAR_RETURN_IF_ERROR(WriteTraces(batch.traces, &trace_bytes));
+    if (batch.expire.empty()) return absl::OkStatus();
+    SEQPAR_ASSIGN_OR_RETURN(trace_bytes, TraceBytes());  // those of forgotten jobs went with them
+    return absl::OkStatus();
   }));
   trace_bytes_ = trace_bytes;
   return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> SqliteStore::TraceBytes() {
+  Statement sum(db_, "SELECT COALESCE(SUM(LENGTH(chunk)), 0) FROM traces");
+  SEQPAR_RETURN_IF_ERROR(sum.Next().status());
+  return sum.Int(0);
 }
 
 absl::Status SqliteStore::WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes) {
@@ -217,11 +240,15 @@ absl::Status SqliteStore::ForgetOldTraces(int64_t* bytes) {
   return absl::OkStatus();
 }
 
-absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
-  Statement job(db_, "UPDATE jobs SET state = ?, live = ?, revision = ?, body = ?, report = ? WHERE id = ?");
+absl::Status SqliteStore::WriteRows(const WriteBatch& batch, std::vector<std::string>* taken) {
+  SEQPAR_RETURN_IF_ERROR(InsertRows(batch.inserts, taken));
+  Statement job(
+      db_,
+      "UPDATE jobs SET state = ?, live = ?, end_us = ?, revision = ?, body = ?, report = ? WHERE id = ?");
   for (const JobRow& row : batch.jobs) {
     job.Bind(row.state)
         .Bind(row.live)
+        .Bind(row.end_us)
         .Bind(row.revision)
         .BindBlob(row.body)
         .BindBlob(row.report)
@@ -262,7 +289,7 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch) {
     Statement forget(db_, absl::StrCat("DELETE FROM ", table, " WHERE job = ?"));
     for (const std::string& id : over) SEQPAR_RETURN_IF_ERROR(forget.BindText(id).Run());
   }
-  return absl::OkStatus();
+  return Expire(batch.expire);
 }
 
 absl::StatusOr<std::optional<JobRow>> SqliteStore::FindOne(const char* column, const std::string& value) {
@@ -272,7 +299,7 @@ absl::StatusOr<std::optional<JobRow>> SqliteStore::FindOne(const char* column, c
   SEQPAR_ASSIGN_OR_RETURN(const bool found, select.Next());
   if (!found) return std::optional<JobRow>();
   JobRow row = ReadRow(select);
-  row.report = select.Bytes(11);
+  row.report = select.Bytes(12);
   return std::optional<JobRow>(std::move(row));
 }
 
@@ -371,27 +398,15 @@ absl::StatusOr<std::string> SqliteStore::Setting(const std::string& name) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder, const StoreLimits& limits) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
-                     absl::StrCat("job store: cannot create ", folder, ": ", error.message()));
-  }
-  const std::string path = folder + "/jobs.sqlite";
+  SEQPAR_ASSIGN_OR_RETURN(StoreFolder held, StoreFolder::Lock(folder));
+  const std::string path = held.Path("jobs.sqlite");
   sqlite3* db = nullptr;
   const int opened = sqlite3_open_v2(
       path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
-  auto store = std::make_unique<SqliteStore>(db, limits);
+  auto store = std::make_unique<SqliteStore>(std::move(held), limits, db);
   if (opened != SQLITE_OK) return SqliteError(db, path);
-  const absl::Status prepared = store->Prepare();
-  if (!prepared.ok()) {
-    const int code = sqlite3_errcode(db) & 0xff;
-    if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
-      return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
-                       absl::StrCat("job store: another coordinator has ", path, " open"));
-    }
-    return Annotate(prepared, path);
-  }
+  SEQPAR_RETURN_IF_ERROR(Annotate(store->Prepare(), path));
+  SEQPAR_RETURN_IF_ERROR(SyncStoreFolder(folder));
   return std::unique_ptr<Store>(std::move(store));
 }
 

@@ -47,7 +47,8 @@ bool OpenSource(const DataRoots& roots, const std::string& field, Source* source
   const std::string path = ResolvePath(roots, field, source->file, v);
   if (path.empty()) return false;
   source->file = path;
-  absl::StatusOr<Checkpoint> opened = Checkpoint::Open(path);
+  absl::StatusOr<Checkpoint> opened = Checkpoint::Open(
+      path, [&roots](const std::string& file, int flags) { return roots.Open(file, flags); });
   if (!opened.ok()) {
     v->Add(field, MessageOf(opened.status()));
     return false;

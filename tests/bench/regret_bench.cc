@@ -104,8 +104,8 @@ double RunPlan(const JobSpec& job, const Plan& plan, double bytes_per_second) {
         SEQPAR_ASSIGN_OR_RETURN(const RankGroups groups, RankGroups::Create(self.world, plan.mesh, heads));
         Transfers transfers(self.device, self.compute, [] {});
         const RankStreams streams{self.device, self.compute, self.comm};
-        SEQPAR_ASSIGN_OR_RETURN(ShardedModel model,
-                                LoadShard(job, plan, self.rank, roots, streams, &groups, &transfers));
+        SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, self.rank, roots, streams, &groups,
+                                                              v1::Checkpoints(), &transfers));
         self.world->Barrier(*self.comm);
         SEQPAR_RETURN_IF_ERROR(self.comm->Synchronize());
         const auto start = std::chrono::steady_clock::now();

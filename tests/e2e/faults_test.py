@@ -87,6 +87,7 @@ class KillExecutor(Held):
 class StandStill(Held):
     """Nobody dies, and nothing moves: the deadlines find out, and name who keeps the others waiting."""
     lease = "20s"
+    step_timeout = "5s"
     coordinator_flags = ("--bootstrap-timeout", "5s", "--no-progress-timeout", "5s")
 
     def check(self, phase, reason, message):

@@ -112,6 +112,7 @@ class ClusterTest(unittest.TestCase):
     """One cluster a test. Override slots, lease and so on in the class."""
     slots = 4
     lease = "4s"
+    step_timeout = "60s"  # executors that a test holds stand still
     autostart = True
     metrics = False  # whether its processes serve metrics, on free ports
 
@@ -187,7 +188,7 @@ class ClusterTest(unittest.TestCase):
         port_file.unlink(missing_ok=True)
         process = Process([BIN / "seqpar-coordinator", "--listen", listen, "--port-file", port_file, "--state-dir",
                            self.dir / "state", "--data-root", f"data={self.data}", "--heartbeat", "200ms", "--lease",
-                           self.lease, *self.metrics_flags("coordinator"), *more],
+                           self.lease, "--step-timeout", self.step_timeout, *self.metrics_flags("coordinator"), *more],
                           self.dir / "coordinator.log", self.coordinator_environment())
         self.processes.append(process)
         self.coordinator = process

@@ -13,6 +13,14 @@ absl::Status CommandFence::AdmitTerm(int64_t term) {
   return absl::OkStatus();
 }
 
+std::map<std::string, int32_t> CommandFence::LatestAttempts(size_t count) const {
+  std::map<std::string, int32_t> latest;
+  for (auto job = jobs_.rbegin(); job != jobs_.rend() && latest.size() < count; ++job) {
+    latest[*job] = highest_attempt_.at(*job);
+  }
+  return latest;
+}
+
 absl::Status CommandFence::Admit(int64_t term, const std::string& job, int32_t attempt) {
   const auto known = highest_attempt_.find(job);
   if (known != highest_attempt_.end() && attempt < known->second) {

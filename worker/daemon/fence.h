@@ -19,6 +19,8 @@ class CommandFence {
   // figures.
   absl::Status Admit(int64_t term, const std::string& job, int32_t attempt);
   absl::Status AdmitTerm(int64_t term);
+  // The highest attempt of each of the `count` jobs that were heard of last.
+  std::map<std::string, int32_t> LatestAttempts(size_t count) const;
   int64_t highest_term() const { return highest_term_; }
 
  private:

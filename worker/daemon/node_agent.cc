@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int64_t kWelcomeTimeoutUs = 5'000'000;
 constexpr size_t kGangsKept = 32;
+constexpr size_t kAttemptsTold = 4096;
 
 }  // namespace
 
@@ -43,6 +45,9 @@ void NodeAgent::OnConnected() {
   hello->set_highest_term(fence_.highest_term());
   hello->set_draining(draining_);
   AddSetAside(hello->mutable_set_aside());
+  for (const auto& [job, attempt] : fence_.LatestAttempts(kAttemptsTold)) {
+    (*hello->mutable_highest_attempts())[job] = attempt;
+  }
   // A rank whose last event may not have arrived counts as running: the event follows the Welcome.
   std::set<RankKey> running;
   for (const auto& [key, gang] : gangs_) {

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 #include "worker/daemon/node_agent.h"
@@ -42,6 +43,8 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
       chunk->mutable_clock()->set_bound_ns(clock->bound_ns);
     }
     SendKept(std::move(up));
+  } else if (message.has_event() && message.event().kind() == v1::RankEvent::CHECKPOINTED) {
+    SendEvent(gang, key.rank, message.event().kind(), message.event());
   } else if (message.has_event()) {
     const v1::RankEvent& event = message.event();
     rank->reported = true;

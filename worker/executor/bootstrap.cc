@@ -27,12 +27,13 @@ std::vector<Link> LinksFrom(const std::string& node, const Plan& plan) {
 }
 
 ProgressSources SourcesOf(const RankRuntime& runtime, const JobSpec& job, const Plan& plan,
-                          const RankPlan& rank) {
+                          const RankPlan& rank, int first_layer) {
   ProgressSources sources;
   sources.device = runtime.device;
   sources.traffic = runtime.traffic.get();
   sources.tokens = static_cast<double>(job.batch * rank.tokens.size());
-  sources.flops = RankFlops(job, plan, rank.rank);
+  sources.flops = RankFlops(job, plan, rank.rank, 0);
+  sources.done_before = static_cast<double>(first_layer) / std::max<double>(1, job.config.layers);
   const RankGroups& groups = *runtime.groups;
   for (const Communicator* group :
        {static_cast<const Communicator*>(runtime.world.get()),
@@ -99,7 +100,8 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   LogInfo("connected", {{"transport", runtime.backend->Describe()}});
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   SEQPAR_ASSIGN_OR_RETURN(runtime.groups, RankGroups::Create(runtime.world.get(), plan.mesh, heads));
-  context.progress->Watch(SourcesOf(runtime, job, plan, plan.ranks[context.rank]));
+  context.progress->Watch(
+      SourcesOf(runtime, job, plan, plan.ranks[context.rank], run.start().checkpoints().layers()));
   return runtime;
 }
 

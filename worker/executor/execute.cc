@@ -24,13 +24,13 @@ class Measuring {
 }  // namespace
 
 absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
-                                       OutputWriter* writer, Verifier* verifier, Progress* progress,
-                                       TraceRecorder* trace) {
+                                       OutputWriter* writer, CheckpointWriter* checkpoints,
+                                       Verifier* verifier, Progress* progress, TraceRecorder* trace) {
   const ModelFlops flops = CountModelFlops(job);
   const double layers = job.config.layers;
   const double forward = (flops.attention_forward + flops.linear_forward) / std::max(1.0, flops.total);
   ExecuteFigures figures;
-  int done = 0;
+  int done = 0;                // layers of the pass that runs
   Stopwatch* watch = nullptr;  // of the pass that runs
   const auto after_layer = [&](const LayerStep& step) -> absl::Status {
     watch->Pause();
@@ -38,6 +38,7 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
     ++done;
     if (step.pass == Pass::kForward) {
       progress->Advance("forward", done, forward * done / layers);
+      checkpoints->AfterLayer(done, step.y);
     } else {
       progress->Advance("backward", done, forward + (1 - forward) * done / layers);
       SEQPAR_RETURN_IF_ERROR(writer->WriteWeightGradients(step.layer, *step.gradients));
@@ -48,25 +49,27 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
     return absl::OkStatus();
   };
   const auto run = [&](Pass which, int first_layer, const auto& pass) -> absl::StatusOr<PassFigures> {
+    done = which == Pass::kForward ? first_layer : 0;
     trace->EnterLayer(PassName(which), first_layer);
     Stopwatch pass_watch(runtime.compute.get(), runtime.comm.get());
     watch = &pass_watch;
-    done = 0;
     const Measuring measuring(progress, [&, before = figures.total()] { return before + pass_watch.Now(); });
     SEQPAR_RETURN_IF_ERROR(pass());
     pass_watch.Pause();
     trace->LeaveLayer();
     return pass_watch.figures();
   };
-  SEQPAR_ASSIGN_OR_RETURN(figures.forward,
-                          run(Pass::kForward, 0, [&] { return model->stack->Forward(after_layer); }));
+  SEQPAR_ASSIGN_OR_RETURN(figures.forward, run(Pass::kForward, model->first_layer,
+                                               [&] { return model->stack->Forward(after_layer); }));
   if (!job.backward()) return figures;
   SEQPAR_ASSIGN_OR_RETURN(figures.backward, run(Pass::kBackward, job.config.layers - 1,
                                                 [&] { return model->stack->Backward(after_layer); }));
   return figures;
 }
 
-double RankFlops(const JobSpec& job, const Plan& plan, int rank) {
+double RankFlops(const JobSpec& whole, const Plan& plan, int rank, int first_layer) {
+  JobSpec job = whole;
+  job.config.layers -= first_layer;
   const ModelFlops flops = CountModelFlops(job);
   const RankPlan& mine = plan.ranks[rank];
   const MeshCoord at = plan.mesh.CoordOf(rank);

@@ -6,6 +6,7 @@
 #include "common/job/plan.h"
 #include "seqpar/v1/report.pb.h"
 #include "worker/executor/bootstrap.h"
+#include "worker/executor/checkpoint.h"
 #include "worker/executor/merge.h"
 #include "worker/executor/progress.h"
 #include "worker/executor/shard.h"
@@ -25,11 +26,12 @@ struct ExecuteFigures {
 // a time.
 // `verifier` checks every layer; null: none. `trace` is told which layer runs while its seconds count.
 absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& runtime, ShardedModel* model,
-                                       OutputWriter* writer, Verifier* verifier, Progress* progress,
-                                       TraceRecorder* trace);
+                                       OutputWriter* writer, CheckpointWriter* checkpoints,
+                                       Verifier* verifier, Progress* progress, TraceRecorder* trace);
 
-// This rank's part of the job's model flops: its heads' attended pairs, and of the rest its share of tokens.
-double RankFlops(const JobSpec& job, const Plan& plan, int rank);
+// This rank's part of the job's model flops from `first_layer` on: its heads' attended pairs, and of the rest
+// its share of tokens.
+double RankFlops(const JobSpec& job, const Plan& plan, int rank, int first_layer);
 
 }  // namespace seqpar
 

@@ -73,13 +73,14 @@ class Session {
     });
     std::thread([this] { ReadLoop(); }).detach();  // ends with the process
 
-    absl::StatusOr<v1::RankEvent> done =
-        RunRank({&run, rank_, progress_.get(), trace_.get(), &blobs_, [this](std::string blob) {
-                   v1::FromExecutor message;
-                   message.mutable_blob()->set_group("world");
-                   message.mutable_blob()->set_data(std::move(blob));
-                   SendOrExit(message);
-                 }});
+    absl::StatusOr<v1::RankEvent> done = RunRank({&run, rank_, progress_.get(), trace_.get(), &blobs_,
+                                                  [this](int layers) { SendCheckpointed(layers); },
+                                                  [this](std::string blob) {
+                                                    v1::FromExecutor message;
+                                                    message.mutable_blob()->set_group("world");
+                                                    message.mutable_blob()->set_data(std::move(blob));
+                                                    SendOrExit(message);
+                                                  }});
     if (!done.ok()) Fail(done.status(), ReasonOf(done.status()) != reason::kPeerLost);
     SendLast(*std::move(done));
     progress_.reset();
@@ -105,6 +106,15 @@ class Session {
              false);
       }
     }
+  }
+
+  void SendCheckpointed(int layers) {
+    v1::FromExecutor message;
+    message.mutable_event()->set_kind(v1::RankEvent::CHECKPOINTED);
+    message.mutable_event()->set_layers(layers);
+    *message.mutable_event()->mutable_gang() = gang_;
+    message.mutable_event()->set_rank(rank_);
+    SendOrExit(message);
   }
 
   void SendOrExit(const v1::FromExecutor& message) {

@@ -8,10 +8,11 @@
 namespace seqpar {
 
 absl::StatusOr<OutputWriter> OutputWriter::Open(const JobSpec& job, const TokenShare& tokens,
-                                                const std::string& staging_file, Transfers* transfers) {
+                                                const DataRoots& roots, const std::string& staging_file,
+                                                Transfers* transfers) {
   OutputWriter writer(job, tokens, transfers);
   if (staging_file.empty()) return writer;
-  SEQPAR_ASSIGN_OR_RETURN(writer.file_, StagingFile::Open(staging_file, job));
+  SEQPAR_ASSIGN_OR_RETURN(writer.file_, StagingFile::Open(roots, staging_file, job));
   return writer;
 }
 

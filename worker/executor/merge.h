@@ -20,7 +20,8 @@ class OutputWriter {
  public:
   // `transfers` outlives the writer.
   static absl::StatusOr<OutputWriter> Open(const JobSpec& job, const TokenShare& tokens,
-                                           const std::string& staging_file, Transfers* transfers);
+                                           const DataRoots& roots, const std::string& staging_file,
+                                           Transfers* transfers);
 
   // The rows of the rank's tokens, [own tokens * batch, hidden] of the job's dtype; `name` is kHiddenStates
   // or kHiddenStatesGrad. Nothing where the job's output does not ask for it.

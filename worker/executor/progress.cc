@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/log.h"
@@ -109,6 +110,10 @@ v1::RankProgress Progress::Sample() {
   for (const Communicator* group : sources_.groups) {
     const CommProgress progress = group->progress();
     steps += progress.finished;
+    v1::GroupProgress* one = sample.add_groups();
+    one->set_group(progress.group);
+    one->set_entered(progress.entered);
+    one->set_finished(progress.finished);
     if (progress.entered == progress.finished) continue;
     sample.set_waiting_group(progress.group);
     sample.set_collective(progress.entered);
@@ -136,8 +141,9 @@ void Progress::SampleTotals(v1::RankTotals* totals) {
                             figures_.pointwise_seconds);
   totals->set_communication_exposed_seconds(figures_.exposed_seconds);
   totals->set_communication_hidden_seconds(figures_.hidden_seconds);
-  totals->set_tokens(sources_.tokens * fraction);
-  totals->set_flops(sources_.flops * fraction);
+  const double own = std::max(0.0, fraction - sources_.done_before);
+  totals->set_tokens(sources_.tokens * own);
+  totals->set_flops(sources_.flops * own);
   totals->set_flops_seconds(fraction_seconds_);
   if (sources_.traffic == nullptr) return;
   for (const auto& [key, sent] : sources_.traffic->ByLink()) {

@@ -28,6 +28,7 @@ struct ProgressSources {
   const Device* device = nullptr;
   const TrafficCounter* traffic = nullptr;
   double tokens = 0, flops = 0;  // the rank's part of the job
+  double done_before = 0;        // the fraction of it that lies behind the checkpoint it goes on from
   std::vector<const Communicator*> groups;
   std::map<std::string, std::vector<int>> world_ranks;  // of each group's ranks, by the group's name
 };

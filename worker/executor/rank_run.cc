@@ -76,7 +76,7 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   report.set_attention_seconds(total.attention_seconds);
   report.set_product_seconds(total.product_seconds);
   report.set_pointwise_seconds(total.pointwise_seconds);
-  report.set_flops(RankFlops(job, plan, context.rank));
+  report.set_flops(RankFlops(job, plan, context.rank, context.run->start().checkpoints().layers()));
   report.set_peak_flops(context.run->device().rates().peak_flops());
   AddTraffic(*runtime.traffic, &report);
   AddPass("forward", figures.forward, &report);
@@ -103,17 +103,15 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   enter(JobPhase::kShard);
   Transfers transfers(runtime.device, runtime.compute.get(), [progress] { progress->Step(); });
   SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, context.rank, roots, runtime.streams(),
-                                                        &*runtime.groups, &transfers));
-  std::string staging_file = start.staging_file();
-  if (!staging_file.empty()) {
-    SEQPAR_ASSIGN_OR_RETURN(staging_file, roots.Resolve(staging_file));
-  }
-  SEQPAR_ASSIGN_OR_RETURN(OutputWriter writer,
-                          OutputWriter::Open(job, plan.ranks[context.rank].tokens, staging_file, &transfers));
+                                                        &*runtime.groups, start.checkpoints(), &transfers));
+  SEQPAR_ASSIGN_OR_RETURN(OutputWriter writer, OutputWriter::Open(job, plan.ranks[context.rank].tokens, roots,
+                                                                  start.staging_file(), &transfers));
   // All ranks begin to execute together: what a slow disk costs is seen in this phase, not in the next.
   runtime.world->Barrier(*runtime.comm);
   SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());
 
+  CheckpointWriter checkpoints(job, start.checkpoints(), plan.ranks[context.rank], &roots, &transfers,
+                               context.checkpointed);
   std::unique_ptr<Verifier> verifier;
   if (job.verify_rows > 0) {
     verifier = std::make_unique<Verifier>(job, plan, context.rank, start.gang().job(), runtime.world.get(),
@@ -121,8 +119,8 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   }
 
   enter(JobPhase::kExecute);
-  SEQPAR_ASSIGN_OR_RETURN(const ExecuteFigures figures,
-                          Execute(job, runtime, &model, &writer, verifier.get(), progress, context.trace));
+  SEQPAR_ASSIGN_OR_RETURN(const ExecuteFigures figures, Execute(job, runtime, &model, &writer, &checkpoints,
+                                                                verifier.get(), progress, context.trace));
 
   enter(JobPhase::kMerge);
   SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStates, model.stack->output()));

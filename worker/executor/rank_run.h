@@ -19,7 +19,8 @@ struct RankContext {
   Progress* progress = nullptr;
   TraceRecorder* trace = nullptr;
   BlobInbox* blobs = nullptr;
-  std::function<void(std::string)> send_blob;  // this rank's part of the bootstrap of group "world"
+  std::function<void(int layers)> checkpointed;  // this rank's part of a checkpoint is on disk
+  std::function<void(std::string)> send_blob;    // this rank's part of the bootstrap of group "world"
 };
 
 // Runs the phases bootstrap, shard, execute, merge and report in this thread. The event says FINISHED, with

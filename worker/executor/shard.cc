@@ -39,7 +39,9 @@ absl::Status LoadTokenMatrix(const JobSpec& job, const std::string& name, const 
 absl::StatusOr<std::unique_ptr<TensorReader>> OpenSource(const Source& source, const DataRoots& roots) {
   if (source.seed.has_value()) return MakeSeededReader(*source.seed);
   SEQPAR_ASSIGN_OR_RETURN(const std::string path, roots.Resolve(source.file));
-  return OpenTensorReader(path);
+  // The reader may open files later: the roots live as long as the process.
+  return OpenTensorReader(path,
+                          [&roots](const std::string& file, int flags) { return roots.Open(file, flags); });
 }
 
 absl::Status LoadLayer(const ModelConfig& config, int layer, TensorReader* reader, const WeightSet& set,
@@ -70,14 +72,19 @@ WeightInfo TokenTensor(const JobSpec& job, const std::string& name) {
 
 absl::StatusOr<ShardedModel> LoadShard(const JobSpec& job, const Plan& plan, int rank, const DataRoots& roots,
                                        const RankStreams& streams, const RankGroups* groups,
-                                       Transfers* transfers) {
+                                       const v1::Checkpoints& checkpoints, Transfers* transfers) {
   ShardedModel model;
+  Source input = job.input;
+  if (checkpoints.layers() > 0) {
+    model.first_layer = checkpoints.layers();
+    input = Source{checkpoints.file(), {}};
+  }
   SEQPAR_ASSIGN_OR_RETURN(model.layer,
                           TransformerLayer::Create(MakeLayerPlan(job, plan, rank), streams, groups));
 
   SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<TensorReader> reader, OpenSource(job.weights, roots));
   std::vector<const WeightSet*> sets;
-  for (int layer = 0; layer < job.config.layers; ++layer) {
+  for (int layer = model.first_layer; layer < job.config.layers; ++layer) {
     SEQPAR_ASSIGN_OR_RETURN(WeightSet set,
                             WeightSet::Create(&model.layer->table(), streams.device, job.dtype, "weights"));
     SEQPAR_RETURN_IF_ERROR(LoadLayer(job.config, layer, reader.get(), set, transfers));
@@ -89,7 +96,7 @@ absl::StatusOr<ShardedModel> LoadShard(const JobSpec& job, const Plan& plan, int
                           LayerStack::Create(model.layer.get(), streams, groups, std::move(sets)));
   const TokenShare& tokens = plan.ranks[rank].tokens;
   SEQPAR_RETURN_IF_ERROR(
-      LoadTokenMatrix(job, kHiddenStates, job.input, tokens, roots, transfers, model.stack->input()));
+      LoadTokenMatrix(job, kHiddenStates, input, tokens, roots, transfers, model.stack->input()));
   if (!job.backward()) return model;
   SEQPAR_RETURN_IF_ERROR(LoadTokenMatrix(job, kGradOutput, job.grad_output, tokens, roots, transfers,
                                          model.stack->output_gradient()));

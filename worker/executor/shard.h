@@ -13,6 +13,7 @@
 #include "common/job/tensors.h"
 #include "common/layers/layer_stack.h"
 #include "common/layers/weight_table.h"
+#include "seqpar/v1/fleet.pb.h"
 #include "worker/executor/tensor_reader.h"
 #include "worker/executor/transfer.h"
 
@@ -20,18 +21,20 @@ namespace seqpar {
 
 // What executes: destroyed in reverse order.
 struct ShardedModel {
+  int first_layer = 0;  // of the job, that the stack has: those before it are done
   std::unique_ptr<TransformerLayer> layer;
   std::deque<WeightSet> weights;  // one a layer, of the job's dtype; a deque keeps them where they are
   std::unique_ptr<LayerStack> stack;
 };
 
-// The layer stack of `rank` with its weights, input and (with backward) output gradient loaded. Paths are
-// resolved within `roots`. Errors: as OpenTensorReader, and OUT_OF_MEMORY.
+// The layer stack of `rank` with its weights, input and (with backward) output gradient loaded. Where
+// `checkpoints` names a file, its layers are left out, and it is the input. Paths are resolved within
+// `roots`. Errors: as OpenTensorReader, and OUT_OF_MEMORY.
 absl::StatusOr<ShardedModel> LoadShard(const JobSpec& job, const Plan& plan, int rank, const DataRoots& roots,
                                        const RankStreams& streams, const RankGroups* groups,
-                                       Transfers* transfers);
+                                       const v1::Checkpoints& checkpoints, Transfers* transfers);
 
-// A file under `roots`, or a seed.
+// A file under `roots`, or a seed. `roots` outlives the reader.
 absl::StatusOr<std::unique_ptr<TensorReader>> OpenSource(const Source& source, const DataRoots& roots);
 
 // Loads the slices of one layer's weights.

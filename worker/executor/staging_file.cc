@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -20,20 +21,35 @@ absl::Status StorageError(absl::StatusCode code, const std::string& what) {
 
 }  // namespace
 
-absl::StatusOr<StagingFile> StagingFile::Open(const std::string& path, const JobSpec& job) {
+absl::StatusOr<StagingFile> StagingFile::Open(const DataRoots& roots, const std::string& path,
+                                              const JobSpec& job) {
   SafetensorsHeader layout;
   BuildOutputHeader(job, &layout);
-  UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) {
-    const absl::StatusCode code = errno == ENOENT ? absl::StatusCode::kNotFound : absl::StatusCode::kInternal;
-    return StorageError(code,
-                        absl::StrCat("cannot open the staging file ", path, ": ", std::strerror(errno)));
-  }
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, roots.Open(path, O_WRONLY | O_NOFOLLOW));
   struct stat info = {};
   if (fstat(fd.get(), &info) != 0 || info.st_size != layout.file_bytes) {
     return StorageError(absl::StatusCode::kFailedPrecondition,
                         absl::StrCat("the staging file ", path, " has ", info.st_size,
                                      " bytes, the output needs ", layout.file_bytes));
+  }
+  return StagingFile(std::move(fd), path, std::move(layout));
+}
+
+absl::StatusOr<StagingFile> StagingFile::OpenCheckpoint(const DataRoots& roots, const std::string& path,
+                                                        const JobSpec& job, bool write_header) {
+  SafetensorsHeader layout;
+  const std::string header = BuildCheckpointHeader(job, &layout);
+  SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, roots.Open(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0666));
+  // Not posix_fallocate: where the file system cannot allocate, that writes, and others write here too.
+  int error = fallocate(fd.get(), 0, 0, layout.file_bytes) == 0 ? 0 : errno;
+  if (error == EOPNOTSUPP) error = ftruncate(fd.get(), layout.file_bytes) == 0 ? 0 : errno;
+  if (error != 0) {
+    const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+    return StorageError(full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kInternal,
+                        absl::StrCat("cannot allocate ", path, ": ", std::strerror(error)));
+  }
+  if (write_header) {
+    SEQPAR_RETURN_IF_ERROR(PwriteAll(fd.get(), header.data(), static_cast<int64_t>(header.size()), 0));
   }
   return StagingFile(std::move(fd), path, std::move(layout));
 }

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -40,8 +38,8 @@ absl::Status ForEachRun(const MatrixShape& shape, const TensorBlock& block, Run 
 
 class FileReader : public TensorReader {
  public:
-  FileReader(std::string path, Checkpoint checkpoint)
-      : path_(std::move(path)), checkpoint_(std::move(checkpoint)) {}
+  FileReader(std::string path, Checkpoint checkpoint, FileOpener open)
+      : path_(std::move(path)), checkpoint_(std::move(checkpoint)), open_(std::move(open)) {}
 
   absl::Status Read(const WeightInfo& tensor, const TensorBlock& block, DType dtype, void* out) override {
     const TensorLocation* location = checkpoint_.Find(tensor.name);
@@ -67,10 +65,10 @@ class FileReader : public TensorReader {
  private:
   absl::StatusOr<int> Descriptor(const std::string& file) {
     UniqueFd& fd = files_[file];
-    if (!fd.valid()) fd.Reset(open(file.c_str(), O_RDONLY | O_CLOEXEC));
-    if (fd.valid()) return fd.get();
-    return MakeError(absl::StatusCode::kNotFound, reason::kStorage,
-                     absl::StrCat("cannot open ", file, ": ", std::strerror(errno)));
+    if (!fd.valid()) {
+      SEQPAR_ASSIGN_OR_RETURN(fd, open_(file, O_RDONLY));
+    }
+    return fd.get();
   }
 
   absl::Status ReadRun(int fd, int64_t offset, DType stored, int64_t count, DType dtype, char* to) {
@@ -88,6 +86,7 @@ class FileReader : public TensorReader {
 
   const std::string path_;
   const Checkpoint checkpoint_;
+  const FileOpener open_;
   std::map<std::string, UniqueFd> files_;
   std::vector<char> buffer_;
 };
@@ -133,9 +132,10 @@ MatrixShape MatrixShapeOf(const std::vector<int64_t>& shape) {
   return matrix;
 }
 
-absl::StatusOr<std::unique_ptr<TensorReader>> OpenTensorReader(const std::string& path) {
-  SEQPAR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(path));
-  return std::unique_ptr<TensorReader>(new FileReader(path, std::move(checkpoint)));
+absl::StatusOr<std::unique_ptr<TensorReader>> OpenTensorReader(const std::string& path,
+                                                               const FileOpener& open) {
+  SEQPAR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(path, open));
+  return std::unique_ptr<TensorReader>(new FileReader(path, std::move(checkpoint), open));
 }
 
 std::unique_ptr<TensorReader> MakeSeededReader(uint64_t seed) { return std::make_unique<SeededReader>(seed); }

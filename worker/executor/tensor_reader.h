@@ -47,7 +47,8 @@ class TensorReader {
 
 // From the file or folder at `path`; only the block's bytes are read. Errors: as Checkpoint::Open; NOT_FOUND
 // or INVALID_ARGUMENT by name for a tensor that is missing or has another shape; STORAGE errors of pread.
-absl::StatusOr<std::unique_ptr<TensorReader>> OpenTensorReader(const std::string& path);
+absl::StatusOr<std::unique_ptr<TensorReader>> OpenTensorReader(const std::string& path,
+                                                               const FileOpener& open = OpenAnyFile);
 
 // Seeded values (common/tensor/seeded.h): uniform with the tensor's variance, or its constant.
 std::unique_ptr<TensorReader> MakeSeededReader(uint64_t seed);

@@ -65,6 +65,9 @@ class FakeService : public SeqparService {
   absl::StatusOr<v1::ListNodesResponse> ListNodes(const v1::ListNodesRequest&) override { return Unused(); }
   absl::StatusOr<v1::Node> GetNode(const v1::GetNodeRequest&) override { return Unused(); }
   absl::StatusOr<v1::Node> DrainNode(const v1::DrainNodeRequest&) override { return Unused(); }
+  absl::StatusOr<v1::BackupStoreResponse> BackupStore(const v1::BackupStoreRequest&) override {
+    return Unused();
+  }
 
   std::deque<Stream> streams;
   bool repeat_last = false;

@@ -8,8 +8,11 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "tests/coordinator/job_machine/samples.h"
 #include "tests/support/temp_folder.h"
@@ -23,13 +26,23 @@ class WatchedStore : public Store {
   explicit WatchedStore(const std::string& folder) : store_(*Store::Open(folder)) {}
 
   int64_t term() const override { return store_->term(); }
-  absl::Status Insert(JobRow* row) override {
-    if (broken) return MakeError(absl::StatusCode::kResourceExhausted, reason::kStorage, "disk full");
-    return store_->Insert(row);
+  bool restored() const override { return store_->restored(); }
+  absl::Status RaiseTerm(int64_t seen) override { return store_->RaiseTerm(seen); }
+  int64_t NewSequence() override { return store_->NewSequence(); }
+  bool has_reserve() const override { return has_reserve_; }
+  void GiveUpReserve() override { has_reserve_ = false; }
+  absl::Status KeepReserve() override {
+    if (full) return MakeError(absl::StatusCode::kResourceExhausted, reason::kStorage, "disk full");
+    has_reserve_ = true;
+    return absl::OkStatus();
   }
-  absl::Status Write(const WriteBatch& batch) override {
-    if (broken) return MakeError(absl::StatusCode::kResourceExhausted, reason::kStorage, "disk full");
-    const absl::Status written = store_->Write(batch);
+  absl::Status Backup(const std::string& file) override { return store_->Backup(file); }
+  absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override {
+    if (broken) return MakeError(absl::StatusCode::kInternal, reason::kStorage, "input/output error");
+    if (full && has_reserve_) {
+      return MakeError(absl::StatusCode::kResourceExhausted, reason::kStorage, "disk full");
+    }
+    const absl::Status written = store_->Write(batch, taken);
     std::lock_guard<std::mutex> lock(mutex_);
     for (const AttemptRow& row : batch.attempts) attempts_.insert(row.attempt);
     for (const BlobRow& row : batch.blobs) blobs_.insert(row.rank);
@@ -64,8 +77,10 @@ class WatchedStore : public Store {
   }
 
   std::atomic<bool> broken{false};
+  std::atomic<bool> full{false};  // but for the reserve
 
  private:
+  std::atomic<bool> has_reserve_{true};
   const std::unique_ptr<Store> store_;
   std::mutex mutex_;
   std::set<int> attempts_, blobs_;
@@ -116,7 +131,8 @@ class EngineTest : public ::testing::Test {
       : store_(folder_.path()),
         hold_({}),
         work_(2),
-        engine_({}, &store_, &clock_, &work_, &hold_, [this](const absl::Status&) { ++fatal_; }),
+        engine_(Config(), &store_, &roots_, &clock_, &work_, &hold_,
+                [this](const absl::Status&) { ++fatal_; }),
         link_(std::make_shared<CheckingLink>(&store_)) {
     EXPECT_TRUE(engine_.Start().ok());
     v1::Hello hello;
@@ -141,6 +157,13 @@ class EngineTest : public ::testing::Test {
     engine_.Stop();
   }
 
+  static constexpr int kMaxJobs = 5;
+  static EngineConfig Config() {
+    EngineConfig config;
+    config.max_live_jobs = kMaxJobs;
+    return config;
+  }
+
   static JobRecord Record(const std::string& id) {
     JobRecord record;
     record.id = id;
@@ -153,6 +176,7 @@ class EngineTest : public ::testing::Test {
 
   TempFolder folder_;
   WatchedStore store_;
+  const DataRoots roots_;
   FakeClock clock_;
   TestHold hold_;
   TaskPool work_;
@@ -195,8 +219,57 @@ TEST_F(EngineTest, NothingIsPromisedOnceTheStoreIsGone) {
 TEST_F(EngineTest, ASubmitThatIsNotStoredIsNotAccepted) {
   store_.broken = true;
   const absl::Status refused = engine_.Submit(Record("j-1"), "bytes").status();
-  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInternal);
   EXPECT_FALSE(engine_.ViewLive("j-1").has_value());
+  EXPECT_EQ(fatal_, 1) << "what is on disk is not known any more";
+}
+
+TEST_F(EngineTest, AFullDiskRefusesNewJobsAndRecordsTheEndsOfOthers) {
+  ASSERT_TRUE(engine_.Submit(Record("j-1"), "bytes").ok());
+  link_->WaitFor(v1::CoordinatorMessage::kStart);
+  store_.full = true;
+  const absl::Status refused = engine_.Submit(Record("j-2"), "bytes").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_GT(RetrySecondsOf(refused), 0);
+  EXPECT_FALSE(engine_.ViewLive("j-2").has_value());
+  engine_.Cancel("j-1");
+  EXPECT_TRUE(engine_.Health().ok());
+  EXPECT_EQ(fatal_, 0);
+  EXPECT_EQ(engine_.Submit(Record("j-3"), "bytes").status().code(), absl::StatusCode::kResourceExhausted);
+  store_.full = false;
+  clock_.AdvanceMicros(60'000'000);
+  // Its thread looks again within its own time.
+  absl::Status taken;
+  do {
+    taken = engine_.Submit(Record("j-4"), "bytes").status();
+  } while (absl::IsResourceExhausted(taken));
+  EXPECT_TRUE(taken.ok()) << taken;
+}
+
+TEST_F(EngineTest, TooManyJobsAreRefusedUntilSomeHaveEnded) {
+  for (int i = 0; i < kMaxJobs; ++i) {
+    ASSERT_TRUE(engine_.Submit(Record(absl::StrCat("j-", i)), "bytes").ok());
+  }
+  const absl::Status refused = engine_.Submit(Record("j-more"), "bytes").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(refused), reason::kTooManyJobs);
+  EXPECT_GT(RetrySecondsOf(refused), 0);
+  engine_.Cancel(absl::StrCat("j-", kMaxJobs - 1));  // it waits: there is one device
+  EXPECT_TRUE(engine_.Submit(Record("j-more"), "bytes").ok());
+}
+
+TEST_F(EngineTest, WhatWasSubmittedTogetherIsWrittenTogetherAndAnsweredOneByOne) {
+  std::vector<std::thread> clients;
+  std::atomic<int> accepted{0};
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([this, i, &accepted] {
+      JobRecord record = Record(absl::StrCat("j-", i));
+      record.request_id = absl::StrCat("r-", i / 2);
+      accepted += engine_.Submit(record, "bytes").ok();
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(accepted, 2) << "one of each request id";
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -35,6 +36,7 @@ class StagingTest : public ::testing::Test {
   std::string Staging(int attempt) const { return StagingPath(spec_.output_file, "j-1", attempt); }
 
   TempFolder folder_;
+  const DataRoots roots_ = *DataRoots::Create({{"data", folder_.path()}});
   JobSpec spec_;
 };
 
@@ -44,7 +46,7 @@ TEST_F(StagingTest, LiesBesideItsTargetHidden) {
 }
 
 TEST_F(StagingTest, IsAllocatedInFullWithItsHeader) {
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   SafetensorsHeader layout;
   const std::string header = BuildOutputHeader(spec_, &layout);
   struct stat info;
@@ -56,61 +58,61 @@ TEST_F(StagingTest, IsAllocatedInFullWithItsHeader) {
 }
 
 TEST_F(StagingTest, OfEarlierAttemptsIsUnlinked) {
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 2).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
   EXPECT_FALSE(Exists(Staging(1)));
   EXPECT_TRUE(Exists(Staging(2)));
   // That of the same attempt too, left by a process that died before it began.
-  EXPECT_TRUE(PrepareStaging(spec_, "j-1", 2).ok());
-  UnlinkStaging(spec_, "j-1", 2);
+  EXPECT_TRUE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
+  UnlinkStaging(roots_, spec_, "j-1", 2);
   EXPECT_FALSE(Exists(Staging(2)));
 }
 
 TEST_F(StagingTest, CommitGivesItTheNameAndMayBeRepeated) {
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   const std::string bytes = Read(Staging(1));
-  ASSERT_TRUE(SyncStaging(spec_, "j-1", 1).ok());
-  ASSERT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(SyncStaging(roots_, spec_, "j-1", 1).ok());
+  ASSERT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_FALSE(Exists(Staging(1)));
   EXPECT_EQ(Read(spec_.output_file), bytes);
-  EXPECT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_EQ(Read(spec_.output_file), bytes);
 }
 
 TEST_F(StagingTest, CommitGoesOnBetweenLinkAndUnlink) {
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   ASSERT_EQ(link(Staging(1).c_str(), spec_.output_file.c_str()), 0);
-  EXPECT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_FALSE(Exists(Staging(1)));
   EXPECT_TRUE(Exists(spec_.output_file));
 }
 
 TEST_F(StagingTest, CommitRefusesAnothersFileUnlessToldTo) {
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   Write(spec_.output_file, "somebody else's");
-  const absl::Status refused = CommitStaging(spec_, "j-1", 1);
+  const absl::Status refused = CommitStaging(roots_, spec_, "j-1", 1);
   EXPECT_EQ(refused.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(ReasonOf(refused), reason::kStorage);
   EXPECT_EQ(Read(spec_.output_file), "somebody else's");
   spec_.overwrite = true;
-  EXPECT_TRUE(CommitStaging(spec_, "j-1", 1).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_NE(Read(spec_.output_file), "somebody else's");
 }
 
 TEST_F(StagingTest, CommitWithoutAnyFileIsAnError) {
-  EXPECT_EQ(CommitStaging(spec_, "j-1", 1).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(CommitStaging(roots_, spec_, "j-1", 1).code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(StagingTest, FollowsNoLinkInItsPlace) {
   Write(folder_ / "precious", "precious");
   ASSERT_EQ(symlink((folder_ / "precious").c_str(), Staging(1).c_str()), 0);
-  ASSERT_TRUE(PrepareStaging(spec_, "j-1", 1).ok());
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_EQ(Read(folder_ / "precious"), "precious");
 }
 
 TEST_F(StagingTest, AFolderThatIsGoneIsNamed) {
   spec_.output_file = folder_ / "gone/out.safetensors";
-  const absl::Status status = PrepareStaging(spec_, "j-1", 1);
+  const absl::Status status = PrepareStaging(roots_, spec_, "j-1", 1);
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(ReasonOf(status), reason::kStorage);
   EXPECT_THAT(std::string(status.message()), HasSubstr("gone"));
@@ -118,7 +120,7 @@ TEST_F(StagingTest, AFolderThatIsGoneIsNamed) {
 
 TEST_F(StagingTest, AFileTooLargeForItsDiskIsRefusedBeforeAnyRankStarts) {
   spec_.tokens = int64_t{1} << 50;
-  const absl::Status status = PrepareStaging(spec_, "j-1", 1);
+  const absl::Status status = PrepareStaging(roots_, spec_, "j-1", 1);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_FALSE(Exists(Staging(1)));
 }
@@ -134,6 +136,60 @@ TEST_F(StagingTest, InputsThatChangedAreNamed) {
   EXPECT_THAT(std::string(changed.message()), HasSubstr(path));
   unlink(path.c_str());
   EXPECT_EQ(ReasonOf(CheckInputs(inputs)), reason::kInputChanged);
+}
+
+// Somebody who shares the data root swaps the folder of a running job's output for a link to the outside.
+TEST_F(StagingTest, NothingHappensOutsideTheRoot) {
+  TempFolder outside;
+  std::filesystem::create_directory(folder_ / "sub");
+  spec_.output_file = folder_ / "sub/out.safetensors";
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
+  std::filesystem::rename(folder_ / "sub", folder_ / "moved");
+  std::filesystem::create_symlink(outside.path(), folder_ / "sub");
+  const std::string name = ".out.safetensors.seqpar-j-1-1.partial";
+  Write(outside / name, "not ours");
+  Write(outside / ".out.safetensors.seqpar-j-1-1.checkpoint-3", "nor this");
+  EXPECT_EQ(CommitStaging(roots_, spec_, "j-1", 1).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(SyncStaging(roots_, spec_, "j-1", 1).ok());
+  EXPECT_FALSE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
+  EXPECT_FALSE(KeepCheckpoint(roots_, spec_, "j-1", {1, 3}).ok());
+  EXPECT_FALSE(HasCheckpoint(roots_, spec_, "j-1", {1, 3}));
+  UnlinkStaging(roots_, spec_, "j-1", 2);
+  UnlinkCheckpoints(roots_, spec_, "j-1", 2, {});
+  EXPECT_EQ(Read(outside / name), "not ours");
+  EXPECT_EQ(Read(outside / ".out.safetensors.seqpar-j-1-1.checkpoint-3"), "nor this");
+  EXPECT_FALSE(Exists(outside / "out.safetensors"));
+}
+
+TEST_F(StagingTest, CheckpointsGetTheirNameAndEarlierOnesGo) {
+  const auto path = [&](int attempt, int layers) {
+    return CheckpointPath(spec_.output_file, "j-1", {attempt, layers});
+  };
+  EXPECT_EQ(CheckpointPath("/data/a/out", "j-1", {2, 30}), "/data/a/.out.seqpar-j-1-2.checkpoint-30");
+  EXPECT_EQ(KeepCheckpoint(roots_, spec_, "j-1", {1, 10}).code(), absl::StatusCode::kNotFound);
+  Write(path(1, 10) + ".partial", "ten");
+  ASSERT_TRUE(KeepCheckpoint(roots_, spec_, "j-1", {1, 10}).ok());
+  ASSERT_TRUE(KeepCheckpoint(roots_, spec_, "j-1", {1, 10}).ok()) << "again, after a crash";
+  EXPECT_EQ(Read(path(1, 10)), "ten");
+  EXPECT_FALSE(HasCheckpoint(roots_, spec_, "j-1", {1, 10})) << "not of the size that it must have";
+  SafetensorsHeader layout;
+  BuildCheckpointHeader(spec_, &layout);
+  Write(path(2, 20), std::string(static_cast<size_t>(layout.file_bytes), 'x'));
+  EXPECT_TRUE(HasCheckpoint(roots_, spec_, "j-1", {2, 20}));
+  Write(path(2, 15), "");
+  Write(path(2, 25) + ".partial", "");  // being written
+  Write(folder_ / ".out.safetensors.seqpar-j-11-1.checkpoint-1", "another job's");
+  DropEarlierCheckpoints(roots_, spec_, "j-1", {2, 20});
+  EXPECT_FALSE(Exists(path(1, 10)));
+  EXPECT_FALSE(Exists(path(2, 15)));
+  EXPECT_TRUE(Exists(path(2, 20)));
+  EXPECT_TRUE(Exists(path(2, 25) + ".partial"));
+  UnlinkCheckpoints(roots_, spec_, "j-1", 3, {2, 20});
+  EXPECT_FALSE(Exists(path(2, 25) + ".partial"));
+  EXPECT_TRUE(Exists(path(2, 20)));
+  UnlinkCheckpoints(roots_, spec_, "j-1", 3, {});
+  EXPECT_FALSE(Exists(path(2, 20)));
+  EXPECT_TRUE(Exists(folder_ / ".out.safetensors.seqpar-j-11-1.checkpoint-1"));
 }
 
 }  // namespace

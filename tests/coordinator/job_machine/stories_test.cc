@@ -2,11 +2,15 @@
 // that tells something else than expected fails; SEQPAR_REWRITE_STORIES=1 writes the files anew, for a look
 // at the difference.
 //
-//   job [ranks=N] [nodes=N] [output=PATH] [attempts=N] [deadline=S] [verify=ROWS]   submits it
+//   job [ranks=N] [nodes=N] [output=PATH] [attempts=N] [deadline=S] [verify=ROWS] [layers=N] [seconds=S]
+//                              submits it; it is predicted to take so long, or a second a layer
 //   place                      the scheduler sets devices aside        wait TEXT, refuse TEXT: it does not
+//   staging gone               the checkpoint is not there any more
+//   checkpointed LAYERS R...   their part of a checkpoint is on disk      kept LAYERS ok|io    it has its
+//   name drains NODE                its worker was told to stop       seen ATTEMPT    by a worker, once
 //   staging ok|full|changed    merged ok|io    committed ok|io    reported
 //   started R... | blob R... | finished R... | stopped R...            ranks, or "all"
-//   progress R phase=P [step=N] [percent=X] [waiting=GROUP#N>RANK]
+//   progress R phase=P [step=N] [percent=X] [waiting=GROUP#N>RANK] [ring=ENTERED/FINISHED]
 //   failed R REASON [follows]  in phase execute
 //   attached NODE incarnation=N [running=R,R]      lost NODE
 //   cancel | tick SECONDS      SECONDS pass first
@@ -30,6 +34,7 @@
 #include "common/base/status.h"
 #include "common/job/proto.h"
 #include "coordinator/engine/record_codec.h"
+#include "coordinator/job_machine/checkpoints.h"
 #include "coordinator/job_machine/job_machine.h"
 #include "tests/coordinator/job_machine/samples.h"
 
@@ -92,7 +97,19 @@ class Teller {
       return Apply(event::Refused{
           MakeError(absl::StatusCode::kFailedPrecondition, reason::kInfeasible, absl::StrJoin(plain, " "))});
     }
+    if (verb == "staging" && plain[0] == "gone") return Apply(event::StagingReady{absl::OkStatus(), true});
     if (verb == "staging") return Apply(event::StagingReady{Storage(plain[0])});
+    if (verb == "kept") {
+      return Apply(event::CheckpointKept{attempt, std::atoi(plain[0].c_str()), Storage(plain[1])});
+    }
+    if (verb == "drains") return Apply(event::NodeDrains{plain[0]});
+    if (verb == "seen") return Apply(event::AttemptSeen{std::atoi(plain[0].c_str())});
+    if (verb == "checkpointed") {
+      for (const int rank : Ranks({plain.begin() + 1, plain.end()})) {
+        Apply(event::RankCheckpointed{attempt, rank, std::atoi(plain[0].c_str())});
+      }
+      return;
+    }
     if (verb == "merged") return Apply(event::Merged{Storage(plain[0])});
     if (verb == "committed") return Apply(event::Committed{Storage(plain[0])});
     if (verb == "reported") return Apply(event::Reported{});
@@ -144,12 +161,15 @@ class Teller {
     record_.spec.max_attempts = Number(options, "attempts", 0);
     record_.spec.deadline_seconds = Number(options, "deadline", 0);
     record_.spec.verify_rows = Number(options, "verify", 0);
+    record_.spec.config.layers = Number(options, "layers", 2);
+    step_seconds_ = Number(options, "seconds", record_.spec.config.layers);
     Apply(event::Submitted{});
   }
 
   void Place() {
     event::Placed placed;
     placed.plan = SamplePlan(record_.spec, ranks_, nodes_);
+    placed.plan.prediction.step_seconds = step_seconds_;
     for (int i = 0; i < ranks_; ++i) {
       const std::string& node = placed.plan.ranks[i].node;
       placed.devices.push_back({1, incarnations_.count(node) == 0 ? 1 : incarnations_[node]});
@@ -179,6 +199,12 @@ class Teller {
     progress.set_step(Number(options, "step", 0));
     progress.set_percent(Number(options, "percent", 0));
     progress.set_waiting_for_rank(-1);
+    if (options.count("ring") != 0) {
+      v1::GroupProgress* ring = progress.add_groups();
+      ring->set_group("ring");
+      ring->set_entered(std::atoi(options.at("ring").c_str()));
+      ring->set_finished(std::atoi(options.at("ring").substr(options.at("ring").find('/') + 1).c_str()));
+    }
     if (options.count("waiting") != 0) {
       const std::vector<std::string> parts = absl::StrSplit(options.at("waiting"), absl::ByAnyChar("#>"));
       ASSERT_EQ(parts.size(), 3u);
@@ -230,7 +256,16 @@ class Teller {
     Say(absl::StrCat("  prepare staging of attempt ", a.attempt));
   }
   void Show(const action::UnlinkStaging&) { Say("  unlink staging"); }
-  void Show(const action::StartGang& a) { Say(absl::StrCat("  start ranks on ", Where(a.node))); }
+  void Show(const action::KeepCheckpoint& a) { Say(absl::StrCat("  keep checkpoint after ", a.layers)); }
+  void Show(const action::DropCheckpoints&) { Say("  drop earlier checkpoints"); }
+  void Show(const action::StartGang& a) {
+    const int first = record_.attempts.back().first_layer;
+    Say(absl::StrCat("  start ranks on ", Where(a.node),
+                     first == 0 ? std::string() : absl::StrCat(" from layer ", first)));
+    const std::vector<int> after =
+        CheckpointLayers(record_.spec, record_.plan, first, config_.checkpoint_interval_us);
+    if (!after.empty()) Say(absl::StrCat("  with checkpoints after ", absl::StrJoin(after, ", ")));
+  }
   void Show(const action::SendBlobTable& a) {
     Say(absl::StrCat("  send table of ", a.group, " (", record_.blobs[a.group].size(), ") to ",
                      Where(a.node)));
@@ -259,6 +294,7 @@ class Teller {
   Now now_{1'000'000, 1'700'000'000'000'000};
   JobRecord record_;
   int ranks_ = 2, nodes_ = 1;
+  double step_seconds_ = 2;
   std::map<std::string, int64_t> incarnations_;
   // What is on disk.
   JobRow row_;

@@ -14,36 +14,48 @@ TEST(ObservedStoreTest, CountsOperationsAndFailuresAndChangesNothing) {
   ASSERT_TRUE(opened.ok()) << opened.status();
   MetricRegistry registry(MetricProcess::kCoordinator);
   const std::unique_ptr<Store> store = ObserveStore(*std::move(opened), &registry);
-  EXPECT_EQ(SeriesOf(registry.Scrape()).at("seqpar_store_seconds_count{operation=\"insert\"}"), 0);
+  EXPECT_EQ(SeriesOf(registry.Scrape()).at("seqpar_store_seconds_count{operation=\"write\"}"), 0);
   EXPECT_EQ(store->term(), 1);
 
   JobRow row;
   row.id = "j-1";
   row.request_id = "r-1";
-  ASSERT_TRUE(store->Insert(&row).ok());
+  row.sequence = store->NewSequence();
   EXPECT_GT(row.sequence, 0);
-  EXPECT_TRUE(absl::IsAlreadyExists(store->Insert(&row)));
   WriteBatch batch;
+  batch.inserts = {row};
   batch.settings["a"] = "b";
-  ASSERT_TRUE(store->Write(batch).ok());
+  std::vector<std::string> taken;
+  ASSERT_TRUE(store->Write(batch, &taken).ok());
+  EXPECT_TRUE(taken.empty());
+  ASSERT_TRUE(store->Write(batch, &taken).ok());
+  EXPECT_EQ(taken, std::vector<std::string>{"j-1"});
+  ASSERT_TRUE(store->Backup(folder / "backup").ok());
+  EXPECT_TRUE(store->has_reserve());
   EXPECT_EQ(*store->Setting("a"), "b");
   EXPECT_TRUE(store->Get("j-1")->has_value());
 
   const auto series = SeriesOf(registry.Scrape());
-  EXPECT_EQ(series.at("seqpar_store_seconds_count{operation=\"insert\"}"), 2);
-  EXPECT_EQ(series.at("seqpar_store_seconds_count{operation=\"write\"}"), 1);
+  EXPECT_EQ(series.at("seqpar_store_seconds_count{operation=\"write\"}"), 2);
+  EXPECT_EQ(series.at("seqpar_store_seconds_count{operation=\"backup\"}"), 1);
   EXPECT_EQ(series.at("seqpar_store_seconds_count{operation=\"setting\"}"), 1);
   EXPECT_EQ(series.at("seqpar_store_seconds_count{operation=\"list\"}"), 0);
   EXPECT_GT(series.at("seqpar_store_seconds_sum{operation=\"write\"}"), 0);
-  EXPECT_EQ(series.at("seqpar_store_errors_total{operation=\"insert\"}"), 0) << "ALREADY_EXISTS is an answer";
+  EXPECT_EQ(series.at("seqpar_store_errors_total{operation=\"write\"}"), 0) << "a taken id is an answer";
 }
 
 // Fails whatever it is asked.
 class BrokenStore : public Store {
  public:
   int64_t term() const override { return 1; }
-  absl::Status Insert(JobRow*) override { return Error(); }
-  absl::Status Write(const WriteBatch&) override { return Error(); }
+  bool restored() const override { return false; }
+  absl::Status RaiseTerm(int64_t) override { return Error(); }
+  int64_t NewSequence() override { return 1; }
+  absl::Status Write(const WriteBatch&, std::vector<std::string>*) override { return Error(); }
+  bool has_reserve() const override { return false; }
+  void GiveUpReserve() override {}
+  absl::Status KeepReserve() override { return Error(); }
+  absl::Status Backup(const std::string&) override { return Error(); }
   absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string&) override { return Error(); }
   absl::StatusOr<std::optional<JobRow>> Get(const std::string&) override { return Error(); }
   absl::StatusOr<std::vector<JobRow>> List(int64_t, int, const std::vector<int>&,
@@ -65,9 +77,9 @@ class BrokenStore : public Store {
 TEST(ObservedStoreTest, EveryOperationThatFailsIsCounted) {
   MetricRegistry registry(MetricProcess::kCoordinator);
   const std::unique_ptr<Store> store = ObserveStore(std::make_unique<BrokenStore>(), &registry);
-  JobRow row;
-  EXPECT_TRUE(absl::IsResourceExhausted(store->Insert(&row)));
-  EXPECT_FALSE(store->Write({}).ok());
+  std::vector<std::string> taken;
+  EXPECT_TRUE(absl::IsResourceExhausted(store->Write({}, &taken)));
+  EXPECT_FALSE(store->Backup("").ok());
   EXPECT_FALSE(store->FindByRequestId("").ok());
   EXPECT_FALSE(store->Get("").ok());
   EXPECT_FALSE(store->List(1, 1, {}, std::nullopt).ok());

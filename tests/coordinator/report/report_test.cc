@@ -20,7 +20,7 @@ class ReportTest : public ::testing::Test {
       : spec_(SampleSpec()), plan_(SamplePlan(spec_, 2, 1)), results_{SampleResult(0), SampleResult(1)} {}
 
   absl::StatusOr<v1::Report> Build() {
-    return BuildReport(spec_, plan_, 3, {{&results_[0], threads_}, {&results_[1], threads_}});
+    return BuildReport(spec_, plan_, 3, 0, {{&results_[0], threads_}, {&results_[1], threads_}});
   }
   void AddError(int rank, int layer, const std::string& tensor, double error) {
     results_[rank].mutable_verification()->set_ran(true);
@@ -161,6 +161,27 @@ TEST_F(ReportTest, PredictedStandsBesideMeasured) {
   EXPECT_EQ(phases.count("execute/pointwise"), 1u);
   EXPECT_EQ(phases["verify"].seconds(), 2 - 1.5) << "what the phase took beside the step";
   EXPECT_EQ(phases["verify"].predicted(), 0.25);
+}
+
+TEST_F(ReportTest, ARankIsSlowByTheTimeOfItsWork) {
+  results_[1].mutable_report()->set_compute_seconds(1.5);
+  auto report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_DOUBLE_EQ(report->ranks(0).slowness(), 1);
+  EXPECT_DOUBLE_EQ(report->ranks(1).slowness(), 3);
+  results_[1].mutable_report()->set_flops(3e6);  // it was given three times the work
+  report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_DOUBLE_EQ(report->ranks(1).slowness(), 1);
+}
+
+TEST_F(ReportTest, AnAttemptFromACheckpointIsHeldAgainstWhatItRan) {
+  const absl::StatusOr<v1::Report> report =
+      BuildReport(spec_, plan_, 3, 1, {{&results_[0], threads_}, {&results_[1], threads_}});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->layers(), 1);
+  EXPECT_DOUBLE_EQ(report->predicted_step_seconds(), 0.5);
+  EXPECT_DOUBLE_EQ(report->model_flops(), CountModelFlops(spec_).total / 2);
 }
 
 }  // namespace

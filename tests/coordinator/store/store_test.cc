@@ -3,13 +3,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <fstream>
 #include <limits>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "coordinator/store/store_folder.h"
 #include "tests/support/temp_folder.h"
 
 namespace seqpar {
@@ -36,6 +41,22 @@ std::unique_ptr<Store> Open(const std::string& folder) {
   return store.ok() ? *std::move(store) : nullptr;
 }
 
+absl::Status Write(Store* store, const WriteBatch& batch) {
+  std::vector<std::string> taken;
+  return store->Write(batch, &taken);
+}
+
+absl::Status Insert(Store* store, JobRow* row) {
+  row->sequence = store->NewSequence();
+  WriteBatch batch;
+  batch.inserts = {*row};
+  std::vector<std::string> taken;
+  const absl::Status written = store->Write(batch, &taken);
+  if (!written.ok() || taken.empty()) return written;
+  EXPECT_THAT(taken, ElementsAre(row->id));
+  return absl::AlreadyExistsError(row->id);
+}
+
 std::vector<std::string> Ids(const std::vector<JobRow>& rows) {
   std::vector<std::string> ids;
   for (const JobRow& row : rows) ids.push_back(row.id);
@@ -49,7 +70,7 @@ TEST(Store, KeepsWhatWasWrittenAcrossStarts) {
     ASSERT_NE(store, nullptr);
     EXPECT_EQ(store->term(), 1);
     JobRow row = Row("j-1");
-    ASSERT_TRUE(store->Insert(&row).ok());
+    ASSERT_TRUE(Insert(store.get(), &row).ok());
     EXPECT_EQ(row.sequence, 1);
     row.state = 1;
     row.body = "another body";
@@ -60,7 +81,7 @@ TEST(Store, KeepsWhatWasWrittenAcrossStarts) {
     batch.blobs.push_back({"j-1", 2, "world", 1, std::string("\0\1", 2)});
     batch.results.push_back({"j-1", 2, 0, "event"});
     batch.settings["calibration"] = "1 2 3";
-    ASSERT_TRUE(store->Write(batch).ok());
+    ASSERT_TRUE(Write(store.get(), batch).ok());
   }
   auto store = Open(folder / "deep/er");
   ASSERT_NE(store, nullptr);
@@ -83,16 +104,31 @@ TEST(Store, FindsByRequestAndRefusesItTwice) {
   TempFolder folder;
   auto store = Open(folder.path());
   JobRow first = Row("j-1");
-  ASSERT_TRUE(store->Insert(&first).ok());
+  ASSERT_TRUE(Insert(store.get(), &first).ok());
   JobRow second = Row("j-2");
   second.request_id = first.request_id;
-  EXPECT_EQ(store->Insert(&second).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Insert(store.get(), &second).code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ((*store->FindByRequestId(first.request_id))->id, "j-1");
   EXPECT_FALSE((*store->FindByRequestId("another")).has_value());
   EXPECT_FALSE((*store->Get("j-2")).has_value());
   // A refused insert leaves no transaction open.
   second.request_id = "its own";
-  EXPECT_TRUE(store->Insert(&second).ok());
+  EXPECT_TRUE(Insert(store.get(), &second).ok());
+}
+
+TEST(Store, OneThatIsTakenHarmsNoOtherOfItsBatch) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  WriteBatch batch;
+  for (const char* id : {"j-1", "j-2", "j-3"}) {
+    batch.inserts.push_back(Row(id));
+    batch.inserts.back().sequence = store->NewSequence();
+  }
+  batch.inserts[1].request_id = batch.inserts[0].request_id;
+  std::vector<std::string> taken;
+  ASSERT_TRUE(store->Write(batch, &taken).ok());
+  EXPECT_THAT(taken, ElementsAre("j-2"));
+  EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1", "j-3"));
 }
 
 TEST(Store, ListsNewestFirstByStateAndPage) {
@@ -103,7 +139,7 @@ TEST(Store, ListsNewestFirstByStateAndPage) {
     JobRow row = Row(absl::StrCat("j-", i));
     row.state = i % 2;
     row.live = i != 3;
-    ASSERT_TRUE(store->Insert(&row).ok());
+    ASSERT_TRUE(Insert(store.get(), &row).ok());
   }
   EXPECT_THAT(Ids(*store->List(kNewest, 3, {}, std::nullopt)), ElementsAre("j-5", "j-4", "j-3"));
   EXPECT_THAT(Ids(*store->List(3, 3, {}, std::nullopt)), ElementsAre("j-2", "j-1"));
@@ -120,7 +156,7 @@ TEST(Store, ListsTheJobsOfATenant) {
     JobRow row = Row(absl::StrCat("j-", i));
     row.state = i % 2;
     row.tenant = i <= 3 ? "search" : i == 4 ? "" : "vision";
-    ASSERT_TRUE(store->Insert(&row).ok());
+    ASSERT_TRUE(Insert(store.get(), &row).ok());
   }
   EXPECT_THAT(Ids(*store->List(kNewest, 9, {}, "search")), ElementsAre("j-3", "j-2", "j-1"));
   EXPECT_THAT(Ids(*store->List(kNewest, 9, {1}, "search")), ElementsAre("j-3", "j-1"));
@@ -134,15 +170,15 @@ TEST(Store, ForgetsTheAttemptsOfAJobThatEnded) {
   TempFolder folder;
   auto store = Open(folder.path());
   JobRow row = Row("j-1");
-  ASSERT_TRUE(store->Insert(&row).ok());
+  ASSERT_TRUE(Insert(store.get(), &row).ok());
   WriteBatch batch;
   batch.attempts.push_back({"j-1", 1, "plan"});
   batch.blobs.push_back({"j-1", 1, "world", 0, "blob"});
-  ASSERT_TRUE(store->Write(batch).ok());
+  ASSERT_TRUE(Write(store.get(), batch).ok());
   row.live = false;
   batch = WriteBatch();
   batch.jobs.push_back(row);
-  ASSERT_TRUE(store->Write(batch).ok());
+  ASSERT_TRUE(Write(store.get(), batch).ok());
   const auto attempt = *store->LoadAttempt("j-1", 1);
   EXPECT_EQ(attempt.plan, "");
   EXPECT_TRUE(attempt.blobs.empty());
@@ -155,14 +191,14 @@ TEST(Store, KeepsDrainsUntilTheyAreTakenBack) {
     WriteBatch batch;
     batch.drains = {{"a", true}, {"b", true}, {"c", false}};
     EXPECT_FALSE(batch.empty());
-    ASSERT_TRUE(store->Write(batch).ok());
-    ASSERT_TRUE(store->Write(batch).ok()) << "again";
+    ASSERT_TRUE(Write(store.get(), batch).ok());
+    ASSERT_TRUE(Write(store.get(), batch).ok()) << "again";
   }
   auto store = Open(folder.path());
   EXPECT_THAT(*store->LoadDrains(), ElementsAre("a", "b"));
   WriteBatch batch;
   batch.drains = {{"a", false}};
-  ASSERT_TRUE(store->Write(batch).ok());
+  ASSERT_TRUE(Write(store.get(), batch).ok());
   EXPECT_THAT(*store->LoadDrains(), ElementsAre("b"));
 }
 
@@ -180,13 +216,14 @@ TEST(Store, BringsAnOlderSchemaUpToDate) {
   {
     auto store = Open(folder.path());
     JobRow row = Row("j-1");
-    ASSERT_TRUE(store->Insert(&row).ok());
+    ASSERT_TRUE(Insert(store.get(), &row).ok());
   }
   // As schema 1 left it.
-  Edit(
-      folder.path(),
-      "DROP TABLE drains; DROP TABLE traces; DROP INDEX jobs_of_tenant; ALTER TABLE jobs DROP COLUMN tenant; "
-      "PRAGMA user_version = 1");
+  Edit(folder.path(),
+       "DROP TABLE drains; DROP TABLE traces; DROP INDEX ended_jobs; ALTER TABLE jobs DROP COLUMN end_us; "
+       "DROP INDEX "
+       "jobs_of_tenant; ALTER TABLE jobs DROP COLUMN tenant; "
+       "PRAGMA user_version = 1");
   auto store = Open(folder.path());
   ASSERT_NE(store, nullptr);
   EXPECT_EQ(store->term(), 2);
@@ -194,32 +231,194 @@ TEST(Store, BringsAnOlderSchemaUpToDate) {
   EXPECT_TRUE(store->LoadDrains()->empty());
   WriteBatch batch;
   batch.drains = {{"a", true}};
-  EXPECT_TRUE(store->Write(batch).ok());
+  EXPECT_TRUE(Write(store.get(), batch).ok());
+  // As it was, in case that the older program is wanted back.
+  sqlite3* copy = nullptr;
+  ASSERT_EQ(sqlite3_open_v2((folder / "jobs.sqlite.schema-1").c_str(), &copy, SQLITE_OPEN_READONLY, nullptr),
+            SQLITE_OK);
+  EXPECT_EQ(sqlite3_exec(copy, "SELECT sequence, id FROM jobs", nullptr, nullptr, nullptr), SQLITE_OK);
+  EXPECT_NE(sqlite3_exec(copy, "SELECT end_us FROM jobs", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(copy);
+}
+
+TEST(Store, AMigrationThatFailsChangesNothing) {
+  TempFolder folder;
+  { auto store = Open(folder.path()); }
+  // Schema 3's column is there already: its migration cannot pass.
+  Edit(folder.path(), "DROP TABLE drains; PRAGMA user_version = 1");
+  const absl::Status failed = Store::Open(folder.path()).status();
+  EXPECT_THAT(std::string(failed.message()), HasSubstr("end_us"));
+  Edit(folder.path(), "CREATE TABLE drains (node TEXT)");  // would not pass had schema 2 been left half done
 }
 
 TEST(Store, RefusesWhatANewerVersionWrote) {
   TempFolder folder;
   { auto store = Open(folder.path()); }
-  Edit(folder.path(), "PRAGMA user_version = 1000");
+  Edit(folder.path(), "PRAGMA user_version = 1000; UPDATE settings SET value = '9.9' WHERE name = 'program'");
   const absl::Status newer = Store::Open(folder.path()).status();
   EXPECT_EQ(newer.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(newer.message()), HasSubstr("newer version (schema 1000"));
+  EXPECT_THAT(std::string(newer.message()),
+              HasSubstr("newer version (schema 1000, seqpar-coordinator 9.9; this one, "));
+}
+
+TEST(Store, RefusesADamagedFile) {
+  TempFolder folder;
+  {
+    auto store = Open(folder.path());
+    JobRow row = Row("j-1");
+    row.body = std::string(100'000, 'x');
+    ASSERT_TRUE(Insert(store.get(), &row).ok());
+  }
+  const std::string path = folder / "jobs.sqlite";
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(4096);  // the second page: a table's root
+  file << std::string(4096, '\xff');
+  file.close();
+  const absl::Status damaged = Store::Open(folder.path()).status();
+  EXPECT_EQ(damaged.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr("damaged"));
+}
+
+// Ended at `end_us`, and nothing is left of it but its row.
+void InsertEnded(Store* store, const std::string& id, int64_t end_us) {
+  JobRow row = Row(id);
+  row.live = false;
+  row.end_us = end_us;
+  ASSERT_TRUE(Insert(store, &row).ok());
+}
+
+TEST(Store, ForgetsEndedJobsByNumberAndByAge) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  for (int i = 1; i <= 6; ++i) InsertEnded(store.get(), absl::StrCat("j-", i), 100 * i);
+  JobRow live = Row("j-live");
+  ASSERT_TRUE(Insert(store.get(), &live).ok());
+  WriteBatch batch;
+  batch.expire.ended_before_us = 300;
+  ASSERT_TRUE(Write(store.get(), batch).ok());
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {})), ElementsAre("j-live", "j-6", "j-5", "j-4", "j-3"));
+  batch.expire = {};
+  batch.expire.keep_jobs = 2;
+  ASSERT_TRUE(Write(store.get(), batch).ok());
+  EXPECT_THAT(Ids(*store->List(kNewest, 9, {})), ElementsAre("j-live", "j-6", "j-5"));
+  // A number is not given twice, whatever was forgotten.
+  InsertEnded(store.get(), "j-7", 700);
+  EXPECT_EQ((*store->Get("j-7"))->sequence, 8);
+}
+
+TEST(Store, ABackupIsTheStoreOfItsMomentAndCanBeRestored) {
+  TempFolder folder;
+  auto store = Open(folder / "old");
+  JobRow before = Row("j-before"), after = Row("j-after");
+  ASSERT_TRUE(Insert(store.get(), &before).ok());
+  ASSERT_TRUE(store->Backup(folder / "backup").ok());
+  ASSERT_TRUE(Insert(store.get(), &after).ok()) << "it goes on";
+  EXPECT_EQ(store->Backup(folder / "backup").code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Store::Restore(folder / "backup", folder / "old").code(), absl::StatusCode::kFailedPrecondition)
+      << "a store that is open";
+  store.reset();
+  EXPECT_THAT(std::string(Store::Restore(folder / "backup", folder / "old").message()), HasSubstr("exists"));
+
+  ASSERT_TRUE(Store::Restore(folder / "backup", folder / "new").ok());
+  store = Open(folder / "new");
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->restored());
+  EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-before"));
+  EXPECT_EQ(store->term(), 2);
+  ASSERT_TRUE(store->RaiseTerm(7).ok());
+  EXPECT_EQ(store->term(), 8);
+  ASSERT_TRUE(store->RaiseTerm(3).ok());
+  EXPECT_EQ(store->term(), 8);
+  store = nullptr;
+  EXPECT_EQ(Open(folder / "new")->term(), 9);
+  EXPECT_FALSE(Open(folder / "old")->restored());
+}
+
+TEST(Store, WhatIsNoBackupIsNotRestored) {
+  TempFolder folder;
+  std::ofstream(folder / "text") << "no database at all, whatever its name says";
+  EXPECT_FALSE(Store::Restore(folder / "text", folder / "new").ok());
+  EXPECT_FALSE(Store::Restore(folder / "absent", folder / "new").ok());
+  auto store = Open(folder / "new");
+  EXPECT_EQ(store->term(), 1) << "nothing was left behind";
+}
+
+TEST(Store, BackupsAreWholeWhileOthersWrite) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  std::atomic<bool> stop{false};
+  // Pairs of jobs, each in one transaction, of a size that makes a copy take many steps.
+  std::thread writer([&] {
+    for (int i = 0; !stop; ++i) {
+      WriteBatch batch;
+      for (const char* half : {"a", "b"}) {
+        JobRow row = Row(absl::StrCat("j-", i, half));
+        row.sequence = store->NewSequence();
+        row.body = std::string(50'000, 'x');
+        batch.inserts.push_back(row);
+      }
+      EXPECT_TRUE(Write(store.get(), batch).ok());
+    }
+  });
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(store->Backup(folder / absl::StrCat("backup-", i)).ok());
+    ASSERT_TRUE(Store::Restore(folder / absl::StrCat("backup-", i), folder / absl::StrCat("new-", i)).ok());
+    EXPECT_EQ(Open(folder / absl::StrCat("new-", i))->LoadLive()->size() % 2, 0u);
+  }
+  stop = true;
+  writer.join();
+}
+
+TEST(Store, AFullDiskRefusesAWriteWholeAndTheReserveMakesRoomForTheNext) {
+  TempFolder folder;
+  if (mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=2m") != 0) {
+    GTEST_SKIP() << "a file system of a few megabytes needs the right to mount one";
+  }
+  StoreLimits limits;
+  limits.reserve_bytes = 512 << 10;
+  auto store = *Store::Open(folder.path(), limits);
+  EXPECT_TRUE(store->has_reserve());
+  absl::Status written;
+  int jobs = 0;
+  while (written.ok() && jobs < 1000) {
+    JobRow row = Row(absl::StrCat("j-", ++jobs));
+    row.body = std::string(20'000, 'x');
+    written = Insert(store.get(), &row);
+  }
+  EXPECT_EQ(written.code(), absl::StatusCode::kResourceExhausted) << written;
+  EXPECT_FALSE((*store->Get(absl::StrCat("j-", jobs))).has_value());
+  store->GiveUpReserve();
+  EXPECT_FALSE(store->has_reserve());
+  WriteBatch batch;
+  batch.jobs = {Row("j-1")};
+  batch.jobs[0].body = "its end";
+  EXPECT_TRUE(Write(store.get(), batch).ok());
+  EXPECT_EQ((*store->Get("j-1"))->body, "its end");
+  store = nullptr;
+  EXPECT_EQ(umount(folder.path().c_str()), 0);
+}
+
+TEST(Store, NetworkFileSystemsAreKnownByNumber) {
+  EXPECT_STREQ(NetworkFileSystem(0x6969), "NFS");
+  EXPECT_STREQ(NetworkFileSystem(static_cast<int32_t>(0xff534d42)), "SMB");
+  EXPECT_EQ(NetworkFileSystem(0xef53), nullptr) << "ext4";
+  EXPECT_EQ(NetworkFileSystem(0x01021994), nullptr) << "tmpfs";
 }
 
 TEST(Store, AnEndedJobStaysLiveUntilItIsCleaned) {
   TempFolder folder;
   auto store = Open(folder.path());
   JobRow row = Row("j-1");
-  ASSERT_TRUE(store->Insert(&row).ok());
+  ASSERT_TRUE(Insert(store.get(), &row).ok());
   WriteBatch batch;
   batch.jobs.push_back(row);
   batch.attempts.push_back({"j-1", 1, "plan"});
-  ASSERT_TRUE(store->Write(batch).ok());
+  ASSERT_TRUE(Write(store.get(), batch).ok());
   EXPECT_THAT(Ids(*store->LoadLive()), ElementsAre("j-1"));
   batch = WriteBatch();
   batch.cleaned = {"j-1"};
   EXPECT_FALSE(batch.empty());
-  ASSERT_TRUE(store->Write(batch).ok());
+  ASSERT_TRUE(Write(store.get(), batch).ok());
   EXPECT_TRUE(store->LoadLive()->empty());
   EXPECT_EQ(store->LoadAttempt("j-1", 1)->plan, "");
   EXPECT_TRUE(store->Get("j-1")->has_value());
@@ -232,8 +431,11 @@ TEST(Store, RefusesASecondProcess) {
   const pid_t child = fork();
   if (child == 0) {
     const absl::Status second = Store::Open(folder.path()).status();
-    const bool refused = second.code() == absl::StatusCode::kFailedPrecondition &&
-                         std::string(second.message()).find("another coordinator") != std::string::npos;
+    const bool refused =
+        second.code() == absl::StatusCode::kFailedPrecondition &&
+        std::string(second.message())
+                .find(absl::StrCat("another coordinator has ", folder.path(), "/jobs.sqlite open: pid ",
+                                   getppid(), " on ")) != std::string::npos;
     _exit(refused ? 0 : 1);
   }
   int status = 0;
@@ -250,7 +452,7 @@ TEST(Store, RefusesASecondOneInThisProcess) {
   EXPECT_THAT(std::string(second.message()), HasSubstr(folder / "jobs.sqlite"));
   // The first one goes on.
   JobRow row = Row("j-1");
-  EXPECT_TRUE(store->Insert(&row).ok());
+  EXPECT_TRUE(Insert(store.get(), &row).ok());
 }
 
 TEST(Store, NamesAFolderThatCannotBeMade) {
@@ -274,7 +476,7 @@ TEST(Store, TracesComeInOrderAndByPieces) {
   TempFolder folder;
   auto store = Open(folder.path());
   JobRow row = Row("j-1");
-  ASSERT_TRUE(store->Insert(&row).ok());
+  ASSERT_TRUE(Insert(store.get(), &row).ok());
   WriteBatch batch;
   batch.traces = {{"j-1", 1, 1, 0, "d"}, {"j-1", 1, 0, 2, "c"}, {"j-1", 1, 0, 0, "a"}, {"j-1", 2, 0, 0, "z"}};
   ASSERT_TRUE(store->Write(batch).ok());
@@ -299,13 +501,13 @@ TEST(Store, PastTheirBoundTheTracesOfTheOldestJobsAreForgotten) {
   const auto write = [](Store& store, const std::string& job, int64_t number, size_t bytes) {
     WriteBatch batch;
     batch.traces.push_back({job, 1, 0, number, std::string(bytes, 'x')});
-    ASSERT_TRUE(store.Write(batch).ok());
+    ASSERT_TRUE(Write(&store, batch).ok());
   };
   {
     auto store = *Store::Open(folder.path(), limits);
     for (const char* id : {"j-1", "j-2", "j-3"}) {
       JobRow row = Row(id);
-      ASSERT_TRUE(store->Insert(&row).ok());
+      ASSERT_TRUE(Insert(store.get(), &row).ok());
       write(*store, id, 0, 30);
     }
     EXPECT_EQ(Chunks(*store, "j-1", 1).size(), 1u);

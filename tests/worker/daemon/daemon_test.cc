@@ -269,6 +269,59 @@ TEST_F(WorkerTest, AKilledExecutorHarmsItsAttemptOnly) {
   StopWorker();
 }
 
+// Of four layers the first two by one mesh, kept; then the rest of them, from there, by the same or another.
+TEST_F(WorkerTest, AnotherAttemptGoesOnFromACheckpoint) {
+  JobSpec job = SmallJob();
+  job.config.layers = 4;
+  const Mesh mesh{1, 2, 1, 1};
+  const std::vector<char> undisturbed = RunJob(job, mesh, LayoutKind::kContiguous);
+  const std::string base = folder_ / "data/.out.checkpoint-";
+  const auto run = [&](int attempt, const Mesh& by, const v1::Checkpoints& checkpoints) {
+    FakeFleet fleet(by.size());
+    StartWorker(fleet);
+    EXPECT_TRUE(fleet.WaitFor([](const v1::WorkerMessage& m) { return m.has_heartbeat(); }).has_value());
+    MakeStagingFile(StagingFile(attempt), job);
+    const Plan plan = ShardedPlan(job, by, LayoutKind::kContiguous, CoreKind::kRing);
+    v1::CoordinatorMessage message = StartMessage(job, plan, attempt);
+    *message.mutable_start()->mutable_checkpoints() = checkpoints;
+    fleet.Send(message);
+    for (int rank = 0; rank < by.size(); ++rank) {
+      EXPECT_TRUE(fleet.WaitForEvent(v1::RankEvent::FINISHED, rank, attempt).has_value()) << rank;
+      if (checkpoints.after_layers_size() == 0) continue;
+      const auto event = fleet.WaitForEvent(v1::RankEvent::CHECKPOINTED, rank, attempt);
+      EXPECT_TRUE(event.has_value() && event->layers() == 2) << rank;
+    }
+    StopWorker();
+    std::ifstream file(StagingFile(attempt), std::ios::binary);
+    return std::vector<char>{std::istreambuf_iterator<char>(file), {}};
+  };
+  v1::Checkpoints write;
+  write.add_after_layers(2);
+  write.set_staging_file(base);
+  EXPECT_EQ(run(1, mesh, write), undisturbed);
+  std::filesystem::rename(base + "2.partial", base + "2");
+  v1::Checkpoints from;
+  from.set_layers(2);
+  from.set_file(base + "2");
+  EXPECT_EQ(run(2, mesh, from), undisturbed) << "the same plan has the same bits";
+  EXPECT_LT(DataError(job, run(3, {1, 1, 3, 3}, from), undisturbed), 1e-5);
+  std::filesystem::remove(base + "2");
+  v1::Checkpoints none = from;
+  none.set_file(base + "3");
+  FakeFleet fleet(1);
+  StartWorker(fleet);
+  ASSERT_TRUE(fleet.WaitFor([](const v1::WorkerMessage& m) { return m.has_heartbeat(); }).has_value());
+  MakeStagingFile(StagingFile(4), job);
+  v1::CoordinatorMessage message =
+      StartMessage(job, ShardedPlan(job, {1, 1, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing), 4);
+  *message.mutable_start()->mutable_checkpoints() = none;
+  fleet.Send(message);
+  const auto failed = fleet.WaitForEvent(v1::RankEvent::FAILED, 0, 4);
+  ASSERT_TRUE(failed.has_value());
+  EXPECT_THAT(failed->error().message(), HasSubstr(".out.checkpoint-3"));
+  StopWorker();
+}
+
 TEST_F(WorkerTest, AStoppedDaemonCannotKeepRanksAlive) {
   const std::string hold = folder_ / "hold";
   std::ofstream(hold) << "";

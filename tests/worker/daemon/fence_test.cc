@@ -39,5 +39,15 @@ TEST(CommandFenceTest, RemembersManyJobs) {
   EXPECT_FALSE(fence.Admit(1, "first", 8).ok());
 }
 
+TEST(CommandFence, TellsTheAttemptsOfTheJobsThatItHeardOfLast) {
+  CommandFence fence;
+  ASSERT_TRUE(fence.Admit(1, "a", 1).ok());
+  ASSERT_TRUE(fence.Admit(1, "b", 1).ok());
+  ASSERT_TRUE(fence.Admit(1, "c", 2).ok());
+  ASSERT_TRUE(fence.Admit(1, "b", 3).ok());
+  EXPECT_EQ(fence.LatestAttempts(2), (std::map<std::string, int32_t>{{"b", 3}, {"c", 2}}));
+  EXPECT_EQ(fence.LatestAttempts(9).size(), 3u);
+}
+
 }  // namespace
 }  // namespace seqpar

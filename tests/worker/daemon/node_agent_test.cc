@@ -356,6 +356,32 @@ TEST_F(NodeAgentTest, ADrainThatHasLastedIsAStop) {
   EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: the worker on node-a was told to stop"));
 }
 
+TEST_F(NodeAgentTest, ACheckpointIsToldAndTheRankGoesOn) {
+  Attach();
+  Start(Gang(1), 1);
+  TakeEvents();
+  v1::FromExecutor message;
+  message.mutable_event()->set_kind(v1::RankEvent::CHECKPOINTED);
+  message.mutable_event()->set_layers(7);
+  agent_.OnExecutorMessage({"j", 1, 0}, message);
+  ASSERT_EQ(fleet_.sent.size(), 1u);
+  EXPECT_EQ(fleet_.sent[0].event().layers(), 7);
+  EXPECT_EQ(fleet_.sent[0].event().gang().attempt(), 1);
+  TakeEvents();
+  Report({"j", 1, 0}, v1::RankEvent::FINISHED);
+  EXPECT_THAT(TakeEvents(), ElementsAre("FINISHED j#1/0"));
+}
+
+TEST_F(NodeAgentTest, AHelloTellsTheAttemptsThatWereSeen) {
+  Attach();
+  Start(Gang(3), 1);
+  agent_.OnExecutorExit({"j", 3, 0}, "exited with code 1");
+  agent_.OnDisconnected();
+  fleet_.sent.clear();
+  agent_.OnConnected();
+  EXPECT_EQ(fleet_.sent[0].hello().highest_attempts().at("j"), 3);
+}
+
 TEST_F(NodeAgentTest, AnswersForLogsEndWithALastMessage) {
   Attach();
   Start(Gang(1));

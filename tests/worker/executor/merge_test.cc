@@ -53,7 +53,7 @@ class MergeTest : public ::testing::Test {
   void WriteRank(const JobSpec& job, const Mesh& mesh, LayoutKind layout, int rank, const std::string& path) {
     Transfers transfers(device_.get(), stream_.get(), [] {});
     const TokenShare tokens = TokenLayout(mesh, layout, job.tokens).OfRank(rank);
-    auto writer = OutputWriter::Open(job, tokens, path, &transfers);
+    auto writer = OutputWriter::Open(job, tokens, roots_, path, &transfers);
     ASSERT_TRUE(writer.ok()) << writer.status();
     const auto reader = MakeSeededReader(5);
     for (const char* name : {kHiddenStates, kHiddenStatesGrad}) {
@@ -74,6 +74,7 @@ class MergeTest : public ::testing::Test {
   }
 
   TempFolder folder_;
+  const DataRoots roots_ = *DataRoots::Create({{"data", folder_.path()}});
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
 };
@@ -121,12 +122,12 @@ TEST_F(MergeTest, AStagingFileThatIsNotTheJobsIsRefused) {
   const JobSpec job = MakeJob();
   Transfers transfers(device_.get(), stream_.get(), [] {});
   const TokenShare all({{0, job.tokens, 1}});
-  EXPECT_EQ(OutputWriter::Open(job, all, folder_ / "gone", &transfers).status().code(),
+  EXPECT_EQ(OutputWriter::Open(job, all, roots_, folder_ / "gone", &transfers).status().code(),
             absl::StatusCode::kNotFound);
   std::ofstream(folder_ / "short") << "too short";
-  EXPECT_EQ(OutputWriter::Open(job, all, folder_ / "short", &transfers).status().code(),
+  EXPECT_EQ(OutputWriter::Open(job, all, roots_, folder_ / "short", &transfers).status().code(),
             absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(OutputWriter::Open(job, all, "", &transfers).ok()) << "no output: nothing to open";
+  EXPECT_TRUE(OutputWriter::Open(job, all, roots_, "", &transfers).ok()) << "no output: nothing to open";
 }
 
 }  // namespace

@@ -59,8 +59,8 @@ absl::StatusOr<v1::Verification> RunRank(const JobSpec& job, const Plan& plan,
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   SEQPAR_ASSIGN_OR_RETURN(const RankGroups groups, RankGroups::Create(world.get(), plan.mesh, heads));
   Transfers transfers(device.get(), compute.get(), [] {});
-  SEQPAR_ASSIGN_OR_RETURN(ShardedModel model,
-                          LoadShard(job, plan, rank, DataRoots(), streams, &groups, &transfers));
+  SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, rank, DataRoots(), streams, &groups,
+                                                        v1::Checkpoints(), &transfers));
   Verifier verifier(job, plan, rank, "j-1", world.get(), streams, [] {});
   const auto check = [&](const LayerStep& step) {
     spoil(step);
