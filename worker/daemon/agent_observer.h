@@ -16,6 +16,8 @@ class AgentObserver {
 
   // A coordinator has welcomed the node, or it has none any more.
   virtual void Attached(bool) {}
+  // It was told to stop: no rank begins any more.
+  virtual void Draining() {}
   // The node's own lease ends at `deadline_us` (CLOCK_BOOTTIME).
   virtual void LeaseExtended(int64_t /*deadline_us*/) {}
   // A heartbeat was answered this long after it was sent.

@@ -337,8 +337,10 @@ int64_t NodeAgent::Tick() {
 }
 
 void NodeAgent::BeginDrain() {
-  if (!draining_) next_heartbeat_us_ = 0;  // the coordinator is to know at once
+  if (draining_) return;
   draining_ = true;
+  next_heartbeat_us_ = 0;  // the coordinator is to know at once
+  observer_->Draining();
 }
 
 void NodeAgent::BeginShutdown() {

@@ -27,8 +27,10 @@ class DeviceMetrics : public AgentObserver {
   void SetDevices(const v1::NodeSpec& devices);
   // From any thread.
   bool attached() const { return attached_; }
+  bool draining() const { return draining_; }
 
   void Attached(bool attached) override;
+  void Draining() override { draining_ = true; }
   void LeaseExtended(int64_t deadline_us) override { lease_deadline_us_ = deadline_us; }
   void HeartbeatAnswered(int64_t after_us) override;
   void DeviceSetAside(int device, bool aside) override;
@@ -56,7 +58,7 @@ class DeviceMetrics : public AgentObserver {
   const std::string node_;
   MetricRegistry* const registry_;
   const Clock* const clock_;
-  std::atomic<bool> attached_{false};
+  std::atomic<bool> attached_{false}, draining_{false};
   std::atomic<int64_t> lease_deadline_us_{0};
   int devices_ = 0;
   std::map<RankKey, Rank> ranks_;

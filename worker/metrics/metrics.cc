@@ -16,6 +16,7 @@ class WorkerMetrics::Impl {
       : registry(MetricProcess::kWorker), devices(node, &registry, clock) {}
 
   absl::Status Ready() const {
+    if (devices.draining()) return absl::UnavailableError("this worker was told to stop");
     if (devices.attached()) return absl::OkStatus();
     return absl::UnavailableError("no coordinator has welcomed this node");
   }

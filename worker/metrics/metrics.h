@@ -19,7 +19,7 @@ class WorkerMetrics {
   ~WorkerMetrics();
 
   // Serves /metrics, /healthz and /readyz on `listen` (ADDRESS:PORT); errors as HttpServer's. Ready: a
-  // coordinator has welcomed the node.
+  // coordinator has welcomed the node, and it was not told to stop.
   absl::Status Serve(const std::string& listen);
   // "" where nothing is served.
   std::string address() const;

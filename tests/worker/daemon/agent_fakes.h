@@ -70,6 +70,7 @@ class FakeGate : public DeviceGate {
 // What was seen, in words.
 class FakeObserver : public AgentObserver {
  public:
+  void Draining() override { ++drains; }
   void Attached(bool attached) override { seen.push_back(attached ? "attached" : "alone"); }
   void HeartbeatAnswered(int64_t after_us) override {
     seen.push_back(absl::StrCat("answered after ", after_us));
@@ -89,6 +90,7 @@ class FakeObserver : public AgentObserver {
   void RankEnded(const RankKey& key) override { seen.push_back(absl::StrCat("ended ", NameOf(key))); }
 
   std::vector<std::string> seen;
+  int drains = 0;
 };
 
 }  // namespace seqpar

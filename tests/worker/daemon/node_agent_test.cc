@@ -329,6 +329,8 @@ TEST_F(NodeAgentTest, ADrainLetsRanksEndAndTellsAtOnce) {
   fleet_.sent.clear();
   TakeAsked();
   agent_.BeginDrain();
+  agent_.BeginDrain();
+  EXPECT_EQ(observer_.drains, 1);
   agent_.Tick();
   ASSERT_EQ(fleet_.sent.size(), 1u) << "the coordinator hears of it before the next heartbeat is due";
   EXPECT_TRUE(fleet_.sent[0].heartbeat().draining());
