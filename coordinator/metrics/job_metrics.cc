@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 
 namespace seqpar {

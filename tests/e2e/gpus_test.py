@@ -93,7 +93,8 @@ class Gpus(ClusterTest):
         self.wait_succeeded(self.submit(self.write_job(**job)))  # given away again
         self.used[1] += GIB
         self.write_script()
-        self.wait_succeeded(self.submit(self.write_job(**job)))
+        # What holds it is seen at the end of this job, or already at the end of the one before; then this one waits too.
+        next_job = self.submit(self.write_job(**job))
         wait_for(lambda: self.set_aside(1), "the GPU to be set aside")
         self.assertIn("1.00 GiB more than when it was idle", self.set_aside(1))
         self.assertEqual(self.set_aside(0), "")
@@ -108,6 +109,7 @@ class Gpus(ClusterTest):
         self.wait_succeeded(self.submit(self.write_job(workers={"min": 1, "max": 1})))
         self.used[1] -= GIB
         self.write_script()
+        self.wait_succeeded(next_job)
         done = self.wait_succeeded(waits)
         self.assertEqual(len(done["attempts"]), 1, json.dumps(done["attempts"]))
         self.assertEqual(self.set_aside(1), "")

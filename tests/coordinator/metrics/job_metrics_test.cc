@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "coordinator/job_machine/job_machine.h"
 #include "tests/coordinator/job_machine/samples.h"
