@@ -88,7 +88,7 @@ class GrpcService : public SeqparService {
     return Call<v1::Node>(cluster_, &v1::ClusterService::Stub::DrainNode, request);
   }
   absl::StatusOr<v1::BackupStoreResponse> BackupStore(const v1::BackupStoreRequest& request) override {
-    return Call<v1::BackupStoreResponse>(*cluster_, &v1::ClusterService::Stub::BackupStore, request);
+    return Call<v1::BackupStoreResponse>(cluster_, &v1::ClusterService::Stub::BackupStore, request);
   }
 
   absl::Status WatchJob(const v1::WatchJobRequest& request, double seconds,
