@@ -467,7 +467,9 @@ TEST(Store, NamesAFolderThatCannotBeMade) {
 std::vector<std::string> Chunks(Store& store, const std::string& job, int attempt, int rank = -1,
                                 int64_t number = 0, int64_t bytes = 1 << 20) {
   std::vector<std::string> chunks;
-  for (const TraceRow& row : *store.LoadTraces(job, attempt, rank, number, bytes)) {
+  const absl::StatusOr<std::vector<TraceRow>> rows = store.LoadTraces(job, attempt, rank, number, bytes);
+  if (!rows.ok()) return {std::string(rows.status().message())};
+  for (const TraceRow& row : *rows) {
     chunks.push_back(absl::StrCat(row.rank, "/", row.number, " ", row.chunk));
   }
   return chunks;
