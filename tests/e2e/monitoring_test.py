@@ -1,7 +1,7 @@
 """Dashboards and alerts with everything real but GPUs: coordinator, workers and jobs, scraped by Prometheus each second.
 
 Every panel's query returns data with every value of every variable; two jobs that run in turn on the same devices do not
-mix; a healthy run fires no alert, and each fault fires its own. Alerts wait a sixtieth of what they wait in truth.
+mix; a healthy run fires no alert, and each fault fires its own. Alerts wait for a part only of what they wait in truth.
 """
 import contextlib
 import os
@@ -33,7 +33,8 @@ class Monitored(ClusterTest):
     metrics = True
     slots = SLOTS
     autostart = False
-    lease = "12s"
+    lease = "20s"
+    hurry = 20  # an alert that waits for 5 minutes waits for 15 s: a machine that is busy for a moment is well
 
     def setUp(self):
         super().setUp()
@@ -45,7 +46,7 @@ class Monitored(ClusterTest):
         self.prometheus = Prometheus(self.dir, {
             "coordinator": [self.metrics_address("coordinator")],
             "worker": [self.metrics_address(name) for name in NODES], "dcgm": [self.dcgm.address],
-            **self.start_others()}, self.start)
+            **self.start_others()}, self.start, self.hurry)
         wait_for(lambda: self.prometheus.up() and all(self.prometheus.up().values()), "every target to be up", 30)
         self.begin = time.time()
 
@@ -71,8 +72,8 @@ class Monitored(ClusterTest):
 
 class Dashboards(Monitored):
     # Long enough for some scrapes each, on one slow core too.
-    JOBS = {"ring": {"parallelism": {"strategy": "ring", "ring": 4}, "input": {"seed": 2, "tokens": 4001}},
-            "ulysses": {"parallelism": {"strategy": "ulysses", "ulysses": 4}, "input": {"seed": 2, "tokens": 3001}}}
+    JOBS = {"ring": {"parallelism": {"strategy": "ring", "ring": 4}, "input": {"seed": 2, "tokens": 3501}},
+            "ulysses": {"parallelism": {"strategy": "ulysses", "ulysses": 4}, "input": {"seed": 2, "tokens": 2501}}}
 
     def job(self, strategy):
         """A job on all four slots, until it has ended: (id, when it began, when it had ended)."""
@@ -167,7 +168,7 @@ class Dashboards(Monitored):
 
 class Alerts(Monitored):
     lease = "6s"
-    SMALL = "a state folder of 4 MiB"
+    hurry = 60
 
     def setUp(self):
         self.fired = set()

@@ -16,7 +16,6 @@ import monitoring
 from harness import log_tail, scaled, wait_for
 
 SCRAPE_SECONDS = 1
-FOR_DIVISOR = 60  # 15 minutes of the rules are 15 seconds here
 
 
 def free_port():
@@ -25,22 +24,23 @@ def free_port():
         return s.getsockname()[1]
 
 
-def hurried(rules):
-    """Alert rules with every `for` shortened: what they wait for stays, the wait does not."""
+def hurried(rules, divisor):
+    """Alert rules with every `for` divided: what they wait for stays, the wait does not."""
     seconds = {"s": 1, "m": 60, "h": 3600}
 
     def shorter(match):
-        return f"for: {max(1, int(match[1]) * seconds[match[2]] // FOR_DIVISOR)}s"
+        return f"for: {max(1, int(match[1]) * seconds[match[2]] // divisor)}s"
     return re.sub(r"\bfor: (\d+)([smh])$", shorter, rules, flags=re.M)
 
 
 class Prometheus:
-    """`targets`: {scrape job: [address]}. Its process ends with the test's others: start(process) makes it."""
+    """`targets`: {scrape job: [address]}. start(arguments, log) makes its process, which ends with the test's others. Alerts
+    wait for a `hurry`-th part of what they wait in truth."""
 
-    def __init__(self, folder, targets, start):
+    def __init__(self, folder, targets, start, hurry):
         self.folder = folder / "prometheus"
         self.folder.mkdir()
-        (self.folder / "rules.yml").write_text(hurried(monitoring.RULES.read_text()))
+        (self.folder / "rules.yml").write_text(hurried(monitoring.RULES.read_text(), hurry))
         (self.folder / "prometheus.yml").write_text(json.dumps(self._configuration(targets)))  # JSON is YAML
         self.log = folder / "prometheus.log"
         for _ in range(3):  # somebody else may take the port in between
