@@ -43,7 +43,7 @@ def overview():
              query(f"min({RANKS.join('seqpar_rank_progress_ratio', 'rank')})"), "percentunit"),
         stat("Tokens", "Worked off by all ranks.", query(total(TOKENS)), "si:tok/s"),
         stat("Share of peak", "Model flops over what the job's devices did at best.",
-             query(f"{total(FLOPS)} / sum({RANKS.join('seqpar_device_peak_flops_per_second', 'rank')})"), "percentunit"),
+             query(f"{total(FLOPS)} / sum({RANKS.recent('seqpar_device_peak_flops_per_second', 'rank')})"), "percentunit"),
         stat("Fullest device", "Memory used over what ranks may use, of the rank nearest to its limit.",
              query(f"max({RANKS.join(f'({USED} / {LIMIT})', 'rank')})"), "percentunit",
              limits=thresholds((GREEN,), (YELLOW, 0.9), (RED, 0.97))),

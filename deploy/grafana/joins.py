@@ -42,6 +42,10 @@ class Ranks:
         """Over the dashboard's time range."""
         return f"increase(({self.join(metric, *keep)})[$__range:$resolution])"
 
+    def recent(self, metric, *keep):
+        """The last value within the window of `rate`: what a rate is divided by, since both end later than the ranks."""
+        return f"last_over_time(({self.join(metric, *keep)})[$window:$resolution])"
+
     def last(self, metric, *keep):
         """The last value within the dashboard's time range."""
         return f"last_over_time(({self.join(metric, *keep)})[$__range:$resolution])"

@@ -25,7 +25,7 @@ NODES = ("node-a", "node-b")
 SLOTS = 2
 # A model that keeps one slow core busy for some scrapes.
 LARGE = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64,
-         "intermediate_size": 512, "num_hidden_layers": 10, "rope_theta": 10000.0}
+         "intermediate_size": 512, "num_hidden_layers": 30, "rope_theta": 10000.0}
 
 
 class Monitored(ClusterTest):

@@ -98,7 +98,7 @@ class Service(ClusterTest):
             return {re.search(r"--[a-z-]+", line).group(): line for line in lines if "--" in line}
         for binary, prefix in (("seqpar-coordinator", "SEQPAR_COORDINATOR_"), ("seqpar-worker", "SEQPAR_WORKER_")):
             for flag, text in options(binary).items():
-                if flag not in ("--help", "--version", "--hash-token") and not flag.startswith("--test-"):
+                if flag not in ("--help", "--version", "--hash-token", "--restore") and not flag.startswith("--test-"):
                     self.assertIn(f"Env:{prefix}{flag[2:].upper().replace('-', '_')}", text, (binary, flag))
         coordinator = options("seqpar-coordinator")
         for flag, default in (("--listen", "127.0.0.1:7700"), ("--heartbeat", "default 1s"), ("--lease", "6s"),
