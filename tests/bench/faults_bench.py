@@ -74,10 +74,11 @@ class Cluster:
             process.kill()
             process.wait()
 
-    def stage_begins(self, job, attempt, stage):
-        """When the coordinator's log says so, in seconds since the epoch; None: not yet."""
+    def stage_begins(self, job, attempt, *stages):
+        """When the coordinator's log first says one of them, in seconds since the epoch; None: not yet."""
         for line in self.log.read_text(errors="replace").splitlines():
-            if f"job={job} " in line and f"attempt={attempt} " in line and f"stage={stage} " in line + " ":
+            if f"job={job} " in line and f"attempt={attempt} " in line and \
+                    any(f"stage={stage} " in line for stage in stages):
                 moment = datetime.datetime.fromisoformat(line.split()[0].rstrip("Z"))
                 return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
         return None
@@ -96,7 +97,8 @@ def one_fault(cluster, fault):
     worker = cluster.workers[node]
     begin = time.time()
     fault(worker)
-    verdict = wait_for(lambda: cluster.stage_begins(job, 1, "stopping"), "the verdict")
+    # Where nothing is left to stop, the attempt is over at once.
+    verdict = wait_for(lambda: cluster.stage_begins(job, 1, "stopping", "queued"), "the verdict")
     stopped = wait_for(lambda: cluster.stage_begins(job, 1, "queued"), "the gang to be stopped")
     wait_for(lambda: executing(2), "the next attempt")
     tile = phase_begins(cluster.cli("logs", job, "--attempt", 2), "execute")
