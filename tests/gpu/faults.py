@@ -56,7 +56,7 @@ class Faults:
             "config": {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 4,
                        "intermediate_size": 2816, "num_hidden_layers": 24, "rope_theta": 500000.0},
             "dtype": "bfloat16", "pass": "forward_backward", "weights": {"seed": 1},
-            "input": {"seed": 2, "tokens": 16387}, "grad_output": {"seed": 3},
+            "input": {"seed": 2, "tokens": 262147}, "grad_output": {"seed": 3},
             "parallelism": {"strategy": "ring", "ring": ranks}, "devices": "cuda",
             "workers": {"min": ranks, "max": ranks}, "max_attempts": 2,
         }

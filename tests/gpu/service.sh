@@ -25,7 +25,7 @@ seqpar=$bundle/bin/seqpar
 failures=0 worker=
 fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 "$bundle/bin/seqpar-coordinator" --listen 127.0.0.1:0 --port-file "$dir/port" --state-dir "$dir/coordinator" \
-  --no-progress-timeout 5s --data-root "data=$dir" >"$dir/coordinator.log" 2>&1 &
+  --no-progress-timeout 5s --step-timeout 5s --data-root "data=$dir" >"$dir/coordinator.log" 2>&1 &
 coordinator=$!
 end() {
   kill $worker $coordinator 2>/dev/null
