@@ -17,9 +17,8 @@ BASE = "localhost/seqpar-test-base:bookworm"
 TAG = "test"
 # As the restricted level of Pod Security, on a read-only root file system. runc, and limits that a container may set:
 # so it also runs within one.
-RESTRICTED = ["--runtime=runc", "--ulimit=nofile=1024:4096", "--ulimit=nproc=4096:4096", "--cgroups=disabled",
-              "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host",
-              "--user=65532:65532"]
+RESTRICTED = ["--runtime=runc", "--ulimit=nofile=1024:4096", "--ulimit=nproc=4096:4096", "--read-only", "--cap-drop=ALL",
+              "--security-opt=no-new-privileges", "--network=host", "--user=65532:65532"]
 
 
 def podman(*args, check=True, timeout=600):
