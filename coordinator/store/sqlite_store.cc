@@ -79,13 +79,14 @@ class SqliteStore : public Store {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status InsertRows(const std::vector<JobRow>& rows, std::vector<std::string>* taken)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Expire(const Expiry& expiry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Forgets what `expiry` says, traces too; *forgot: whether there was any.
+  absl::Status Expire(const Expiry& expiry, bool* forgot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Keeps *bytes, those of all traces, up to date.
   absl::Status WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ForgetOldTraces(int64_t* bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<int64_t> TraceBytes();
-  absl::Status WriteTerm(int64_t term);
+  absl::StatusOr<int64_t> TraceBytes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status WriteTerm(int64_t term) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const StoreLimits limits_;
   std::atomic<int64_t> term_{0}, sequence_{0};
@@ -163,24 +164,26 @@ absl::Status SqliteStore::InsertRows(const std::vector<JobRow>& rows, std::vecto
   return absl::OkStatus();
 }
 
-absl::Status SqliteStore::Expire(const Expiry& expiry) {
+absl::Status SqliteStore::Expire(const Expiry& expiry, bool* forgot) {
   if (expiry.empty()) return absl::OkStatus();
-  const auto forget = [this](const char* which, int64_t bound, int64_t limit) -> absl::Status {
+  const auto forget = [this, forgot](const char* which, int64_t bound, int64_t limit) -> absl::Status {
     Statement statement(
         db_, absl::StrCat("DELETE FROM jobs WHERE sequence IN (SELECT sequence FROM jobs WHERE live = "
                           "0 AND ",
                           which, " ORDER BY end_us LIMIT ?)"));
     SEQPAR_RETURN_IF_ERROR(statement.Bind(bound).Bind(limit).Run());
-    return sqlite3_changes(db_) == 0
-               ? absl::OkStatus()
-               : Execute(db_, "DELETE FROM traces WHERE job NOT IN (SELECT id FROM jobs)");
+    *forgot = *forgot || sqlite3_changes(db_) > 0;
+    return absl::OkStatus();
   };
   SEQPAR_RETURN_IF_ERROR(forget("end_us < ?", expiry.ended_before_us, WriteBatch::kExpireAtOnce));
-  if (expiry.keep_jobs == 0) return absl::OkStatus();
-  Statement count(db_, "SELECT COUNT(*) FROM jobs WHERE live = 0");
-  SEQPAR_RETURN_IF_ERROR(count.Next().status());
-  const int64_t excess = std::min<int64_t>(count.Int(0) - expiry.keep_jobs, WriteBatch::kExpireAtOnce);
-  return excess <= 0 ? absl::OkStatus() : forget("end_us >= ?", 0, excess);
+  if (expiry.keep_jobs > 0) {
+    Statement count(db_, "SELECT COUNT(*) FROM jobs WHERE live = 0");
+    SEQPAR_RETURN_IF_ERROR(count.Next().status());
+    const int64_t excess = std::min<int64_t>(count.Int(0) - expiry.keep_jobs, WriteBatch::kExpireAtOnce);
+    if (excess > 0) SEQPAR_RETURN_IF_ERROR(forget("end_us >= ?", 0, excess));
+  }
+  return *forgot ? Execute(db_, "DELETE FROM traces WHERE job NOT IN (SELECT id FROM jobs)")
+                 : absl::OkStatus();
 }
 
 absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string>* taken) {
@@ -191,8 +194,10 @@ absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string
   SEQPAR_RETURN_IF_ERROR(InTransaction(db_, [&]() -> absl::Status {
     SEQPAR_RETURN_IF_ERROR(WriteRows(batch, taken));
     SEQPAR_RETURN_IF_ERROR(WriteTraces(batch.traces, &trace_bytes));
-    if (batch.expire.empty()) return absl::OkStatus();
-    SEQPAR_ASSIGN_OR_RETURN(trace_bytes, TraceBytes());  // those of forgotten jobs went with them
+    bool forgot = false;
+    SEQPAR_RETURN_IF_ERROR(Expire(batch.expire, &forgot));
+    if (!forgot) return absl::OkStatus();
+    SEQPAR_ASSIGN_OR_RETURN(trace_bytes, TraceBytes());
     return absl::OkStatus();
   }));
   trace_bytes_ = trace_bytes;
@@ -289,7 +294,7 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch, std::vector<std::st
     Statement forget(db_, absl::StrCat("DELETE FROM ", table, " WHERE job = ?"));
     for (const std::string& id : over) SEQPAR_RETURN_IF_ERROR(forget.BindText(id).Run());
   }
-  return Expire(batch.expire);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<JobRow>> SqliteStore::FindOne(const char* column, const std::string& value) {

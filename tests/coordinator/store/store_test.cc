@@ -526,5 +526,29 @@ TEST(Store, PastTheirBoundTheTracesOfTheOldestJobsAreForgotten) {
   EXPECT_EQ(Chunks(*store, "j-3", 1).size(), 2u);  // of the only one nothing is
 }
 
+TEST(Store, AForgottenJobLeavesNoTraceAndMakesRoom) {
+  TempFolder folder;
+  StoreLimits limits;
+  limits.trace_bytes = 100;
+  auto store = *Store::Open(folder.path(), limits);
+  for (const char* id : {"j-1", "j-2", "j-3"}) {
+    InsertEnded(store.get(), id, id[2] * 100);
+    WriteBatch batch;
+    batch.traces.push_back({id, 1, 0, 0, std::string(30, 'x')});
+    ASSERT_TRUE(Write(store.get(), batch).ok());
+  }
+  WriteBatch batch;
+  batch.expire.keep_jobs = 2;
+  ASSERT_TRUE(Write(store.get(), batch).ok());
+  EXPECT_THAT(Chunks(*store, "j-1", 1), ElementsAre());
+  EXPECT_EQ(Chunks(*store, "j-2", 1).size(), 1u);
+  // 60 bytes are left: 40 more fit, and nothing else has to go.
+  batch.expire = {};
+  batch.traces.push_back({"j-3", 1, 0, 1, std::string(40, 'x')});
+  ASSERT_TRUE(Write(store.get(), batch).ok());
+  EXPECT_EQ(Chunks(*store, "j-2", 1).size(), 1u);
+  EXPECT_EQ(Chunks(*store, "j-3", 1).size(), 2u);
+}
+
 }  // namespace
 }  // namespace seqpar
