@@ -84,9 +84,10 @@ absl::Status CheckLogsQuery(const v1::GetJobLogsRequest& request, const v1::Job&
   return absl::OkStatus();
 }
 
-// The key under which the store keeps a request: one tenant's never meets another's.
+// The key under which the store keeps a request: one tenant's never meets another's, nor that of a caller
+// without a tenant. A tenant's name has no slash.
 std::string KeyOf(const std::string& tenant, const std::string& request_id) {
-  return tenant.empty() ? request_id : absl::StrCat(tenant, "/", request_id);
+  return absl::StrCat(tenant, "/", request_id);
 }
 
 // Whose jobs to look at: everybody's for those who see them.

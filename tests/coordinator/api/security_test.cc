@@ -29,9 +29,9 @@ class SecurityTest : public CoordinatorTest {
     certificates_.Issue("server", "DNS:localhost,IP:127.0.0.1");
     certificates_.Issue("node", "URI:seqpar://node/a");
     std::ofstream(certificates_.Path("tokens"))
-        << Token("root", "operator", "tenant=ops") << Token("ann", "submitter", "tenant=search")
-        << Token("vic", "viewer", "tenant=search") << Token("bob", "submitter", "tenant=vision")
-        << Token("rack", "worker", "node=a");
+        << Token("root", "operator", "tenant=ops") << Token("sam", "operator", "")
+        << Token("ann", "submitter", "tenant=search") << Token("vic", "viewer", "tenant=search")
+        << Token("bob", "submitter", "tenant=vision") << Token("rack", "worker", "node=a");
     credentials_ = As("ann");
     CoordinatorTest::SetUp();
   }
@@ -246,6 +246,16 @@ TEST_F(SecurityTest, JobsOfAnotherTenantAreNotThere) {
     ASSERT_TRUE(bob->CreateJob(&call.context, request, &seen).ok());
     EXPECT_NE(seen.id(), job.id());
     EXPECT_EQ(seen.tenant(), "vision");
+  }
+  {
+    // Neither does it meet that of somebody without a tenant, however it is spelt.
+    Call call;
+    const std::string his = seen.id();
+    request.set_request_id("vision/nightly");
+    const grpc::Status created = JobsAs("sam")->CreateJob(&call.context, request, &seen);
+    ASSERT_TRUE(created.ok()) << created.error_message();
+    EXPECT_NE(seen.id(), his);
+    EXPECT_EQ(seen.tenant(), "");
   }
   {
     Call call;
