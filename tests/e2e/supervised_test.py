@@ -127,6 +127,8 @@ class Logs(Held):
             return [r for r in self.records(self.worker.log) if r.get("from") == "executor" and
                     r["message"].startswith("executor ends: in phase execute")]
         records = wait_for(lambda: len(printed()) == 4 and printed(), "the last words of four executors")
+        for record in records:  # said once, as fields
+            self.assertNotRegex(record["message"], "job=|attempt=|rank=")
         self.assertEqual(sorted(r["rank"] for r in records), ["0", "1", "2", "3"])
         for record in records:
             self.assertEqual((record["job"], record["attempt"], record["phase"]), (job, "1", "execute"))

@@ -44,6 +44,11 @@ struct SpawnSettings {
   }
 };
 
+void RemoveOnce(const std::string& part, std::string* text) {
+  const size_t at = text->find(part);
+  if (at != std::string::npos) text->erase(at, part.size());
+}
+
 }  // namespace
 
 std::vector<char*> Pointers(const std::vector<std::string>& texts) {
@@ -265,7 +270,14 @@ void ExecutorProcesses::LogLine(Child* child) {
   const std::string line = std::exchange(child->line, "");
   LogLevel level = LogLevel::kInfo;
   std::string text;
-  if (!ParseTextRecord(line, &level, &text)) text = line;
+  if (ParseTextRecord(line, &level, &text)) {
+    // What a record of its own says of itself is said below.
+    const RankKey& key = child->key;
+    RemoveOnce(absl::StrCat(" job=", key.job, " attempt=", key.attempt, " rank=", key.rank), &text);
+    RemoveOnce(absl::StrCat(" phase=", child->phase), &text);
+  } else {
+    text = line;
+  }
   if (text.empty()) return;
   Log(level, text,
       {{"job", child->key.job},
