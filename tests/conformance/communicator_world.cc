@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/comm/in_process.h"
+#include "tests/support/time.h"
 #include "worker/backend/backend.h"
 #include "worker/backend/cuda_plugin.h"
 #include "worker/comm/ucx/ucx_endpoint.h"
@@ -72,7 +73,7 @@ absl::StatusOr<World> OverNccl(int size) {
   for (int rank = 0; rank < size; ++rank) {
     threads.emplace_back([&, rank] {
       RankWorld& r = *world[rank];
-      auto comm = backends[rank]->Connect(rank, blobs, std::chrono::seconds(30), &r.traffic);
+      auto comm = backends[rank]->Connect(rank, blobs, TestSeconds(30), &r.traffic);
       statuses[rank] = comm.status();
       if (!comm.ok()) return;
       r.comm = std::move(comm).value();

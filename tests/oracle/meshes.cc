@@ -1,6 +1,5 @@
 #include "tests/oracle/meshes.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -10,11 +9,6 @@
 namespace seqpar {
 
 bool RunsInFull() { return std::getenv("SEQPAR_TEST_FULL") != nullptr; }
-
-int TestTimeFactor() {
-  const char* factor = std::getenv("SEQPAR_TEST_TIME_FACTOR");
-  return factor == nullptr ? 1 : std::max(1, std::atoi(factor));
-}
 
 std::vector<Mesh> AllMeshes(int ranks_max) {
   std::vector<Mesh> meshes;

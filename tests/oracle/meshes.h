@@ -14,8 +14,6 @@ namespace seqpar {
 
 // SEQPAR_TEST_FULL: every case, at its full length (scripts/test --full).
 bool RunsInFull();
-// SEQPAR_TEST_TIME_FACTOR: how many times slower than an ordinary build this one is taken to be; at least 1.
-int TestTimeFactor();
 
 // Every T x U x R of at most `ranks_max` ranks, with every inner ring of at least two ranks that divides R.
 std::vector<Mesh> AllMeshes(int ranks_max);

@@ -21,6 +21,7 @@
 #include "gtest/gtest.h"
 #include "tests/common/attention/kernel_hooks.h"
 #include "tests/common/attention/recording.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 namespace {
@@ -202,7 +203,7 @@ class Gate {
     std::unique_lock<std::mutex> lock(mutex_);
     *own = step + 1;
     changed_.notify_all();
-    if (changed_.wait_for(lock, std::chrono::seconds(60), [&] { return *other > step; })) {
+    if (changed_.wait_for(lock, TestSeconds(60), [&] { return *other > step; })) {
       return absl::OkStatus();
     }
     return absl::DeadlineExceededError(absl::StrCat(missing, step, " does not come"));

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
 #include "tests/oracle/meshes.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 namespace {

@@ -21,6 +21,7 @@
 #include "tests/coordinator/api/fake_worker.h"
 #include "tests/coordinator/job_machine/samples.h"
 #include "tests/coordinator/validate/job_files.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 
@@ -63,7 +64,7 @@ class CoordinatorTest : public ::testing::Test {
   }
 
   struct Call {
-    Call() { context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30)); }
+    Call() { context.set_deadline(std::chrono::system_clock::now() + TestSeconds(30)); }
     grpc::ClientContext context;
   };
 

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "tests/coordinator/api/coordinator_fixture.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 namespace {
@@ -150,7 +151,7 @@ class StagingTest : public FaultsTest {
     return false;
   }
   static bool Becomes(const std::function<bool()>& condition) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto end = std::chrono::steady_clock::now() + TestSeconds(30);
     while (!condition()) {
       if (std::chrono::steady_clock::now() > end) return false;
       std::this_thread::yield();

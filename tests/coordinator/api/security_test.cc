@@ -12,6 +12,7 @@
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "tests/coordinator/api/coordinator_fixture.h"
 #include "tests/support/test_certificates.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 namespace {
@@ -72,7 +73,7 @@ class SecurityTest : public CoordinatorTest {
   static grpc::Status Try(const std::shared_ptr<grpc::Channel>& channel, const std::string& method) {
     grpc::GenericStub stub(channel);
     Call call;
-    call.context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    call.context.set_deadline(std::chrono::system_clock::now() + TestSeconds(20));
     grpc::CompletionQueue queue;
     const auto stream = stub.PrepareCall(&call.context, method, &queue);
     const auto wait = [&queue] {

@@ -15,6 +15,7 @@
 #include "seqpar/v1/fleet.pb.h"
 #include "seqpar/v1/service.grpc.pb.h"
 #include "tests/support/scrape.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 namespace {
@@ -69,7 +70,7 @@ class Recorder : public RpcObserver {
   }
   std::vector<std::string> WaitFor(size_t count) {
     std::unique_lock<std::mutex> lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(30), [&] { return seen_.size() >= count; }));
+    EXPECT_TRUE(changed_.wait_for(lock, TestSeconds(30), [&] { return seen_.size() >= count; }));
     return seen_;
   }
 

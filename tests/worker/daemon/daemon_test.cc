@@ -20,6 +20,7 @@
 #include "common/tensor/dtype.h"
 #include "tests/support/sharded_plan.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/time.h"
 #include "tests/worker/daemon/fake_fleet.h"
 
 namespace seqpar {
@@ -159,7 +160,7 @@ class WorkerTest : public ::testing::Test {
 
   // Processes that are not ours to wait for are gone when their id answers no more, or waits to be reaped.
   static bool EndsSoon(pid_t pid) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto end = std::chrono::steady_clock::now() + TestSeconds(10);
     while (std::chrono::steady_clock::now() < end) {
       std::ifstream stat(absl::StrCat("/proc/", pid, "/stat"));
       std::string id, name, state;

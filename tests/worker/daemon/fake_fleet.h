@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "seqpar/v1/fleet.grpc.pb.h"
+#include "tests/support/time.h"
 
 namespace seqpar {
 
@@ -45,7 +46,7 @@ class FakeFleet : public v1::FleetService::Service {
   std::optional<v1::WorkerMessage> WaitFor(const std::function<bool(const v1::WorkerMessage&)>& wanted) {
     std::unique_lock<std::mutex> lock(mutex_);
     std::optional<v1::WorkerMessage> found;
-    changed_.wait_for(lock, std::chrono::seconds(60), [&] {
+    changed_.wait_for(lock, TestSeconds(60), [&] {
       for (const v1::WorkerMessage& message : received_) {
         if (wanted(message)) found = message;
         if (found.has_value()) return true;

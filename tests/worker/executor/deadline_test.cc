@@ -4,6 +4,8 @@
 
 #include <future>
 
+#include "tests/support/time.h"
+
 namespace seqpar {
 namespace {
 
@@ -12,7 +14,7 @@ TEST(DeadlineWatchTest, PassesOnceItsTimeIsOver) {
   std::promise<void> passed;
   DeadlineWatch watch(&clock, 2'000'000, [&] { passed.set_value(); });
   clock.AdvanceMicros(1'000'000);
-  EXPECT_EQ(passed.get_future().wait_for(std::chrono::seconds(30)), std::future_status::ready);
+  EXPECT_EQ(passed.get_future().wait_for(TestSeconds(30)), std::future_status::ready);
 }
 
 TEST(DeadlineWatchTest, AnExtensionMovesItAndAnEarlierOneDoesNot) {
@@ -24,7 +26,7 @@ TEST(DeadlineWatchTest, AnExtensionMovesItAndAnEarlierOneDoesNot) {
   clock.AdvanceMicros(3'500'000);  // 4.5 s: past both the first and the earlier one
   clock.AdvanceMicros(500'000);
   auto at = passed.get_future();
-  ASSERT_EQ(at.wait_for(std::chrono::seconds(30)), std::future_status::ready);
+  ASSERT_EQ(at.wait_for(TestSeconds(30)), std::future_status::ready);
   EXPECT_EQ(at.get(), 5'000'000);
 }
 

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <future>
 
+#include "tests/support/time.h"
+
 namespace seqpar {
 namespace {
 
@@ -22,7 +24,7 @@ class Sent {
   }
   bool WaitFor(const std::function<bool(const v1::RankProgress&)>& wanted) {
     std::unique_lock<std::mutex> lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(30), [&] {
+    return changed_.wait_for(lock, TestSeconds(30), [&] {
       for (const v1::RankProgress& progress : all_) {
         if (wanted(progress)) return true;
       }
@@ -128,7 +130,7 @@ TEST(ProgressTest, AHoldStopsAtItsPhaseUntilItsFileIsGone) {
   ASSERT_TRUE(sent.WaitFor([](const v1::RankProgress& p) { return p.phase() == v1::JOB_PHASE_SHARD; }));
   EXPECT_EQ(entered.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
   ASSERT_EQ(std::remove(name), 0);
-  EXPECT_EQ(entered.wait_for(std::chrono::seconds(30)), std::future_status::ready);
+  EXPECT_EQ(entered.wait_for(TestSeconds(30)), std::future_status::ready);
 }
 
 }  // namespace
