@@ -52,8 +52,8 @@ std::vector<Messages> BarrierRounds(int rank, int size, char* sent, char* receiv
 }
 
 std::vector<int64_t> EvenBlocks(int64_t count, int size) {
-  std::vector<int64_t> blocks;
-  for (int i = 0; i < size; ++i) blocks.push_back(count / size + (i < count % size ? 1 : 0));
+  std::vector<int64_t> blocks(size, count / size);
+  for (int i = 0; i < count % size; ++i) ++blocks[i];
   return blocks;
 }
 

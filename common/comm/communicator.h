@@ -68,7 +68,7 @@ class TrafficCounter {
   std::map<std::pair<Operation, Link>, Traffic> ByLink() const;  // over both passes
 
  private:
-  const std::vector<Link> links_;
+  const std::vector<Link> links_{};
   mutable Mutex mutex_;
   std::map<std::pair<TrafficKey, Link>, Traffic> counts_ ABSL_GUARDED_BY(mutex_);
 };
