@@ -107,7 +107,7 @@ class Local(unittest.TestCase):
         self.assertIn("PENDING", watch.stdout.readline())
         watch.send_signal(signal.SIGINT)
         self.assertEqual(self.seqpar("--server", server, "cancel", job).returncode, 0)
-        self.assertEqual(watch.wait(60), 7, "it was not interrupted, and saw the end of the job")
+        self.assertEqual(watch.wait(scaled(60)), 7, "it was not interrupted, and saw the end of the job")
 
     def test_a_missing_data_folder_is_a_usage_error(self):
         done = self.seqpar("local", "up", "--port", 0, "--data", self.dir / "none")

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import unittest
 
-from harness import BIN, wait_for
+from harness import BIN, scaled, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = BIN.parent
@@ -56,7 +56,7 @@ class Quickstart(unittest.TestCase):
         return script
 
     def ended(self, script):
-        code = script.wait(240)
+        code = script.wait(scaled(240))
         wait_for(lambda: not left_running(), f"nothing to be left running: {left_running()}", 30)
         return code
 
