@@ -1,19 +1,13 @@
 #include "worker/config.h"
 
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <limits>
-#include <thread>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/base/address.h"
+#include "common/base/cgroup.h"
 #include "common/base/data_roots.h"
 #include "common/base/units.h"
 #include "common/base/version.h"
@@ -49,25 +43,6 @@ std::string DefaultStateDir() {
   if (const char* state = std::getenv("XDG_STATE_HOME")) return std::string(state) + "/seqpar";
   if (const char* home = std::getenv("HOME")) return std::string(home) + "/.local/state/seqpar";
   return "/var/tmp/seqpar";
-}
-
-constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
-
-// The limit written in `file`; kNoLimit where there is none ("max", or no such file).
-int64_t ReadLimit(const std::string& file) {
-  std::ifstream in(file);
-  int64_t bytes = 0;
-  return in >> bytes && bytes > 0 ? bytes : kNoLimit;
-}
-
-// Of the cgroup `path` ("/a/b") and of all above it: each of them counts.
-int64_t LimitAlong(const std::string& mount, std::string path, const std::string& file) {
-  int64_t least = ReadLimit(mount + "/" + file);
-  while (path.size() > 1) {
-    least = std::min(least, ReadLimit(mount + path + "/" + file));
-    path.resize(path.rfind('/'));
-  }
-  return least;
 }
 
 int64_t ParseMemory(const std::string& text) {
@@ -217,8 +192,7 @@ void FillConfig(const RawFlags& raw, WorkerConfig* config) {
   if (config->node_name.empty()) config->node_name = HostName();
   if (config->state_dir.empty()) config->state_dir = DefaultStateDir();
   if (config->threads_per_slot == 0) {
-    const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    config->threads_per_slot = std::max(1, cores / config->cpu_slots);
+    config->threads_per_slot = std::max(1, UsableCores() / config->cpu_slots);
   }
   config->memory_per_slot = raw.memory.empty()
                                 ? static_cast<int64_t>(kMemoryShare * UsableMemoryBytes()) / config->cpu_slots
@@ -236,30 +210,6 @@ bool ParseTestHold(const std::string& text, TestHold* hold) {
     if (hold->phase == phase) return true;
   }
   return false;
-}
-
-int64_t UsableMemoryBytes() {
-  struct sysinfo info = {};
-  int64_t bytes =
-      sysinfo(&info) == 0 ? static_cast<int64_t>(info.totalram) * info.mem_unit : int64_t{1} << 30;
-  return std::min(bytes, CgroupMemoryLimit("/proc/self/cgroup", "/sys/fs/cgroup"));
-}
-
-int64_t CgroupMemoryLimit(const std::string& membership, const std::string& mount) {
-  // A container sees its own cgroup as the root, whatever its membership is called.
-  int64_t least =
-      std::min(ReadLimit(mount + "/memory.max"), ReadLimit(mount + "/memory/memory.limit_in_bytes"));
-  std::ifstream in(membership);
-  for (std::string line; std::getline(in, line);) {  // "0::/a/b" (version 2), "7:cpu,memory:/a/b" (version 1)
-    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
-    if (parts.size() != 3 || parts[2].empty() || parts[2][0] != '/') continue;
-    if (parts[1].empty()) {
-      least = std::min(least, LimitAlong(mount, parts[2], "memory.max"));
-    } else if (absl::StrContains(absl::StrCat(",", parts[1], ","), ",memory,")) {
-      least = std::min(least, LimitAlong(mount + "/memory", parts[2], "memory.limit_in_bytes"));
-    }
-  }
-  return least;
 }
 
 ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv) {

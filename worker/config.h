@@ -60,15 +60,6 @@ ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv);
 // "PHASE:FILE" -> hold. False where the phase is not one of an executor's.
 bool ParseTestHold(const std::string& text, TestHold* hold);
 
-// What this process may use, in bytes: the smaller of the machine's memory and its cgroup's limit (versions 1
-// and 2).
-int64_t UsableMemoryBytes();
-
-// The smallest limit, in bytes, on the memory of the cgroups that `membership` (/proc/self/cgroup) names
-// under `mount`
-// (/sys/fs/cgroup), and of those above them; INT64_MAX where there is none.
-int64_t CgroupMemoryLimit(const std::string& membership, const std::string& mount);
-
 }  // namespace seqpar
 
 #endif  // SEQPAR_WORKER_CONFIG_H_

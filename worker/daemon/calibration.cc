@@ -9,9 +9,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/cgroup.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
@@ -26,8 +26,6 @@ using nlohmann::json;
 
 constexpr double kLinkLatencySeconds = 30e-6;
 constexpr int64_t kTimeoutUs = 30'000'000;  // a machine that is busy with other work still ends in it
-
-int Cores() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 // The first line of /proc/cpuinfo that begins with `name`, after its colon.
 std::string ProcessorFact(const std::string& name) {
@@ -111,7 +109,7 @@ std::vector<ProbeCommand> CommandsOf(const WorkerConfig& config, bool by_cpu_tim
 }
 
 absl::StatusOr<v1::NodeSpec> Measure(const WorkerConfig& config, int stop_fd) {
-  const int cores = Cores(), threads = config.cpu_slots * config.threads_per_slot;
+  const int cores = UsableCores(), threads = config.cpu_slots * config.threads_per_slot;
   // One thread's CPU time is also what neighbours cannot touch.
   const bool by_cpu_time = config.threads_per_slot == 1 || threads > cores;
   SEQPAR_ASSIGN_OR_RETURN(const ProbeResults results,
@@ -151,7 +149,7 @@ std::string ProcessorName() {
 }
 
 std::string CalibrationKey(const WorkerConfig& config) {
-  return absl::StrCat(kVersion, " | ", ProcessorName(), " |", Vectors(), " | ", Cores(), " cores | ",
+  return absl::StrCat(kVersion, " | ", ProcessorName(), " |", Vectors(), " | ", UsableCores(), " cores | ",
                       config.cpu_slots, " x ", config.threads_per_slot, " | ", Setting("UCX_TLS"), " ",
                       config.data_interface.empty() ? Setting("UCX_NET_DEVICES") : config.data_interface);
 }

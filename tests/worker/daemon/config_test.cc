@@ -3,10 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 
-#include "tests/support/temp_folder.h"
+#include "common/base/cgroup.h"
 
 namespace seqpar {
 namespace {
@@ -25,7 +23,7 @@ TEST(WorkerConfigTest, HasDefaultsThatFitTheMachine) {
   EXPECT_EQ(config.coordinator, "127.0.0.1:7700");
   EXPECT_FALSE(config.node_name.empty());
   EXPECT_EQ(config.cpu_slots, 1);
-  EXPECT_GE(config.threads_per_slot, 1);
+  EXPECT_EQ(config.threads_per_slot, UsableCores());
   EXPECT_GT(config.memory_per_slot, 0);
   EXPECT_EQ(config.memory_per_slot, static_cast<int64_t>(0.8 * static_cast<double>(UsableMemoryBytes())));
   EXPECT_EQ(config.data_interface, "lo") << "the coordinator is on this machine";
@@ -50,30 +48,6 @@ TEST(WorkerConfigTest, SlotsShareMemoryAndCores) {
   const WorkerConfig many = Parse({"--cpu-slots", "1000"}).config;
   EXPECT_EQ(many.threads_per_slot, 1);
   EXPECT_EQ(many.memory_per_slot, one / 1000);
-}
-
-TEST(WorkerConfigTest, TheSmallestLimitAlongTheCgroupCounts) {
-  const TempFolder folder;
-  const auto write = [&](const std::string& name, const std::string& text) {
-    std::filesystem::create_directories(std::filesystem::path(folder / name).parent_path());
-    std::ofstream(folder / name) << text << "\n";
-  };
-  const auto limit = [&] { return CgroupMemoryLimit(folder / "self", folder.path()); };
-  EXPECT_EQ(limit(), INT64_MAX) << "no cgroups at all";
-  write("self", "12:cpu,cpuacct:/x\n0::/system.slice/seqpar.service");
-  write("system.slice/seqpar.service/memory.max", "max");
-  EXPECT_EQ(limit(), INT64_MAX);
-  write("system.slice/seqpar.service/memory.max", "5000");
-  EXPECT_EQ(limit(), 5000);
-  write("system.slice/memory.max", "4000");
-  EXPECT_EQ(limit(), 4000);
-  write("memory.max", "3000");  // a container's own
-  EXPECT_EQ(limit(), 3000);
-  write("self", "7:hugetlb,memory:/docker/1");
-  write("memory/docker/1/memory.limit_in_bytes", "2000");
-  EXPECT_EQ(limit(), 2000);
-  write("self", "7:memory:/../elsewhere");  // outside of what is mounted: nothing to read there
-  EXPECT_EQ(limit(), 3000);
 }
 
 TEST(WorkerConfigTest, TakesRepeatedFlags) {
