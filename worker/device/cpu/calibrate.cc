@@ -1,5 +1,6 @@
 #include "worker/device/cpu/calibrate.h"
 
+#include <pthread.h>
 #include <time.h>
 
 #include <algorithm>
@@ -56,7 +57,15 @@ double SecondsOn(clockid_t clock) {
 class Bench {
  public:
   Bench(Device* device, const CpuCalibration& how)
-      : device_(device), how_(how), stream_(device->CreateStream("calibrate")) {}
+      : device_(device), how_(how), stream_(device->CreateStream("calibrate")) {
+    stream_->HostFunction(WorkKind::kOther, [this] {
+      const bool known = pthread_getcpuclockid(pthread_self(), &stream_clock_) == 0;
+      return known ? absl::OkStatus() : absl::InternalError("a thread without a clock of its CPU time");
+    });
+    stream_->Synchronize().IgnoreError();  // a failure stays with the stream
+  }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
 
   Device& device() const { return *device_; }
   Stream& stream() const { return *stream_; }
@@ -96,12 +105,16 @@ class Bench {
   }
 
  private:
+  // While nothing is enqueued.
   double Now() const {
-    return how_.by_cpu_time ? SecondsOn(CLOCK_PROCESS_CPUTIME_ID) / threads() : SecondsOn(CLOCK_MONOTONIC);
+    if (!how_.by_cpu_time) return SecondsOn(CLOCK_MONOTONIC);
+    if (threads() > 1) return SecondsOn(CLOCK_PROCESS_CPUTIME_ID) / threads();
+    return SecondsOn(CLOCK_THREAD_CPUTIME_ID) + SecondsOn(stream_clock_);
   }
 
   Device* const device_;
   const CpuCalibration& how_;
+  clockid_t stream_clock_ = CLOCK_THREAD_CPUTIME_ID;  // of the stream's thread
   const std::unique_ptr<Stream> stream_;
 };
 

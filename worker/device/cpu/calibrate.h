@@ -13,9 +13,10 @@ namespace seqpar {
 
 struct CpuCalibration {
   std::vector<int> head_dims = {32, 64, 128, 256};  // ascending, not empty
-  // By the CPU time of the process instead of the clock on the wall, divided by the device's threads: what
-  // counts where slots have more threads than there are cores and take turns on them. Nothing else of the
-  // process may run meanwhile.
+  // By CPU time instead of the clock on the wall: what counts where neighbours take turns with this device on
+  // the cores. A device of one thread is charged with that of the calling thread and its stream's, whatever
+  // else the process does; one of more threads with the process's, divided by its threads, and nothing else
+  // of the process may run meanwhile.
   bool by_cpu_time = false;
   // Called before each measurement: returns when every slot of the node is about to begin the same one.
   // Empty: there is no other.
