@@ -2,24 +2,21 @@
 // of them. Ranks are threads of this process with one core each; rates and links are measured first, as
 // workers do when they join.
 //
-// For each job: seconds of the chosen mesh and of the best, the regret (chosen over best; 1 where the
-// difference is within what two runs of the same plan differ by, the control), and how far the prediction of
-// the chosen mesh was off. All meshes of a job take turns, so that a slow minute of the machine meets all of
-// them; each counts with its fastest repetition.
-//
-//   regret_bench [--long] [--repetitions N] [--ranks N] [--verbose]
+// For each job: seconds of the chosen mesh and of the best, the regret (chosen over best), and how far the
+// prediction of the chosen mesh was off. All meshes of a job take turns, so that a slow minute of the machine
+// meets all of them; each counts with its fastest repetition. The choice runs twice in each turn: by what two
+// such series of one plan differ (the control, SpreadOfBest), a regret counts as none.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/cgroup.h"
 #include "common/base/check.h"
 #include "common/base/data_roots.h"
 #include "common/base/status.h"
@@ -28,6 +25,7 @@
 #include "coordinator/planner/explain.h"
 #include "coordinator/planner/planner.h"
 #include "tests/oracle/run_ranks.h"
+#include "tests/support/spread.h"
 #include "worker/device/cpu/calibrate.h"
 #include "worker/executor/shard.h"
 #include "worker/executor/transfer.h"
@@ -35,17 +33,28 @@
 namespace seqpar {
 namespace {
 
+constexpr double kSlowedBytes = 1e8;  // a thousand tokens' K and V of the bench's jobs take ten milliseconds
+
 struct Options {
   bool all = false;      // jobs of up to 64K tokens
   bool verbose = false;  // every mesh
   int repetitions = 3;
+  double seconds = 4;
   int ranks = 2;
+  std::string jobs;  // part of their names
+  std::vector<std::string> links = {"even", "slowed"};
 };
 
 struct BenchJob {
   std::string name;
   JobSpec job;
 };
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -58,7 +67,7 @@ double Median(std::vector<double> values) {
 NodeSnapshot MeasureNode(int ranks, double bytes_per_second) {
   NodeSnapshot node;
   node.name = "bench";
-  node.cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  node.cores = UsableCores();
   std::vector<DeviceRates> rates(ranks);
   std::vector<MeasuredLink> links(ranks);
   RunRanksOptions options;
@@ -67,6 +76,7 @@ NodeSnapshot MeasureNode(int ranks, double bytes_per_second) {
       ranks,
       [&](TestRank& self) -> absl::Status {
         CpuCalibration how;
+        how.by_cpu_time = true;  // as workers with slots of one thread
         how.together = [&self] {
           self.world->Barrier(*self.comm);
           return self.comm->Synchronize();
@@ -79,7 +89,9 @@ NodeSnapshot MeasureNode(int ranks, double bytes_per_second) {
       },
       options);
   SEQPAR_CHECK(measured.ok());
-  DeviceSpec slot{"cpu", "bench", int64_t{6} << 30, 1, MeanRates(rates)};
+  const double share =
+      std::min(1.0, static_cast<double>(node.cores) / ranks);  // of a core, while all are busy
+  DeviceSpec slot{"cpu", "bench", int64_t{6} << 30, 1, Scaled(MeanRates(rates), share)};
   node.devices.assign(ranks, slot);
   node.free.assign(ranks, true);
   for (const MeasuredLink& link : links) {
@@ -87,6 +99,18 @@ NodeSnapshot MeasureNode(int ranks, double bytes_per_second) {
     node.local.bandwidth += link.bandwidth / ranks;
   }
   return node;
+}
+
+void PrintNode(const NodeSnapshot& node, int ranks, const std::string& link) {
+  const DeviceRates& rates = node.devices.front().rates;
+  const AttentionRates attention = AttentionRatesAt(rates, 64);
+  std::printf(
+      "%d ranks on %d cores, %s link: latency %.1f us, %.2f GB/s; products %.1f GFLOP/s, attention %.1f and "
+      "%.1f, pointwise %.1f GB/s, copies %.1f, first touch %.1f, an operation %.2f us\n",
+      ranks, node.cores, link.c_str(), 1e6 * node.local.latency, 1e-9 * node.local.bandwidth,
+      1e-9 * rates.gemm_flops, 1e-9 * attention.forward_flops, 1e-9 * attention.backward_flops,
+      1e-9 * rates.pointwise_bytes, 1e-9 * rates.copy_bytes, 1e-9 * rates.touch_bytes,
+      1e6 * rates.operation_seconds);
 }
 
 // --- running a plan ---
@@ -108,10 +132,10 @@ double RunPlan(const JobSpec& job, const Plan& plan, double bytes_per_second) {
                                                               v1::Checkpoints(), &transfers));
         self.world->Barrier(*self.comm);
         SEQPAR_RETURN_IF_ERROR(self.comm->Synchronize());
-        const auto start = std::chrono::steady_clock::now();
+        const auto start = Clock::now();
         SEQPAR_RETURN_IF_ERROR(model.stack->Forward({}));
         if (job.backward()) SEQPAR_RETURN_IF_ERROR(model.stack->Backward({}));
-        seconds[self.rank] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        seconds[self.rank] = SecondsSince(start);
         self.world->Barrier(*self.comm);
         return self.comm->Synchronize();
       },
@@ -125,7 +149,7 @@ struct Entry {
   Plan plan;
   std::string name;
   std::vector<double> seconds;
-  double best() const { return *std::min_element(seconds.begin(), seconds.end()); }
+  double best() const { return BestOf(seconds); }
   double error() const { return plan.prediction.step_seconds / best() - 1; }
 };
 
@@ -155,7 +179,7 @@ std::vector<Entry> Candidates(const JobSpec& job, const ClusterSnapshot& cluster
 }
 
 struct Outcome {
-  double regret = 1, raw = 1, spread = 0, error = 0;
+  double regret = 1, raw = 1, spread = 1, error = 0;
   std::vector<double> errors;  // of every mesh
 };
 
@@ -166,7 +190,8 @@ Outcome RunJob(const BenchJob& bench, const NodeSnapshot& node, double bytes_per
   std::vector<Entry> entries = Candidates(bench.job, cluster);
   // The control: the choice once more, as if it were another mesh.
   Entry control = entries.front();
-  for (int repetition = 0; repetition < options.repetitions; ++repetition) {
+  const auto begin = Clock::now();
+  for (int done = 0; done < options.repetitions || SecondsSince(begin) < options.seconds; ++done) {
     for (Entry& entry : entries) {
       entry.seconds.push_back(RunPlan(bench.job, entry.plan, bytes_per_second));
     }
@@ -178,14 +203,15 @@ Outcome RunJob(const BenchJob& bench, const NodeSnapshot& node, double bytes_per
     if (entry.best() < best->best()) best = &entry;
   }
   Outcome outcome;
-  outcome.spread = std::abs(chosen.best() / control.best() - 1);
-  outcome.raw = std::min(chosen.best(), control.best()) / best->best();
-  outcome.regret = outcome.raw <= 1 + outcome.spread ? 1 : outcome.raw;
+  outcome.spread = SpreadOfBest(chosen.seconds, control.seconds);
+  outcome.raw = chosen.best() / best->best();
+  outcome.regret = outcome.raw <= outcome.spread ? 1 : outcome.raw;
   outcome.error = chosen.error();
   std::printf(
-      "%-40s %-22s %8.3f s  best %-22s %8.3f s  regret %.3f (raw %.3f, control %.3f)  error %+.1f %%\n",
+      "%-40s %-22s %8.4f s  best %-22s %8.4f s  regret %.3f (raw %.3f, control %.3f, %zu turns)  error "
+      "%+.1f %%\n",
       bench.name.c_str(), chosen.name.c_str(), chosen.best(), best->name.c_str(), best->best(),
-      outcome.regret, outcome.raw, 1 + outcome.spread, 100 * outcome.error);
+      outcome.regret, outcome.raw, outcome.spread, chosen.seconds.size(), 100 * outcome.error);
   for (const Entry& entry : entries) {
     outcome.errors.push_back(std::abs(entry.error()));
     if (!options.verbose) continue;
@@ -265,33 +291,53 @@ std::vector<BenchJob> Jobs(const Options& options) {
   return jobs;
 }
 
-Options ParseOptions(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string flag = argv[i];
-    if (flag == "--long") options.all = true;
-    if (flag == "--verbose") options.verbose = true;
-    if (flag == "--repetitions" && i + 1 < argc) options.repetitions = std::atoi(argv[++i]);
-    if (flag == "--ranks" && i + 1 < argc) options.ranks = std::atoi(argv[++i]);
-  }
-  return options;
-}
+constexpr char kExamples[] = R"(
+Examples:
+  regret_bench
+      two ranks, jobs of up to 8K tokens: some two minutes on two cores
+  regret_bench --jobs "1024 tokens" --link even --verbose
+      what every mesh of two short jobs takes and was predicted to take
+  regret_bench --long --ranks 4 --repetitions 5
+      jobs of up to 64K tokens on four ranks
+
+The regret of a job is the time of the planner's choice over that of the fastest mesh; it counts as none where
+runs of one plan differ as much (control). Exits with 0 whatever the regret.)";
 
 int Main(int argc, char** argv) {
-  const Options options = ParseOptions(argc, argv);
+  Options options;
+  CLI::App app("Runs every mesh that the planner could choose, and prints what its choice costs.",
+               "regret_bench");
+  app.footer(kExamples);
+  app.add_flag("--long", options.all, "also jobs of 16K to 64K tokens");
+  app.add_flag("--verbose", options.verbose, "every mesh with its prediction");
+  app.add_option("--repetitions", options.repetitions, "turns of each job's meshes, at least")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--seconds", options.seconds, "of each job, turns go on for so long")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  app.add_option("--ranks", options.ranks, "of one thread each")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--jobs", options.jobs, "only jobs whose names have this in them");
+  app.add_option("--link", options.links, "even, slowed (100 MB/s), or both")
+      ->check(CLI::IsMember({"even", "slowed"}))
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  std::vector<BenchJob> jobs = Jobs(options);
+  const auto unasked = [&](const BenchJob& job) { return job.name.find(options.jobs) == std::string::npos; };
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), unasked), jobs.end());
+  if (jobs.empty()) {
+    std::fprintf(stderr, "--jobs: no job has '%s' in its name; there are:\n", options.jobs.c_str());
+    for (const BenchJob& job : Jobs(options)) std::fprintf(stderr, "  %s\n", job.name.c_str());
+    return 2;
+  }
   std::vector<double> regrets, errors, all_errors;
-  // A slowed link: a thousand tokens' K and V of the bench's jobs take some ten milliseconds.
-  for (const double bytes_per_second : {0.0, 1e8}) {
+  for (const std::string& link : options.links) {
+    const double bytes_per_second = link == "slowed" ? kSlowedBytes : 0;
     const NodeSnapshot node = MeasureNode(options.ranks, bytes_per_second);
-    const DeviceRates& rates = node.devices.front().rates;
-    const AttentionRates attention = AttentionRatesAt(rates, 64);
-    std::printf(
-        "%d ranks on %d cores, %s link: latency %.1f us, %.2f GB/s; products %.1f GFLOP/s, attention %.1f "
-        "and %.1f, pointwise %.1f GB/s, copies %.1f\n",
-        options.ranks, node.cores, bytes_per_second > 0 ? "slowed" : "even", 1e6 * node.local.latency,
-        1e-9 * node.local.bandwidth, 1e-9 * rates.gemm_flops, 1e-9 * attention.forward_flops,
-        1e-9 * attention.backward_flops, 1e-9 * rates.pointwise_bytes, 1e-9 * rates.copy_bytes);
-    for (const BenchJob& job : Jobs(options)) {
+    PrintNode(node, options.ranks, link);
+    for (const BenchJob& job : jobs) {
       const Outcome outcome = RunJob(job, node, bytes_per_second, options);
       regrets.push_back(outcome.regret);
       errors.push_back(std::abs(outcome.error));
