@@ -1,4 +1,5 @@
 """Certificates made by openssl for tests: an authority, and leaves with any names and any time."""
+import datetime
 import hashlib
 import pathlib
 import secrets
@@ -19,13 +20,14 @@ class Authority:
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 2, "-subj",
                 f"/CN=test {name}", "-keyout", self.folder / f"{name}.key", "-out", self.cert)
 
-    def issue(self, name, alternative_names, past=False):
-        """(certificate, key): files called `name`, replaced whole; `past`: its time is over."""
+    def issue(self, name, alternative_names, past=False, usages="serverAuth,clientAuth", days=None):
+        """(certificate, key): files called `name`, replaced whole; `past`: its time is over; `usages`: extended ones; `days`:
+        that it has left."""
         request, extensions = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
         made, key = self.folder / f"{name}.crt.new", self.folder / f"{name}.key.new"
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout",
                 key, "-out", request)
-        extensions.write_text(f"subjectAltName={alternative_names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+        extensions.write_text(f"subjectAltName={alternative_names}\nextendedKeyUsage={usages}\n")
         # `openssl x509` knows days from now on only; `openssl ca` needs a folder of its own for dates.
         database = self.folder / f"{name}.db"
         database.mkdir(exist_ok=True)
@@ -34,6 +36,9 @@ class Authority:
             f"[ca]\ndefault_ca=it\n[it]\nnew_certs_dir={database}\ndatabase={database}/index\nrand_serial=yes\n"
             "default_md=sha256\npolicy=any\nunique_subject=no\n[any]\ncommonName=supplied\n")
         dates = ("20200101000000Z", "20200102000000Z") if past else ("20200101000000Z", "20490101000000Z")
+        if days is not None:
+            end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)
+            dates = (dates[0], end.strftime("%Y%m%d%H%M%SZ"))
         openssl("ca", "-batch", "-notext", "-config", database / "config", "-cert", self.cert, "-keyfile",
                 self.folder / f"{self.name}.key", "-in", request, "-out", made, "-extfile", extensions, "-startdate",
                 dates[0], "-enddate", dates[1])

@@ -1,25 +1,91 @@
-"""What the chart renders, tried on the real binaries: commands, environments, probes, and the job of `helm test`.
+"""What the chart renders, tried on the real binaries: commands, environments, probes, TLS, and the job of `helm test`.
 
-Nothing but folders, addresses and the network interface is replaced: those of a pod are not here.
+Nothing but folders, addresses and the network interface is replaced: those of a pod are not here. Secrets are folders as the
+kubelet makes them, with certificates as the rendered objects ask for them.
 """
 import pathlib
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 
-from chart import EXAMPLES, ChartTest, main
+from chart import EXAMPLES, ChartTest, main, merge
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "e2e"))
+from certificates import Authority, Tokens  # noqa: E402
 from harness import BIN, environment, scaled, wait_for  # noqa: E402
 
 EVERY_FLAG = {"coordinator": {"flags": {"heartbeat": "500ms", "lease": "10s", "bootstrap-timeout": "30s",
                                         "no-progress-timeout": "2m", "max-attempts": 2, "log-level": "debug"}},
               "worker": {"flags": {"log-level": "debug"}, "labels": {"pool": "a"}, "drainSeconds": 5}}
 POD = {"metadata.name": "r-seqpar-worker-0", "spec.nodeName": "machine-7"}
+TOKENS, PROBE = {"existingSecret": "tok"}, {"secret": "probe"}
+TLS = {
+    "secret": {"tls": {"mode": "secret"}, "tokens": TOKENS, "helmTest": PROBE},
+    "secret, shared": {"tls": {"mode": "secret", "workerCertificates": "shared", "caSecret": "ca", "requireClientCert": True},
+                       "tokens": TOKENS, "helmTest": PROBE},
+    "certManager": {"tls": {"mode": "certManager", "requireClientCert": True}, "tokens": TOKENS, "helmTest": PROBE},
+    "certManager, shared": {"tls": {"mode": "certManager", "workerCertificates": "shared"}, "tokens": TOKENS,
+                            "helmTest": PROBE},
+}
+
+
+class Volumes:
+    """Folders for a pod's secrets and certificates, laid out and replaced as the kubelet does: links to a hidden folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.made = folder / "made"
+        self.made.mkdir()
+        self.ca = Authority(self.made)
+        self.tokens = Tokens(self.made)
+        self.tokens.add("probe", role="submitter", tenant="ops")
+        self.turn = 0
+
+    def write(self, name, files):
+        """{file name: path of what it holds}"""
+        self.turn += 1
+        volume = self.folder / name
+        data = volume / f"..{self.turn}"
+        data.mkdir(parents=True)
+        for file, source in files.items():
+            (data / file).write_bytes(source.read_bytes())
+            (data / file).chmod(0o440)
+            if not (volume / file).is_symlink():
+                (volume / file).symlink_to(f"..data/{file}")
+        (volume / "..new").symlink_to(data.name)
+        (volume / "..new").replace(volume / "..data")
+        return volume
+
+    def pair(self, name, alternative_names, usages="serverAuth,clientAuth"):
+        certificate, key = self.ca.issue(name, alternative_names, usages=usages)
+        return {"tls.crt": certificate, "tls.key": key, "ca.crt": self.ca.cert}
+
+    def requested(self, name, dns_names, uris, usages):
+        """As cert-manager answers a Certificate, or its csi-driver a volume: no more usages than were asked for."""
+        names = [f"DNS:{n}" for n in dns_names] + [f"URI:{u}" for u in uris]
+        extended = [u.replace(" auth", "Auth") for u in usages if u.endswith(" auth")]
+        return self.pair(name, ",".join(names), ",".join(extended))
+
+    def of(self, volume, secrets, certificates):
+        """The folder for a volume of a pod. `secrets`: {name: files} of those that people make; `certificates`: specs."""
+        if "csi" in volume:
+            attributes = {k.rpartition("/")[2]: v for k, v in volume["csi"]["volumeAttributes"].items()}
+            uri = attributes["uri-sans"].replace("${POD_NAME}", POD["metadata.name"])
+            return self.write(POD["metadata.name"], self.requested("csi", [], [uri], attributes["key-usages"].split(",")))
+        name = volume["secret"]["secretName"]
+        if name in secrets:
+            files = secrets[name]()
+        else:
+            (spec,) = [c for c in certificates if c["secretName"] == name]
+            files = self.requested(name, spec.get("dnsNames", []), spec.get("uris", []), spec["usages"])
+        only = [item["key"] for item in volume["secret"].get("items", [])] or list(files)
+        return self.write(name + "-".join(volume["secret"].get("items", []) and only), {f: files[f] for f in only})
 
 
 class Binaries(ChartTest):
@@ -28,12 +94,40 @@ class Binaries(ChartTest):
         self.addCleanup(shutil.rmtree, self.dir, True)
         (self.dir / "data").mkdir()
         self.server = "127.0.0.1:1"
+        self.volumes = None  # with TLS
+
+    def mounts(self, pod, values, example):
+        """{mount path: folder here} of the pod's secrets."""
+        if self.volumes is None:
+            self.volumes = Volumes(self.dir)
+        node = POD["metadata.name"]
+        by_node = lambda: {f"{node}.crt" if k == "tls.crt" else f"{node}.key" if k == "tls.key" else k: v for k, v in
+                           self.volumes.pair("node", f"URI:seqpar://node/{node}").items()}
+        shared = merge(values, {}).get("tls", {}).get("workerCertificates") == "shared"
+        people = {
+            "tok": lambda: {"tokens": self.volumes.tokens.file},
+            "probe": lambda: {"token": self.volumes.made / "probe.token", **self.volumes.pair("user", "DNS:user")},
+            "ca": lambda: {"ca.crt": self.volumes.ca.cert},
+        }
+        certificates = [m["spec"] for (kind, _), m in self.render(values, example).items() if kind == "Certificate"]
+        if not certificates:
+            people["r-seqpar-coordinator-tls"] = lambda: self.volumes.pair("coordinator", "DNS:r-seqpar-coordinator")
+            people["r-seqpar-worker-tls"] = (
+                (lambda: self.volumes.pair("worker", "URI:seqpar://node/*")) if shared else by_node)
+        folders = {v["name"]: self.volumes.of(v, people, certificates) for v in pod["volumes"] if "secret" in v or "csi" in v}
+        return {m["mountPath"]: folders[m["name"]] for m in pod["containers"][0]["volumeMounts"] if m["name"] in folders}
 
     def variables(self, container):
         return {e["name"]: e["value"] if "value" in e else POD[e["valueFrom"]["fieldRef"]["fieldPath"]]
                 for e in container.get("env", [])}
 
-    def arguments(self, component, container):
+    def placed(self, argument, mounts):
+        for path, folder in mounts.items():
+            argument = argument.replace(f"={path}/", f"={folder}/")
+        self.assertNotIn("=/etc/seqpar/", argument, "is in no volume")
+        return argument
+
+    def arguments(self, component, container, mounts):
         """The container's arguments as the kubelet would pass them, with this machine's folders and addresses."""
         state = self.dir / component
         state.mkdir(exist_ok=True)
@@ -57,14 +151,16 @@ class Binaries(ChartTest):
                 name, _, path = value.partition("=")
                 self.assertIn(path, [m["mountPath"] for m in container["volumeMounts"]])
                 value = f"{name}={self.dir}/data"
-            arguments.append(f"{flag}={value}" if value else flag)
+            arguments.append(self.placed(f"{flag}={value}" if value else flag, mounts))
+        if component == "worker" and mounts:  # an address has no name
+            arguments.append("--tls-server-name=r-seqpar-coordinator")
         return arguments
 
-    def start(self, component, container):
+    def start(self, component, container, mounts=()):
         environ = {**environment(), **self.variables(container)}
         log = self.dir / f"{component}.log"
         with open(log, "wb") as out:
-            process = subprocess.Popen([BIN / f"seqpar-{component}", *self.arguments(component, container)], env=environ,
+            process = subprocess.Popen([BIN / f"seqpar-{component}", *self.arguments(component, container, dict(mounts))], env=environ,
                                        stdout=out, stderr=subprocess.STDOUT)
         self.addCleanup(process.wait, scaled(60))
         self.addCleanup(process.kill)
@@ -88,10 +184,11 @@ class Binaries(ChartTest):
             return error.code
 
     def check_release(self, values, example):
-        _, coordinator = self.pod("coordinator", values, example)
-        _, worker = self.pod("worker", values, example)
+        coordinator_pod, coordinator = self.pod("coordinator", values, example)
+        worker_pod, worker = self.pod("worker", values, example)
+        mounts = self.mounts(worker_pod, values, example) if values.get("tls") else {}
         # Before there is a coordinator: alive, not ready.
-        process, log = self.start("worker", worker)
+        process, log = self.start("worker", worker, mounts)
         metrics = self.address("worker", "metrics-port", process, log)
         wait_for(lambda: '"message":"worker starts"' in log.read_text(), "the devices to be measured", 120)
         self.assertEqual([self.status(worker, probe, metrics) for probe in
@@ -99,13 +196,14 @@ class Binaries(ChartTest):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(scaled(60)), 0)
 
-        process, log = self.start("coordinator", coordinator)
+        process, log = self.start("coordinator", coordinator,
+                                  self.mounts(coordinator_pod, values, example) if values.get("tls") else {})
         self.server = self.address("coordinator", "port", process, log)
         metrics = self.address("coordinator", "metrics-port", process, log)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             self.assertEqual(self.status(coordinator, probe, metrics), 200, probe)
         (self.dir / "worker/metrics-port").unlink()
-        process, log = self.start("worker", worker)
+        process, log = self.start("worker", worker, mounts)
         metrics = self.address("worker", "metrics-port", process, log)
         wait_for(lambda: self.status(worker, "readinessProbe", metrics) == 200, "the worker to be ready", 120)
         self.assertEqual(self.status(worker, "livenessProbe", metrics), 200)
@@ -113,12 +211,17 @@ class Binaries(ChartTest):
 
     def run_helm_test(self, values, example):
         job = self.one("ConfigMap", "r-seqpar-test", values, example)["data"]["job.yaml"]
-        container = self.one("Pod", "r-seqpar-test", values, example)["spec"]["containers"][0]
+        pod = self.one("Pod", "r-seqpar-test", values, example)["spec"]
+        container = pod["containers"][0]
         (self.dir / "job.yaml").write_text(job)
         _, coordinator = self.pod("coordinator", values, example)
         served = f"r-seqpar-coordinator:{coordinator['ports'][0]['containerPort']}"
         self.assertIn(f"--server={served}", container["args"])
-        arguments = [a.replace(served, self.server).replace("/job/", f"{self.dir}/") for a in container["args"]]
+        mounts = self.mounts(pod, values, example) if values.get("tls") else {}
+        arguments = [self.placed(a.replace(served, self.server).replace("/job/", f"{self.dir}/"), mounts)
+                     for a in container["args"]]
+        if mounts:
+            arguments.append("--tls-server-name=r-seqpar-coordinator")
         return subprocess.run([BIN / container["command"][0], *arguments], capture_output=True, text=True,
                               env=environment(), timeout=scaled(280))
 
@@ -138,6 +241,50 @@ class Binaries(ChartTest):
         self.check_release({}, "values-one-machine.yaml")
         done = self.run_helm_test({}, "values-one-machine.yaml")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_tls_in_each_mode(self):
+        for name, values in TLS.items():
+            with self.subTest(name):
+                self.check_release(values, None)
+                done = self.run_helm_test(values, None)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                # In the clear, or without the token, nobody gets anything.
+                for flags in ((), ("--tls-ca", self.volumes.ca.cert, "--tls-server-name", "r-seqpar-coordinator")):
+                    denied = subprocess.run([BIN / "seqpar", "--server", self.server, "--timeout", "5", *flags, "nodes"],
+                                            capture_output=True, text=True, env=environment(), timeout=scaled(60))
+                    self.assertIn(denied.returncode, (5, 8), denied.stderr)
+            self.doCleanups()
+            self.setUp()
+
+    def test_secrets_that_change_count_without_a_restart(self):
+        """Whole folders are mounted: the kubelet's new link is seen."""
+        values = TLS["secret"]
+        pod, coordinator = self.pod("coordinator", values)
+        mounts = self.mounts(pod, values, None)
+        process, log = self.start("coordinator", coordinator, mounts)
+        self.server = self.address("coordinator", "port", process, log)
+        volumes = self.volumes
+
+        def shown():
+            context = ssl.create_default_context(cafile=volumes.ca.cert)
+            context.set_alpn_protocols(["h2"])
+            host, port = self.server.split(":")
+            with socket.create_connection((host, int(port)), timeout=scaled(10)) as raw:
+                with context.wrap_socket(raw, server_hostname="r-seqpar-coordinator") as tls:
+                    return tls.getpeercert()["serialNumber"]
+        before = shown()
+        volumes.write("r-seqpar-coordinator-tls", volumes.pair("coordinator", "DNS:r-seqpar-coordinator"))
+        wait_for(lambda: shown() != before, "the new certificate")
+        token = volumes.tokens.add("later", role="viewer", tenant="ops")
+
+        def code():
+            return subprocess.run([BIN / "seqpar", "--server", self.server, "--tls-ca", volumes.ca.cert, "--tls-server-name",
+                                   "r-seqpar-coordinator", "--token-file", token, "list"], capture_output=True,
+                                  env=environment(), timeout=scaled(60)).returncode
+        self.assertEqual(code(), 8)
+        volumes.write("tok", {"tokens": volumes.tokens.file})
+        wait_for(lambda: code() == 0, "the new token")
+        self.assertIsNone(process.poll())
 
     def test_helm_test_fails_where_nothing_computes(self):
         _, coordinator = self.pod("coordinator")

@@ -20,10 +20,17 @@ except ImportError as missing:
     print(f"SKIPPED: {missing} (scripts/install-deps --tests)")
     sys.exit(77)
 
+import cert_manager  # needs what was asked for above
+
 CHART = ROOT / "deploy/helm/seqpar"
 # Values files for whole installations; None: the defaults.
-EXAMPLES = (None, "values-one-machine.yaml", "values-gpu-cluster.yaml", "values-rdma-cluster.yaml")
+EXAMPLES = (None, "values-one-machine.yaml", "values-gpu-cluster.yaml", "values-rdma-cluster.yaml",
+            "values-high-security.yaml")
 KUBERNETES = ("1.30", "1.37")  # the oldest that the chart takes, the newest with schemas here
+
+
+def values_of(example):
+    return yaml.safe_load((CHART.parent / example).read_text())
 
 
 def merge(base, over):
@@ -54,7 +61,7 @@ def validate(manifest):
 class ChartTest(unittest.TestCase):
     def result(self, values=None, example=None, **request):
         if example is not None:
-            values = merge(yaml.safe_load((CHART.parent / example).read_text()), values or {})
+            values = merge(values_of(example), values or {})
         request = {"chart": str(CHART), "release": "r", "values": values or {}, **request}
         return json.loads(run_helm(json.dumps(request, sort_keys=True)))
 
@@ -67,7 +74,9 @@ class ChartTest(unittest.TestCase):
             key = (manifest["kind"], manifest["metadata"]["name"])
             self.assertNotIn(key, found, "twice")
             found[key] = manifest
-            if not manifest["apiVersion"].startswith("monitoring.coreos.com/"):  # has no schema here
+            if manifest["apiVersion"].startswith("cert-manager.io/"):
+                cert_manager.validate(manifest)
+            elif not manifest["apiVersion"].startswith("monitoring.coreos.com/"):  # has no schema here
                 validate(json.dumps(manifest))
         return found
 

@@ -25,6 +25,7 @@ KINDS = {
     "apps/v1": ["DaemonSet", "StatefulSet"],
     "networking.k8s.io/v1": ["NetworkPolicy"],
     "policy/v1": ["PodDisruptionBudget"],
+    "cert-manager.io/v1": ["Certificate", "Issuer"],
     "monitoring.coreos.com/v1": ["PodMonitor", "PrometheusRule", "ServiceMonitor"],
 }
 KUBERNETES = "1.37.0"

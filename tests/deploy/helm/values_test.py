@@ -41,9 +41,6 @@ class Values(ChartTest):
             with self.subTest(str(values)):
                 self.refused(values, field)
 
-    def test_without_tls_the_operator_says_so(self):
-        self.refused({"allowInsecure": False}, "allowInsecure", "TLS")
-
     def test_every_value_is_in_the_schema_and_explained(self):
         text = (CHART / "values.yaml").read_text()
         defaults = yaml.safe_load(text)
@@ -97,7 +94,7 @@ class Security(ChartTest):
     def level(self, spec):
         """The strictest level that takes the pod."""
         added = [c for container in spec["containers"] for c in container["securityContext"]["capabilities"].get("add", [])]
-        volumes = [v for v in spec["volumes"] if not {"persistentVolumeClaim", "emptyDir", "configMap"} & set(v)]
+        volumes = [v for v in spec["volumes"] if not {"persistentVolumeClaim", "emptyDir", "configMap", "secret", "csi"} & set(v)]
         ports = [p for c in spec["containers"] for p in c.get("ports", []) if "hostPort" in p]
         if spec.get("hostNetwork") or added or volumes or ports:
             return "privileged"

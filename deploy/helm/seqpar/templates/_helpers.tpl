@@ -120,9 +120,7 @@ readinessProbe:
 {{/* What the schema cannot say; every template of a pod includes it. */}}
 {{- define "seqpar.validate" -}}
 {{- $worker := .Values.worker -}}
-{{- if not .Values.allowInsecure }}
-{{- fail "allowInsecure: must be true: this chart sets up no TLS yet, and in a pod the coordinator listens on other addresses than loopback" }}
-{{- end }}
+{{- include "seqpar.validateTls" . }}
 {{- if and (eq $worker.kind "DaemonSet") (not $worker.nodeSelector) }}
 {{- fail "worker.nodeSelector: is required with kind DaemonSet, such as {seqpar: worker}" }}
 {{- end }}
