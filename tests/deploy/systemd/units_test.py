@@ -6,9 +6,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "e2e"))
+from certificates import Authority, Tokens  # noqa: E402
 
 BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
 FOLDER = pathlib.Path(__file__).resolve().parents[3] / "deploy/systemd"
@@ -85,38 +89,83 @@ class Units(unittest.TestCase):
                             "ProcSubset", "PrivateUsers"):
             self.assertNotIn(closes_gpus, worker)
 
+    def variables(self, unit, got, tls):
+        """The unit's environment, with its tls.env where that is asked for; folders and addresses are this machine's."""
+        data = self.dir / "data"
+        data.mkdir(exist_ok=True)
+        prefix = f"SEQPAR_{unit.upper()}_"
+        helped = subprocess.run([BIN / got["ExecStart"][0], "--help"], capture_output=True, text=True).stdout
+        lines = list(got["Environment"])
+        if tls:
+            text = (FOLDER / f"{unit}-tls.env").read_text()
+            lines += [line for line in text.splitlines() if line and not line.startswith("#")]
+        found = {}
+        for setting in lines:
+            name, _, value = setting.partition("=")
+            flag = "--" + name.removeprefix(prefix).lower().replace("_", "-")
+            self.assertIn(flag, re.findall(r"--[a-z-]+", helped), f"{name} sets no flag")
+            found[name] = value.replace("/var/lib/seqpar", str(self.dir)).replace("/srv/seqpar", str(data)).replace(
+                "/etc/seqpar/tls", str(self.dir / "tls"))
+        return found
+
+    def start(self, unit, got, environment):
+        """(process, manager): started as the unit says; `manager` hears what it tells systemd."""
+        environment = {"PATH": f"{BIN}:/usr/bin:/bin", "NOTIFY_SOCKET": str(self.dir / f"{unit}.notify"), **environment}
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.bind(environment["NOTIFY_SOCKET"])
+        manager.settimeout(120)
+        with open(self.dir / f"{unit}.log", "wb") as log:
+            process = subprocess.Popen(got["ExecStart"], env=environment, stderr=log, stdout=log)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process, manager
+
     def test_the_binaries_start_as_the_units_say(self):
         """With the units' command and environment, folders and addresses replaced; ready and stopped as for systemd."""
         for unit in UNITS:
             with self.subTest(unit):
                 got = settings(unit)
-                data = self.dir / "data"
-                data.mkdir(exist_ok=True)
-                environment = {"PATH": f"{BIN}:/usr/bin:/bin", "NOTIFY_SOCKET": str(self.dir / f"{unit}.notify")}
-                prefix = f"SEQPAR_{unit.upper()}_"
-                helped = subprocess.run([BIN / got["ExecStart"][0], "--help"], capture_output=True, text=True).stdout
-                for setting in got["Environment"]:
-                    name, _, value = setting.partition("=")
-                    flag = "--" + name.removeprefix(prefix).lower().replace("_", "-")
-                    self.assertIn(flag, re.findall(r"--[a-z-]+", helped), f"{name} sets no flag")
-                    value = value.replace("/var/lib/seqpar", str(self.dir)).replace("/srv/seqpar", str(data))
-                    environment[name] = value
-                environment["SEQPAR_COORDINATOR_LISTEN"] = "127.0.0.1:0"
-                environment["SEQPAR_SERVER"] = "127.0.0.1:1"
-                manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self.addCleanup(manager.close)
-                manager.bind(environment["NOTIFY_SOCKET"])
-                manager.settimeout(120)
-                with open(self.dir / f"{unit}.log", "wb") as log:
-                    process = subprocess.Popen(got["ExecStart"], env=environment, stderr=log, stdout=log)
-                self.addCleanup(process.wait)
-                self.addCleanup(process.kill)
+                process, manager = self.start(unit, got, {**self.variables(unit, got, tls=False),
+                                                          "SEQPAR_COORDINATOR_LISTEN": "127.0.0.1:0",
+                                                          "SEQPAR_SERVER": "127.0.0.1:1"})
                 self.assertEqual(manager.recv(100), b"READY=1")
                 begin = time.monotonic()
                 process.send_signal(signal.SIGTERM)
                 self.assertEqual(manager.recv(100), b"STOPPING=1")
                 self.assertEqual(process.wait(int(got["TimeoutStopSec"][0])), 0)
                 print(f"    {unit} stopped in {time.monotonic() - begin:.1f} s", flush=True)
+
+    def test_and_as_the_files_for_tls_say(self):
+        """Both at once: the worker attaches, its certificate names the host."""
+        (self.dir / "tls").mkdir()
+        authority, tokens = Authority(self.dir / "tls"), Tokens(self.dir / "tls")
+        tokens.add("ann", role="viewer", tenant="search")
+        authority.issue("coordinator", "DNS:localhost")
+        authority.issue("node", f"URI:seqpar://node/{socket.gethostname()}")
+        (self.dir / "coordinator").mkdir()  # StateDirectory=
+        got = settings("coordinator")
+        variables = self.variables("coordinator", got, tls=True)
+        self.assertTrue(variables["SEQPAR_COORDINATOR_LISTEN"].startswith("0.0.0.0:"))
+        port = self.dir / "port"
+        process, manager = self.start("coordinator", got, {**variables, "SEQPAR_COORDINATOR_LISTEN": "0.0.0.0:0",
+                                                           "SEQPAR_COORDINATOR_METRICS_LISTEN": "off",
+                                                           "SEQPAR_COORDINATOR_PORT_FILE": str(port)})
+        self.assertEqual(manager.recv(100), b"READY=1", (self.dir / "coordinator.log").read_text())
+        got = settings("worker")
+        server = "localhost:" + port.read_text().strip().rpartition(":")[2]
+        worker, manager = self.start("worker", got, {**self.variables("worker", got, tls=True),
+                                                     "SEQPAR_WORKER_COORDINATOR": server,
+                                                     "SEQPAR_WORKER_METRICS_LISTEN": "off"})
+        self.assertEqual(manager.recv(100), b"READY=1", (self.dir / "worker.log").read_text())
+        audit = self.dir / "coordinator/audit.jsonl"
+        end = time.monotonic() + 60
+        while f"seqpar://node/{socket.gethostname()}" not in audit.read_text():  # the change that attaching is
+            self.assertLess(time.monotonic(), end, (self.dir / "worker.log").read_text())
+            time.sleep(0.05)
+        for one in (worker, process):
+            one.send_signal(signal.SIGTERM)
+            self.assertEqual(one.wait(60), 0)
 
 
 if __name__ == "__main__":
