@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "coordinator/api/stream_writer.h"
+#include "coordinator/fleet/version_rule.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
 namespace seqpar {
@@ -54,7 +55,7 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     if (!node_.empty()) {
       engine_->OnMessage(node_, number_, std::move(message_));
     } else if (message_.has_hello() && IsNodeName(message_.hello().node())) {
-      const absl::Status admitted = Admit(message_.hello().node());
+      const absl::Status admitted = Admit(message_.hello());
       if (!admitted.ok()) return link_->Close(admitted);
       node_ = message_.hello().node();
       engine_->OnHello(message_.hello(), number_, link_);
@@ -75,13 +76,17 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
   }
 
  private:
-  // Whoever may attach may not attach as anybody.
-  absl::Status Admit(const std::string& node) const {
+  // Whoever may attach may not attach as anybody, nor with any version. A worker that is refused for its
+  // version asks again and again: that is no line of the audit log.
+  absl::Status Admit(const v1::Hello& hello) const {
+    const std::string& node = hello.node();
     absl::Status admitted;
     if (!caller_.MayAttachAs(node)) {
       admitted =
           MakeError(absl::StatusCode::kPermissionDenied, reason::kPermissionDenied,
                     absl::StrCat(caller_.name, " may attach as node ", caller_.node, ", not as ", node));
+    } else {
+      SEQPAR_RETURN_IF_ERROR(ServesWorker(VersionRule(), node, hello.version()));
     }
     gate_->audit()->Changed(caller_, "/seqpar.v1.FleetService/Attach", node, "", admitted);
     return admitted;

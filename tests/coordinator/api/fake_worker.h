@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/version.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
 namespace seqpar {
@@ -25,6 +26,7 @@ class FakeWorker {
  public:
   struct Options {
     std::string node = "a";
+    std::string version = kVersion;
     int64_t incarnation = 1;
     int devices = 4;
     int64_t highest_term = 0;
@@ -43,7 +45,7 @@ class FakeWorker {
     hello->set_node(options_.node);
     hello->set_incarnation(options_.incarnation);
     hello->set_highest_term(options_.highest_term);
-    hello->set_version("fake");
+    hello->set_version(options_.version);
     for (int i = 0; i < options_.devices; ++i) {
       *hello->add_devices() = Device();
       hello->mutable_devices(i)->set_memory_bytes(options_.memory_bytes);
