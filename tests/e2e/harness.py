@@ -108,22 +108,172 @@ class Scrape:
         return sum(number for _, number in self.find(name, **labels))
 
 
-class ClusterTest(unittest.TestCase):
-    """One cluster a test. Override slots, lease and so on in the class."""
+class Cluster:
+    """The processes of one cluster in the folder `dir`, with the data root `data`, and its command line. What of it
+    differs elsewhere (more machines than this one, other flags) is a method or an attribute of its own."""
     slots = 4
     lease = "4s"
     step_timeout = "60s"  # executors that a test holds stand still
-    autostart = True
     metrics = False  # whether its processes serve metrics, on free ports
 
-    def setUp(self):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-e2e-"))
+    def __init__(self, folder):
+        self.lay_out(folder)
+
+    def lay_out(self, folder):
+        self.dir = pathlib.Path(folder)
         self.data = self.dir / "data"
-        self.data.mkdir()
+        self.data.mkdir(exist_ok=True)
         self.processes = []
         self.port = None
         self.coordinator = None
         self.server = None
+
+    # --- processes ---
+
+    def coordinator_environment(self):
+        """Variables of the coordinator beside those of this process."""
+        return {}
+
+    def coordinator_command(self, *more):
+        return [BIN / "seqpar-coordinator", "--listen", f"127.0.0.1:{self.port or 0}", "--port-file", self.dir / "port",
+                "--state-dir", self.dir / "state", "--data-root", f"data={self.data}", "--heartbeat", "200ms", "--lease",
+                self.lease, "--step-timeout", self.step_timeout, *self.metrics_flags("coordinator"), *more]
+
+    def start_coordinator(self, *more):
+        port_file = self.dir / "port"
+        port_file.unlink(missing_ok=True)
+        process = Process(self.coordinator_command(*more), self.dir / "coordinator.log", self.coordinator_environment())
+        self.processes.append(process)
+        self.coordinator = process
+
+        def bound():
+            if process.popen.poll() is not None:
+                raise AssertionError(f"the coordinator ended: {log_tail(process.log)}")
+            return port_file.exists() and port_file.read_text().strip()
+        address = wait_for(bound, "the coordinator's port", 20)
+        self.port = int(address.rsplit(":", 1)[-1])
+        self.server = f"127.0.0.1:{self.port}"
+        return process
+
+    def worker_command(self, name, *more, slots=None):
+        return [BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", name, "--cpu-slots",
+                slots or self.slots, "--threads-per-slot", 1, "--memory-per-slot", "1GiB", "--data-root",
+                f"data={self.data}", "--state-dir", self.dir / f"worker-{name}", *self.metrics_flags(name), *more]
+
+    def start_worker(self, name, *more, slots=None, env=None):
+        process = Process(self.worker_command(name, *more, slots=slots), self.dir / f"{name}.log", env)
+        self.processes.append(process)
+        return process
+
+    def metrics_flags(self, name):
+        if not self.metrics:
+            return ["--metrics-listen", "off"]
+        file = self.dir / f"{name}.metrics"
+        file.unlink(missing_ok=True)
+        return ["--metrics-listen", "127.0.0.1:0", "--metrics-port-file", file]
+
+    def http(self, name, path):
+        """(status code, body) of a process that was started under that name."""
+        file = self.dir / f"{name}.metrics"
+        address = wait_for(lambda: file.exists() and file.read_text().strip(), f"the metrics port of {name}", 20)
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=scaled(20)) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def scrape(self, name):
+        """The Scrape of a process that was started under that name."""
+        code, text = self.http(name, "/metrics")
+        if code != 200:
+            raise AssertionError(f"{name}: {code}: {text}")
+        return Scrape(text)
+
+    def node_states(self):
+        """{name: "READY"}; empty where the coordinator does not answer."""
+        nodes = self.cli("nodes", check=False) or {}
+        return {n["name"]: n["state"].replace("NODE_STATE_", "") for n in nodes.get("nodes", [])}
+
+    def wait_node(self, name, state, seconds=60):
+        wait_for(lambda: self.node_states().get(name) == state, f"node {name} to be {state}", seconds)
+
+    def wait_ready(self, *names, seconds=60):
+        for name in names:
+            self.wait_node(name, "READY", seconds)
+
+    def executors(self, worker):
+        """Executor processes of a daemon, by pid."""
+        found = []
+        for pid in children_of(worker.pid):
+            try:
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"executor" in command:
+                found.append(pid)
+        return found
+
+    # --- the command line ---
+
+    def run_cli(self, *args, timeout=120):
+        """(exit code, stdout, stderr)"""
+        done = subprocess.run([str(BIN / "seqpar"), "--server", self.server, "-o", "json", *map(str, args)],
+                              capture_output=True, text=True, timeout=scaled(timeout), env=environment(), cwd=self.data)
+        return done.returncode, done.stdout, done.stderr
+
+    def cli(self, *args, check=True, timeout=120):
+        """The answer as JSON; None where it failed and check is off."""
+        code, out, err = self.run_cli(*args, timeout=timeout)
+        if code != 0:
+            if check:
+                raise AssertionError(f"seqpar {' '.join(map(str, args))}: exit code {code}\n{out}\n{err}")
+            return None
+        return json.loads(out) if out.strip() else {}
+
+    def write_job(self, file="job.yaml", **changes):
+        """A small job in a file of that name; keyword arguments replace top-level fields."""
+        job = {
+            "name": "test",
+            "config": {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+                       "intermediate_size": 48, "num_hidden_layers": 2, "rope_theta": 10000.0},
+            "weights": {"seed": 1},
+            "input": {"seed": 2, "tokens": 131},
+            "workers": {"min": 4, "max": 4},
+        }
+        job.update(changes)
+        path = self.data / file
+        path.write_text(json.dumps({k: v for k, v in job.items() if v is not None}))
+        return path
+
+    def submit(self, path, *more):
+        return self.cli("submit", "-f", path, *more)["id"]
+
+    def get(self, job):
+        return self.cli("get", job)
+
+    def wait_ended(self, job, seconds=90):
+        def ended():
+            state = self.cli("get", job, check=False)
+            return state if state and state["state"] in ENDED else None
+        return wait_for(ended, f"job {job} to end", seconds)
+
+    def wait_succeeded(self, job, seconds=90):
+        state = self.wait_ended(job, seconds)
+        if state["state"] != "JOB_STATE_SUCCEEDED":
+            raise AssertionError(f"{state['state']}: {json.dumps(state.get('error'), indent=1)}")
+        return state
+
+
+class ClusterTest(Cluster, unittest.TestCase):
+    """One cluster a test. Override slots, lease and so on in the class."""
+    autostart = True
+
+    def __init__(self, method="runTest"):
+        unittest.TestCase.__init__(self, method)
+
+    def setUp(self):
+        self.lay_out(tempfile.mkdtemp(prefix="seqpar-e2e-"))
         self.bad_before = len(self._outcome.result.failures) + len(self._outcome.result.errors)
         self.addCleanup(self._clean)
         if self.autostart:
@@ -176,90 +326,6 @@ class ClusterTest(unittest.TestCase):
         result = self._outcome.result
         return len(result.failures) + len(result.errors) > self.bad_before or not self._outcome.success
 
-    # --- processes ---
-
-    def coordinator_environment(self):
-        """Variables of the coordinator beside those of this process."""
-        return {}
-
-    def start_coordinator(self, *more):
-        listen = f"127.0.0.1:{self.port or 0}"
-        port_file = self.dir / "port"
-        port_file.unlink(missing_ok=True)
-        process = Process([BIN / "seqpar-coordinator", "--listen", listen, "--port-file", port_file, "--state-dir",
-                           self.dir / "state", "--data-root", f"data={self.data}", "--heartbeat", "200ms", "--lease",
-                           self.lease, "--step-timeout", self.step_timeout, *self.metrics_flags("coordinator"), *more],
-                          self.dir / "coordinator.log", self.coordinator_environment())
-        self.processes.append(process)
-        self.coordinator = process
-
-        def bound():
-            self.assertIsNone(process.popen.poll(), f"the coordinator ended: {log_tail(process.log)}")
-            return port_file.exists() and port_file.read_text().strip()
-        address = wait_for(bound, "the coordinator's port", 20)
-        self.port = int(address.rsplit(":", 1)[-1])
-        self.server = f"127.0.0.1:{self.port}"
-        return process
-
-    def start_worker(self, name, *more, slots=None, env=None):
-        process = Process([BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", name, "--cpu-slots",
-                           slots or self.slots, "--threads-per-slot", 1, "--memory-per-slot", "1GiB", "--data-root",
-                           f"data={self.data}", "--state-dir", self.dir / f"worker-{name}",
-                           *self.metrics_flags(name), *more],
-                          self.dir / f"{name}.log", env)
-        self.processes.append(process)
-        return process
-
-    def metrics_flags(self, name):
-        if not self.metrics:
-            return ["--metrics-listen", "off"]
-        file = self.dir / f"{name}.metrics"
-        file.unlink(missing_ok=True)
-        return ["--metrics-listen", "127.0.0.1:0", "--metrics-port-file", file]
-
-    def http(self, name, path):
-        """(status code, body) of a process that was started under that name."""
-        file = self.dir / f"{name}.metrics"
-        address = wait_for(lambda: file.exists() and file.read_text().strip(), f"the metrics port of {name}", 20)
-        try:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=scaled(20)) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def scrape(self, name):
-        """The Scrape of a process that was started under that name."""
-        code, text = self.http(name, "/metrics")
-        self.assertEqual(code, 200, text)
-        return Scrape(text)
-
-    def node_states(self):
-        """{name: "READY"}; empty where the coordinator does not answer."""
-        nodes = self.cli("nodes", check=False) or {}
-        return {n["name"]: n["state"].replace("NODE_STATE_", "") for n in nodes.get("nodes", [])}
-
-    def wait_node(self, name, state, seconds=60):
-        wait_for(lambda: self.node_states().get(name) == state, f"node {name} to be {state}", seconds)
-
-    def wait_ready(self, *names, seconds=60):
-        for name in names:
-            self.wait_node(name, "READY", seconds)
-
-    def executors(self, worker):
-        """Executor processes of a daemon, by pid."""
-        found = []
-        for pid in children_of(worker.pid):
-            try:
-                command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if b"executor" in command:
-                found.append(pid)
-        return found
-
-    # --- the command line ---
-
     def start_cli(self, *args):
         """A command that goes on by itself; ended with the test."""
         process = subprocess.Popen([str(BIN / "seqpar"), "--server", self.server, *map(str, args)], text=True,
@@ -272,53 +338,6 @@ class ClusterTest(unittest.TestCase):
             process.stderr.close()
         self.addCleanup(end)
         return process
-
-    def run_cli(self, *args, timeout=120):
-        """(exit code, stdout, stderr)"""
-        done = subprocess.run([str(BIN / "seqpar"), "--server", self.server, "-o", "json", *map(str, args)],
-                              capture_output=True, text=True, timeout=scaled(timeout), env=environment(), cwd=self.data)
-        return done.returncode, done.stdout, done.stderr
-
-    def cli(self, *args, check=True, timeout=120):
-        """The answer as JSON; None where it failed and check is off."""
-        code, out, err = self.run_cli(*args, timeout=timeout)
-        if code != 0:
-            if check:
-                raise AssertionError(f"seqpar {' '.join(map(str, args))}: exit code {code}\n{out}\n{err}")
-            return None
-        return json.loads(out) if out.strip() else {}
-
-    def write_job(self, file="job.yaml", **changes):
-        """A small job in a file of that name; keyword arguments replace top-level fields."""
-        job = {
-            "name": "test",
-            "config": {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-                       "intermediate_size": 48, "num_hidden_layers": 2, "rope_theta": 10000.0},
-            "weights": {"seed": 1},
-            "input": {"seed": 2, "tokens": 131},
-            "workers": {"min": 4, "max": 4},
-        }
-        job.update(changes)
-        path = self.data / file
-        path.write_text(json.dumps({k: v for k, v in job.items() if v is not None}))
-        return path
-
-    def submit(self, path, *more):
-        return self.cli("submit", "-f", path, *more)["id"]
-
-    def get(self, job):
-        return self.cli("get", job)
-
-    def wait_ended(self, job, seconds=90):
-        def ended():
-            state = self.cli("get", job, check=False)
-            return state if state and state["state"] in ENDED else None
-        return wait_for(ended, f"job {job} to end", seconds)
-
-    def wait_succeeded(self, job, seconds=90):
-        state = self.wait_ended(job, seconds)
-        self.assertEqual(state["state"], "JOB_STATE_SUCCEEDED", json.dumps(state.get("error"), indent=1))
-        return state
 
 
 def log_tail(path, lines=20):

@@ -148,13 +148,22 @@ void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
   }
 }
 
+// Whether a command is to be obeyed; what was decided is in the log, so that it can be checked afterwards.
+bool NodeAgent::Admit(const char* command, const v1::GangId& gang) {
+  const absl::Status admitted = fence_.Admit(gang.term(), gang.job(), gang.attempt());
+  if (admitted.ok()) {
+    LogDebug("command obeyed",
+             {{"command", command}, {"term", gang.term()}, {"job", gang.job()}, {"attempt", gang.attempt()}});
+  } else {
+    LogWarning(absl::StrCat(command, " refused"),
+               {{"job", gang.job()}, {"attempt", gang.attempt()}, {"error", admitted.message()}});
+  }
+  return admitted.ok();
+}
+
 void NodeAgent::OnStart(const v1::StartRanks& start) {
   const GangKey key(start.gang().job(), start.gang().attempt());
-  if (const absl::Status admitted = fence_.Admit(start.gang().term(), key.first, key.second);
-      !admitted.ok()) {
-    return LogWarning("start refused",
-                      {{"job", key.first}, {"attempt", key.second}, {"error", admitted.message()}});
-  }
+  if (!Admit("start", start.gang())) return;
   for (auto& [other, gang] : gangs_) {
     if (other.first != key.first || other.second >= key.second) continue;
     AbortGang(other, &gang, MakeError(absl::StatusCode::kAborted, reason::kRankLost, "a newer attempt began"),
@@ -179,10 +188,7 @@ void NodeAgent::OnStart(const v1::StartRanks& start) {
 
 void NodeAgent::OnStop(const v1::StopGang& stop) {
   const GangKey key(stop.gang().job(), stop.gang().attempt());
-  if (const absl::Status admitted = fence_.Admit(stop.gang().term(), key.first, key.second); !admitted.ok()) {
-    return LogWarning("stop refused",
-                      {{"job", key.first}, {"attempt", key.second}, {"error", admitted.message()}});
-  }
+  if (!Admit("stop", stop.gang())) return;
   const auto found = gangs_.find(key);
   if (found == gangs_.end()) return;
   Gang& gang = found->second;
@@ -195,11 +201,7 @@ void NodeAgent::OnStop(const v1::StopGang& stop) {
 
 void NodeAgent::OnBlobs(const v1::BlobTable& blobs) {
   const GangKey key(blobs.gang().job(), blobs.gang().attempt());
-  if (const absl::Status admitted = fence_.Admit(blobs.gang().term(), key.first, key.second);
-      !admitted.ok()) {
-    return LogWarning("blobs refused",
-                      {{"job", key.first}, {"attempt", key.second}, {"error", admitted.message()}});
-  }
+  if (!Admit("blobs", blobs.gang())) return;
   const auto found = gangs_.find(key);
   if (found == gangs_.end()) return;
   v1::ToExecutor message;

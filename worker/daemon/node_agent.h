@@ -114,6 +114,7 @@ class NodeAgent {
 
   void SetWelcomed(bool welcomed);
   void OnWelcome(const v1::Welcome& welcome);
+  bool Admit(const char* command, const v1::GangId& gang);
   void OnStart(const v1::StartRanks& start);
   void OnStop(const v1::StopGang& stop);
   void OnBlobs(const v1::BlobTable& blobs);

@@ -1,0 +1,160 @@
+"""The mixed load: small jobs of every strategy, forward and backward, with checkpoints, verification, priorities, repeated
+submits and cancels; which, in what order and with what is drawn from a seed before anything runs."""
+import json
+import time
+
+MODEL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48,
+         "num_hidden_layers": 2, "rope_theta": 10000.0}
+BACKWARD = {"pass": "forward_backward", "grad_output": {"seed": 3}}
+WINDOW = {"kind": "window", "left": 20, "right": 3, "documents": [31, 60, 40]}
+
+
+def job(ranks, parallelism=None, layers=2, tokens=131, **more):
+    least, most = ranks if isinstance(ranks, tuple) else (ranks, ranks)
+    found = {"config": {**MODEL, "num_hidden_layers": layers}, "weights": {"seed": 1}, "input": {"seed": 2, "tokens": tokens},
+             "workers": {"min": least, "max": most}, **more}
+    if parallelism:
+        found["parallelism"] = parallelism
+    return found
+
+
+# Small enough that many fit in a minute, and some long enough that a fault finds them at work. (how often, job)
+KINDS = {
+    "one": (2, job(1, verify={"rows": 4}, **BACKWARD)),
+    "megatron_sp": (2, job(2, {"strategy": "megatron_sp", "tensor": 2}, **BACKWARD)),
+    "ulysses": (2, job(2, {"strategy": "ulysses", "ulysses": 2}, verify={"rows": 4})),
+    "ring": (2, job(3, {"strategy": "ring", "ring": 3, "layout": "zigzag"}, **BACKWARD)),
+    "double_ring": (1, job(4, {"strategy": "ring", "ring": 4, "inner": 2, "layout": "striped"})),
+    "gather": (2, job(2, {"strategy": "gather", "ring": 2, "layout": "contiguous"}, mask=WINDOW, **BACKWARD)),
+    "hybrid": (1, job(4, {"strategy": "hybrid", "ulysses": 2, "ring": 2, "layout": "zigzag"}, dtype="bfloat16", mask=WINDOW)),
+    "hybrid_gather": (1, job(4, {"strategy": "hybrid", "tensor": 2, "ring": 2, "core": "gather", "layout": "contiguous"},
+                             verify={"rows": 4}, **BACKWARD)),
+    "auto": (2, job((1, 4), **BACKWARD)),
+    "report_only": (1, job(2, {"strategy": "ring", "ring": 2}, output=None)),
+    "long_ring": (5, job(2, {"strategy": "ring", "ring": 2, "layout": "zigzag"}, layers=120)),
+    "long_wide": (3, job((2, 5), {"strategy": "ring"}, layers=120)),
+    "long_backward": (3, job(2, {"strategy": "ulysses", "ulysses": 2}, layers=60, **BACKWARD)),
+}
+ATTEMPTS = 40  # of a job that is to come through whatever happens
+
+
+def jobs(rng):
+    """Without end: {"kind", "request", "spec", "submits", "cancel_after"}."""
+    names = list(KINDS)
+    weights = [KINDS[name][0] for name in names]
+    number = 0
+    while True:
+        number += 1
+        kind = rng.choices(names, weights)[0]
+        spec = dict(KINDS[kind][1])
+        request = f"request-{number}"
+        few = rng.random() < 0.1
+        spec |= {"name": kind, "labels": {"request": request}, "priority": rng.choice([-1, 0, 0, 0, 1, 2]),
+                 "max_attempts": rng.choice([1, 2]) if few else ATTEMPTS}
+        if rng.random() < 0.04:
+            spec["deadline"] = rng.choice([5, 20])
+        if spec.get("output", "") is None:
+            del spec["output"]
+        else:
+            spec["output"] = {"file": f"{number:05}-{kind}.safetensors"}
+        yield {"kind": kind, "request": request, "spec": spec, "submits": rng.choice([1, 1, 1, 2, 3]),
+               "cancel_after": rng.uniform(0, 5) if rng.random() < 0.1 else None}
+
+
+class Submit:
+    """One request, asked for again until it is answered."""
+    AGAIN = (5, 6)  # UNAVAILABLE, DEADLINE_EXCEEDED: whether there is a job is not known
+    TIMEOUT = 10
+
+    def __init__(self, cluster, entry, path):
+        self.cluster, self.entry, self.path = cluster, entry, path
+        self.not_before = 0
+        self.client = None
+        self.job = None
+        self.refused = None
+
+    def tick(self):
+        """True once it is settled."""
+        if self.client is None:
+            if time.monotonic() < self.not_before:
+                return False
+            self.client = self.cluster.start_client("--timeout", self.TIMEOUT, "submit", "-f", self.path, "--request-id",
+                                                    self.entry["request"])
+            return False
+        if self.client.poll() is None:
+            return False
+        out, err = self.client.communicate()
+        code, self.client = self.client.returncode, None
+        if code == 0:
+            self.job = json.loads(out)["id"]
+            self.cluster.tell("acknowledged", request=self.entry["request"], job=self.job, kind=self.entry["kind"])
+            return True
+        self.cluster.tell("submit failed", request=self.entry["request"], code=code, error=err.strip()[:500])
+        if code in self.AGAIN or "RESOURCE_EXHAUSTED" in err or '"code": 8' in err or '"code":8' in err:
+            self.not_before = time.monotonic() + 1
+            return False
+        self.refused = err
+        return True
+
+
+class Load:
+    """Keeps `live` jobs going; tick() often."""
+
+    def __init__(self, cluster, rng, live):
+        self.cluster, self.live = cluster, live
+        self.source = jobs(rng)
+        self.submits = []
+        self.following = {}  # job: (its watch, entry, when to cancel it)
+        self.cancels = []  # (job, client)
+        self.ended = 0
+        self.submitted = 0
+        self.open = True  # more are submitted
+
+    def tick(self):
+        requests = {s.entry["request"] for s in self.submits}
+        if self.open and len(requests) + len(self.following) < self.live:
+            entry = next(self.source)
+            path = self.cluster.dir / "submits" / f"{entry['request']}.json"
+            path.write_text(json.dumps(entry["spec"]))
+            self.cluster.tell("submit", request=entry["request"], kind=entry["kind"], spec=entry["spec"])
+            self.submitted += 1
+            self.submits += [Submit(self.cluster, entry, path) for _ in range(entry["submits"])]
+        for submit in list(self.submits):
+            if submit.tick():
+                self.submits.remove(submit)
+                if submit.job and submit.job not in self.following:
+                    self.follow(submit.job, submit.entry)
+        for job_id, (watch, _, cancel_at) in list(self.following.items()):
+            if cancel_at and time.monotonic() >= cancel_at:
+                self.cancel(job_id)
+            if watch.poll() is not None:
+                watch.stderr.close()
+                self.cluster.tell("watch ends", job=job_id, code=watch.returncode)
+                if watch.returncode in (0, 1, 7):
+                    del self.following[job_id]
+                    self.ended += 1
+                else:  # not by the job's end: followed again
+                    self.follow(job_id, self.following[job_id][1], again=True)
+        for job_id, client in list(self.cancels):
+            if client.poll() is not None:
+                client.communicate()
+                self.cancels.remove((job_id, client))
+                self.cluster.tell("cancel answered", job=job_id, code=client.returncode)
+                if client.returncode in Submit.AGAIN and job_id in self.following:
+                    self.cancel(job_id)
+
+    def follow(self, job_id, entry, again=False):
+        cancel = entry["cancel_after"]
+        with open(self.cluster.dir / "watch" / f"{job_id}.jsonl", "a") as out:
+            watch = self.cluster.start_client("--timeout", 10, "watch", job_id, "--reconnect", 3600, out=out)
+        cancel_at = time.monotonic() + cancel if cancel is not None and not again else None
+        self.following[job_id] = (watch, entry, cancel_at)
+
+    def cancel(self, job_id):
+        watch, entry, _ = self.following[job_id]
+        self.following[job_id] = (watch, entry, None)
+        self.cluster.tell("cancel", job=job_id)
+        self.cancels.append((job_id, self.cluster.start_client("--timeout", 10, "cancel", job_id)))
+
+    def settled(self):
+        return not self.submits and not self.following and not self.cancels
