@@ -37,8 +37,9 @@ def everything_settles(history):
 
 @rule
 def every_acknowledged_job_is_there(history):
+    known = history.jobs.keys() & history.end.get("listed", {}).keys()
     for record in history.told("acknowledged"):
-        if record["job"] not in history.jobs and history.end.get("settled"):
+        if record["job"] not in known and history.end.get("settled"):
             yield f"{record['job']} was acknowledged ({record['request']}) and is unknown"
 
 
@@ -59,8 +60,11 @@ def a_request_starts_one_job(history):
 @rule
 def every_job_ends_once(history):
     for job_id, job in history.jobs.items():
+        later = history.end.get("listed", {}).get(job_id, job["state"])
         if job["state"] not in ENDED:
             yield f"{job_id} is {job['state']} in the end"
+        elif later != job["state"]:
+            yield f"{job_id} had ended as {job['state']} and is {later}"
     for job_id, states in history.watched.items():
         ends = [job for job in states if job["state"] in ENDED]
         final = history.jobs.get(job_id)
@@ -183,6 +187,8 @@ def results_appear_whole_or_not_at_all(history):
         state = history.jobs[job_id]["state"]
         if (state == "JOB_STATE_SUCCEEDED") != result["present"]:
             yield f"{job_id} is {state}, and its output is {'there' if result['present'] else 'not there'}"
+    for name in history.end.get("files", []):
+        yield f"{name} is a file that no job had made when it ended"
 
 
 @rule
@@ -191,7 +197,7 @@ def the_same_plan_gives_the_same_bits(history):
     for plan, reference in references.items():
         if reference["state"] != "JOB_STATE_SUCCEEDED" or not reference["present"]:
             yield f"the undisturbed run of {plan} ended as {reference['state']}"
-        elif reference["plan"] != plan:
+        elif reference.get("plan") != plan:
             yield f"the undisturbed run of {plan} was one of {reference['plan']}"
     for job_id, result in history.end.get("results", {}).items():
         if "plan" not in result or not result["present"]:
@@ -200,7 +206,7 @@ def the_same_plan_gives_the_same_bits(history):
         resumed = history.jobs[job_id]["attempts"][-1].get("first_layer", 0) > 0
         if resumed and not result["pinned"]:
             continue
-        if result["sha256"] != references.get(result["plan"], {}).get("sha256"):
+        if references and result["sha256"] != references.get(result["plan"], {}).get("sha256"):
             yield f"{job_id} has other bits than an undisturbed run of {result['plan']}"
 
 

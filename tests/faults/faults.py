@@ -6,6 +6,10 @@ import signal
 from cluster import COORDINATOR, LEASE_SECONDS, NODES, STEP_SECONDS, start_time
 
 
+PAUSE_SECONDS = (0.5, 4.0)  # between faults, in which what they broke mends
+ALONE_SECONDS = 6.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Planned:
     """One fault of a schedule. `pick`: in [0, 1), which one of those there are then."""
@@ -333,18 +337,20 @@ def usable(isolated, disk):
             if (isolated or not (kind.network or kind.isolated)) and (disk or not kind.disk)]
 
 
-def schedule(rng, seconds, kinds):
-    """Faults alone and several at a time, with pauses in which what they broke mends: [Planned], by time."""
+def schedule(rng, seconds, kinds, alone=False):
+    """Faults alone and several at a time, with pauses in which what they broke mends: [Planned], by time. `alone`: one
+    at a time, each long enough to be found, and time enough to see what follows."""
     weights = [KINDS[name].weight for name in kinds]
     planned, at = [], 1.0
     while at < seconds:
-        count = rng.choices([1, 2, 3], [5, 3, 2])[0]
+        count = 1 if alone else rng.choices([1, 2, 3], [4, 3, 3])[0]
         over = at
         for kind in rng.choices(kinds, weights, k=count):
             begin = at + (rng.uniform(0, 2) if count > 1 else 0)
-            length = rng.uniform(*KINDS[kind].seconds)
+            least, most = KINDS[kind].seconds
+            length = rng.uniform(0.75 * most if alone else least, most)
             planned.append((begin, kind, length, rng.random()))
             over = max(over, begin + length)
-        at = over + rng.uniform(1, 6)
+        at = over + (ALONE_SECONDS if alone else rng.uniform(*PAUSE_SECONDS))
     planned.sort()
     return [Planned(number, *fault) for number, fault in enumerate(planned, 1) if fault[0] < seconds]

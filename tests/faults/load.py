@@ -31,9 +31,10 @@ KINDS = {
                              verify={"rows": 4}, **BACKWARD)),
     "auto": (2, job((1, 4), **BACKWARD)),
     "report_only": (1, job(2, {"strategy": "ring", "ring": 2}, output=None)),
-    "long_ring": (5, job(2, {"strategy": "ring", "ring": 2, "layout": "zigzag"}, layers=120)),
-    "long_wide": (3, job((2, 5), {"strategy": "ring"}, layers=120)),
-    "long_backward": (3, job(2, {"strategy": "ulysses", "ulysses": 2}, layers=60, **BACKWARD)),
+    "long_ring": (6, job(2, {"strategy": "ring", "ring": 2, "layout": "zigzag"}, layers=800, tokens=48)),
+    "long_wide": (5, job((2, 5), {"strategy": "ring"}, layers=800, tokens=48)),
+    "long_backward": (4, job(2, {"strategy": "ulysses", "ulysses": 2}, layers=250, tokens=48,
+                             output={"tensors": ["hidden_states", "hidden_states.grad"]}, **BACKWARD)),
 }
 ATTEMPTS = 40  # of a job that is to come through whatever happens
 
@@ -53,10 +54,10 @@ def jobs(rng):
                  "max_attempts": rng.choice([1, 2]) if few else ATTEMPTS}
         if rng.random() < 0.04:
             spec["deadline"] = rng.choice([5, 20])
-        if spec.get("output", "") is None:
+        if spec.get("output", {}) is None:
             del spec["output"]
         else:
-            spec["output"] = {"file": f"{number:05}-{kind}.safetensors"}
+            spec["output"] = {**spec.get("output", {}), "file": f"{number:05}-{kind}.safetensors"}
         yield {"kind": kind, "request": request, "spec": spec, "submits": rng.choice([1, 1, 1, 2, 3]),
                "cancel_after": rng.uniform(0, 5) if rng.random() < 0.1 else None}
 
@@ -98,14 +99,14 @@ class Submit:
 
 
 class Load:
-    """Keeps `live` jobs going; tick() often."""
+    """Keeps `live` jobs going; tick() often. `ended` is called with each job, as the API shows it, once it has."""
 
-    def __init__(self, cluster, rng, live):
-        self.cluster, self.live = cluster, live
+    def __init__(self, cluster, rng, live, ended):
+        self.cluster, self.live, self.on_end = cluster, live, ended
         self.source = jobs(rng)
         self.submits = []
         self.following = {}  # job: (its watch, entry, when to cancel it)
-        self.cancels = []  # (job, client)
+        self.calls = []  # (what, job, client): calls on the way
         self.ended = 0
         self.submitted = 0
         self.open = True  # more are submitted
@@ -113,35 +114,36 @@ class Load:
     def tick(self):
         requests = {s.entry["request"] for s in self.submits}
         if self.open and len(requests) + len(self.following) < self.live:
-            entry = next(self.source)
-            path = self.cluster.dir / "submits" / f"{entry['request']}.json"
-            path.write_text(json.dumps(entry["spec"]))
-            self.cluster.tell("submit", request=entry["request"], kind=entry["kind"], spec=entry["spec"])
-            self.submitted += 1
-            self.submits += [Submit(self.cluster, entry, path) for _ in range(entry["submits"])]
+            self.submit(next(self.source))
         for submit in list(self.submits):
             if submit.tick():
                 self.submits.remove(submit)
-                if submit.job and submit.job not in self.following:
+                if submit.job and submit.job not in self.following and not (self.cluster.dir / "watch" / f"{submit.job}.jsonl").exists():
                     self.follow(submit.job, submit.entry)
-        for job_id, (watch, _, cancel_at) in list(self.following.items()):
+        for job_id, (watch, entry, cancel_at) in list(self.following.items()):
             if cancel_at and time.monotonic() >= cancel_at:
-                self.cancel(job_id)
+                self.following[job_id] = (watch, entry, None)
+                self.cluster.tell("cancel", job=job_id)
+                self.call("cancel", job_id)
             if watch.poll() is not None:
                 watch.stderr.close()
                 self.cluster.tell("watch ends", job=job_id, code=watch.returncode)
                 if watch.returncode in (0, 1, 7):
                     del self.following[job_id]
-                    self.ended += 1
+                    self.call("get", job_id)
                 else:  # not by the job's end: followed again
-                    self.follow(job_id, self.following[job_id][1], again=True)
-        for job_id, client in list(self.cancels):
-            if client.poll() is not None:
-                client.communicate()
-                self.cancels.remove((job_id, client))
-                self.cluster.tell("cancel answered", job=job_id, code=client.returncode)
-                if client.returncode in Submit.AGAIN and job_id in self.following:
-                    self.cancel(job_id)
+                    self.follow(job_id, entry, again=True)
+        for call in list(self.calls):
+            if call[2].poll() is not None:
+                self.calls.remove(call)
+                self.answered(*call)
+
+    def submit(self, entry):
+        path = self.cluster.dir / "submits" / f"{entry['request']}.json"
+        path.write_text(json.dumps(entry["spec"]))
+        self.cluster.tell("submit", request=entry["request"], kind=entry["kind"], spec=entry["spec"])
+        self.submitted += 1
+        self.submits += [Submit(self.cluster, entry, path) for _ in range(entry["submits"])]
 
     def follow(self, job_id, entry, again=False):
         cancel = entry["cancel_after"]
@@ -150,11 +152,19 @@ class Load:
         cancel_at = time.monotonic() + cancel if cancel is not None and not again else None
         self.following[job_id] = (watch, entry, cancel_at)
 
-    def cancel(self, job_id):
-        watch, entry, _ = self.following[job_id]
-        self.following[job_id] = (watch, entry, None)
-        self.cluster.tell("cancel", job=job_id)
-        self.cancels.append((job_id, self.cluster.start_client("--timeout", 10, "cancel", job_id)))
+    def call(self, what, job_id):
+        self.calls.append((what, job_id, self.cluster.start_client("--timeout", 10, what, job_id)))
+
+    def answered(self, what, job_id, client):
+        out, err = client.communicate()
+        self.cluster.tell(f"{what} answered", job=job_id, code=client.returncode)
+        if client.returncode != 0:
+            self.cluster.tell("call failed", call=what, job=job_id, error=err.strip()[:500])
+        if client.returncode in Submit.AGAIN and (what == "get" or job_id in self.following):
+            self.call(what, job_id)
+        elif what == "get" and client.returncode == 0:
+            self.ended += 1
+            self.on_end(json.loads(out))
 
     def settled(self):
-        return not self.submits and not self.following and not self.cancels
+        return not self.submits and not self.following and not self.calls

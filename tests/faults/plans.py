@@ -28,11 +28,11 @@ def pinned_to(spec, report):
     """The job of that kind with the plan of a report."""
     mesh = mesh_of(report["mesh"])
     ranks = mesh["tensor"] * mesh["ulysses"] * mesh["ring"]
-    found = {k: v for k, v in spec.items() if k not in ("parallelism", "output")}
+    found = {k: v for k, v in spec.items() if k != "parallelism"}
     found["workers"] = {"min": ranks, "max": ranks}
     if ranks > 1:
         found["parallelism"] = {"strategy": report["strategy"], **mesh, "layout": report["layout"]}
-        if report["strategy"] in ("hybrid", "ring", "gather") and report.get("core") and report["strategy"] == "hybrid":
+        if report["strategy"] == "hybrid":
             found["parallelism"]["core"] = report["core"]
     if report.get("recompute") and spec.get("pass") == "forward_backward":
         found["recompute"] = report["recompute"]

@@ -1,6 +1,7 @@
 """One run: a load, a schedule of faults over it, and everything that a checker needs to judge it afterwards."""
 import hashlib
 import json
+import pathlib
 import random
 import subprocess
 import time
@@ -20,22 +21,22 @@ class Run:
         self.cluster = FaultCluster(folder, options.isolated, options.disk)
         # One stream of draws for each: what is drawn for the faults does not depend on how many jobs there were.
         self.plan = schedule(random.Random(f"faults {options.seed}"), options.seconds,
-                             usable(options.isolated, options.disk))
-        self.load = Load(self.cluster, random.Random(f"load {options.seed}"), options.live)
+                             usable(options.isolated, options.disk), options.alone)
+        self.load = Load(self.cluster, random.Random(f"load {options.seed}"), options.live, self.job_ended)
         self.active = []  # (when it ends, fault)
-        self.down = []
+        self.down = []  # members that have ended
         self.injected = 0
+        self.jobs = {}  # job: as the API shows it once it has ended
+        self.results = {}  # job: what stands under its output's name
+        self.kept = {}  # (plan, bits): the job whose file is kept
 
     def run(self):
-        """True where the run came to its end; what came of it is in the folder."""
+        """What came of it is in the folder."""
         self.cluster.tell("run", seed=self.options.seed, seconds=self.options.seconds, isolated=self.options.isolated)
         self.cluster.start()
         self.say(f"{len(NODES)} workers are ready; {len(self.plan)} faults are planned")
         self.disturb()
-        settled = self.settle()
-        references = self.references() if settled else {}
-        self.collect(settled, references)
-        return settled
+        self.collect(self.settle())
 
     # --- faults ---
 
@@ -105,73 +106,72 @@ class Run:
         settled = self.until(lambda: whole() and self.load.settled(), self.options.settle)
         for name in NODES if settled else ():
             settled = settled and self.until(lambda node=name: self.cluster.node_states().get(node) == "READY", 60)
-        self.until(lambda: not self.cluster.ranks() and not self.cluster.staged(), 30)
         self.cluster.tell("settled", settled=settled)
         return settled
 
+    # --- results ---
+
+    def job_ended(self, job):
+        """Reads what it left, and keeps one file of each: the same plan, the same bits."""
+        self.jobs[job["id"]] = job
+        if not job.get("output"):
+            return
+        path = self.cluster.data / job["output"]["file"]
+        result = self.results[job["id"]] = {"present": path.exists()}
+        if not path.exists():
+            return
+        result["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        if job["state"] != "JOB_STATE_SUCCEEDED":
+            return
+        result |= {"plan": plan_of(job), "pinned": is_pinned(job)}
+        if self.kept.setdefault((result["plan"], result["sha256"]), job["id"]) != job["id"]:
+            path.unlink()
+
     def references(self):
-        """{(kind of job, plan): undisturbed result} of every plan that a job came through with."""
+        """{plan: undisturbed result} of every plan that a job came through with."""
         wanted = {}
-        for job in self.listed():
-            if job["state"] != "JOB_STATE_SUCCEEDED" or not job.get("output"):
-                continue
-            whole = self.cluster.get(job["id"])
-            wanted.setdefault(plan_of(whole), (whole["name"], whole["report"]))
+        for job_id in self.kept.values():
+            wanted.setdefault(self.results[job_id]["plan"], self.jobs[job_id])
         self.say(f"{len(wanted)} plans are run again, undisturbed")
         found, running = {}, {}
-        for number, (plan, (kind, report)) in enumerate(wanted.items()):
-            spec = pinned_to(JOBS[kind][1], report)
-            output = f"reference-{number}.safetensors"
-            path = self.cluster.write_job(output, **spec, name=kind, output={"file": output, "overwrite": True})
+        for number, (plan, job) in enumerate(wanted.items()):
+            name = f"reference-{number}.safetensors"
+            spec = pinned_to(JOBS[job["name"]][1], job["report"])
+            path = self.folder / "submits" / f"{name}.json"
+            path.write_text(json.dumps({**spec, "name": job["name"], "output": {**spec.get("output", {}), "file": name}}))
             running[plan] = self.cluster.submit(path)
-        for plan, job in running.items():
-            done = self.cluster.wait_ended(job, 120)
-            found[plan] = {"job": job, "state": done["state"], "plan": plan_of(done) if done.get("report") else "",
-                           **self.result(done)}
+        for plan, job_id in running.items():
+            job = self.cluster.wait_ended(job_id, 120)
+            self.job_ended(job)
+            found[plan] = {"job": job_id, "state": job["state"], **self.results[job_id]}
         return found
 
-    def result(self, job):
-        """What stands under the name of a job's output."""
-        path = self.cluster.data / job["output"]["file"]
-        if not path.exists():
-            return {"present": False}
-        return {"present": True, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    def judge(self):
+        """By the rule of docs/formulas.md: one of each plan's results, and all that differ."""
+        for job_id in self.kept.values() if self.options.judge else ():
+            job = self.jobs[job_id]
+            spec = self.folder / "judged.json"
+            fields = ("config", "weights", "input", "mask", "dtype", "pass", "grad_output", "output")
+            spec.write_text(json.dumps({k: job[k] for k in fields if k in job}))
+            done = subprocess.run([self.options.judge, spec, self.cluster.data / job["output"]["file"]],
+                                  capture_output=True, text=True)
+            if done.returncode != 0:
+                said = (done.stdout + done.stderr).strip()
+                self.results[job_id]["judged"] = said or f"the judge ended with {done.returncode}"
 
-    def judge(self, job):
-        """By the rule of docs/formulas.md; None where there is no judge."""
-        if self.options.judge is None:
-            return None
-        spec = self.folder / "judged.json"
-        fields = ("config", "weights", "input", "mask", "dtype", "pass", "grad_output")
-        spec.write_text(json.dumps({k: job[k] for k in fields if k in job} | {"output": job["output"]}))
-        done = subprocess.run([self.options.judge, spec, self.cluster.data / job["output"]["file"]], capture_output=True,
-                              text=True)
-        return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
-
-    def listed(self):
-        return self.cluster.cli("list", "--limit", 1000000).get("jobs", [])
-
-    def collect(self, settled, references):
-        jobs = {job["id"]: self.cluster.get(job["id"]) for job in self.listed()} if settled else {}
-        results = {}
-        for job_id, job in jobs.items():
-            if not job.get("output"):
-                continue
-            results[job_id] = self.result(job)
-            if job["state"] == "JOB_STATE_SUCCEEDED":
-                results[job_id]["plan"] = plan_of(job)
-                reference = references.get(plan_of(job), {})
-                same = results[job_id].get("sha256") == reference.get("sha256")
-                results[job_id]["pinned"] = is_pinned(job)
-                # What has other bits, and what the others are compared with, is judged by itself.
-                if not same or job_id == reference.get("job"):
-                    results[job_id]["judged"] = self.judge(job)
-        own = {r["job"] for r in references.values()}
-        end = {"settled": settled, "results": results, "references": {k: v for k, v in references.items()},
-               "own_jobs": sorted(own), "staged": self.cluster.staged(), "ranks": [list(r) for r in self.cluster.ranks()],
-               "nodes": (self.cluster.cli("nodes", check=False) or {}).get("nodes", []),
-               "exit_codes": self.cluster.stop()}
-        time.sleep(TICK_SECONDS)
-        end["processes"] = processes_of(self.cluster.dir)
-        (self.folder / "jobs.json").write_text(json.dumps(jobs))
+    def collect(self, settled):
+        references = self.references() if settled else {}
+        nodes = (self.cluster.cli("nodes", check=False) or {}).get("nodes", [])
+        listed = (self.cluster.cli("list", "--limit", 1000000, check=False) or {}).get("jobs", [])
+        # Its last files go after a job's end.
+        self.until(lambda: not self.cluster.ranks() and not self.cluster.staged(), 30)
+        end = {"settled": settled, "results": self.results, "references": references, "nodes": nodes,
+               "own_jobs": sorted(r["job"] for r in references.values()), "staged": self.cluster.staged(),
+               "ranks": self.cluster.ranks(), "listed": {job["id"]: job["state"] for job in listed},
+               "exit_codes": self.cluster.stop(), "processes": processes_of(self.cluster.dir)}
+        kept = {pathlib.Path(self.jobs[job_id]["output"]["file"]).name for job_id in self.kept.values()}
+        end["files"] = sorted({p.name for p in self.cluster.data.iterdir()} - kept - set(end["staged"]))
+        self.say(f"{len(self.kept)} results are judged")
+        self.judge()
+        (self.folder / "jobs.json").write_text(json.dumps(self.jobs))
         (self.folder / "end.json").write_text(json.dumps(end))
