@@ -3,6 +3,9 @@ submits and cancels; which, in what order and with what is drawn from a seed bef
 import json
 import time
 
+from cluster import ENDED
+from history import read_lines
+
 MODEL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48,
          "num_hidden_layers": 2, "rope_theta": 10000.0}
 BACKWARD = {"pass": "forward_backward", "grad_output": {"seed": 3}}
@@ -118,7 +121,7 @@ class Load:
         for submit in list(self.submits):
             if submit.tick():
                 self.submits.remove(submit)
-                if submit.job and submit.job not in self.following and not (self.cluster.dir / "watch" / f"{submit.job}.jsonl").exists():
+                if submit.job and submit.job not in self.following and not self.watch_file(submit.job).exists():
                     self.follow(submit.job, submit.entry)
         for job_id, (watch, entry, cancel_at) in list(self.following.items()):
             if cancel_at and time.monotonic() >= cancel_at:
@@ -128,7 +131,7 @@ class Load:
             if watch.poll() is not None:
                 watch.stderr.close()
                 self.cluster.tell("watch ends", job=job_id, code=watch.returncode)
-                if watch.returncode in (0, 1, 7):
+                if self.seen_to_end(job_id):
                     del self.following[job_id]
                     self.call("get", job_id)
                 else:  # not by the job's end: followed again
@@ -147,10 +150,17 @@ class Load:
 
     def follow(self, job_id, entry, again=False):
         cancel = entry["cancel_after"]
-        with open(self.cluster.dir / "watch" / f"{job_id}.jsonl", "a") as out:
+        with open(self.watch_file(job_id), "a") as out:
             watch = self.cluster.start_client("--timeout", 10, "watch", job_id, "--reconnect", 3600, out=out)
         cancel_at = time.monotonic() + cancel if cancel is not None and not again else None
         self.following[job_id] = (watch, entry, cancel_at)
+
+    def seen_to_end(self, job_id):
+        states = read_lines(self.watch_file(job_id))
+        return bool(states) and states[-1]["state"] in ENDED
+
+    def watch_file(self, job_id):
+        return self.cluster.dir / "watch" / f"{job_id}.jsonl"
 
     def call(self, what, job_id):
         self.calls.append((what, job_id, self.cluster.start_client("--timeout", 10, what, job_id)))
