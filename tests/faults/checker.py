@@ -37,9 +37,12 @@ def everything_settles(history):
 
 @rule
 def every_acknowledged_job_is_there(history):
-    known = history.jobs.keys() & history.end.get("listed", {}).keys()
-    for record in history.told("acknowledged"):
-        if record["job"] not in known and history.end.get("settled"):
+    listed = history.end.get("listed", {})
+    ended = sum(state in ENDED for state in listed.values())
+    for record in history.told("acknowledged") if history.end.get("settled") else ():
+        # Old ones may be forgotten, once they have ended and where there are as many as are kept.
+        forgotten = record["job"] in history.jobs and ended >= history.end["kept_jobs"]
+        if record["job"] not in history.jobs or not (record["job"] in listed or forgotten):
             yield f"{record['job']} was acknowledged ({record['request']}) and is unknown"
 
 

@@ -49,7 +49,7 @@ def good():
         watched={"j-1": [seen("PENDING", 1, 0), seen("RUNNING", 2, 1), seen("RUNNING", 9, 2), seen("SUCCEEDED", 12, 2)],
                  "j-2": [seen("RUNNING", 3, 1), seen("CANCELLED", 4, 1)]},
         jobs={"j-1": one, "j-2": two},
-        end={"settled": True, "listed": {"j-1": "JOB_STATE_SUCCEEDED", "j-2": "JOB_STATE_CANCELLED"}, "staged": [],
+        end={"settled": True, "kept_jobs": 100, "listed": {"j-1": "JOB_STATE_SUCCEEDED", "j-2": "JOB_STATE_CANCELLED"}, "staged": [],
              "files": [], "ranks": [], "processes": [], "exit_codes": {"coordinator": 0, "node-a": 0, "node-b": 0},
              "nodes": [{"name": "node-a", "state": "NODE_STATE_READY", "devices": [{}, {}]}],
              "results": {"j-1": {"present": True, "sha256": "aa", "plan": PLAN, "pinned": True}, "j-2": {"present": False}},
@@ -75,7 +75,20 @@ class Checker(unittest.TestCase):
         self.breaks("everything settles", lambda h: h.end.update(settled=False), "a process did not come back")
 
     def test_an_acknowledged_job_is_gone(self):
-        self.breaks("every acknowledged job is there", lambda h: h.end["listed"].pop("j-2"), "j-2 was acknowledged")
+        rule = "every acknowledged job is there"
+        self.breaks(rule, lambda h: h.end["listed"].pop("j-2"), "j-2 was acknowledged")
+
+        def never_ended(h):
+            h.end["kept_jobs"] = 1
+            for jobs in (h.jobs, h.end["listed"], h.watched, h.end["results"]):
+                jobs.pop("j-2")
+        self.breaks(rule, never_ended, "j-2 was acknowledged")
+
+    def test_old_jobs_are_forgotten(self):
+        history = good()
+        history.end["listed"].pop("j-2")
+        history.end["kept_jobs"] = 1
+        self.assertEqual(check(history), [])
 
     def test_a_request_started_two_jobs(self):
         def answers(h):

@@ -18,6 +18,7 @@ COORDINATOR = "coordinator"
 LEASE_SECONDS = scaled(4)
 STEP_SECONDS = scaled(5)
 RUN_MARK = "FAULTS_RUN"  # in the environment of all that is started
+KEEP_JOBS = 100  # that have ended; the coordinator forgets older ones
 DATA_MIB, STATE_MIB = 48, 48  # of the file systems that are filled
 
 
@@ -58,7 +59,7 @@ class FaultCluster(Cluster):
         self.members = {}  # name: the process that goes by it
         self.starts = {}  # name: how many there were
         self.history = open(self.dir / "history.jsonl", "w", buffering=1)
-        self.flags = {}  # name: more flags, for failpoints
+        self.failpoints = None  # the folder of failpoints, where they are on
 
     def tell(self, what, **fields):
         self.history.write(json.dumps({"t": time.time(), "what": what, **fields}) + "\n")
@@ -82,10 +83,10 @@ class FaultCluster(Cluster):
         return self.dir / "switches" / f"{what}-{name}"
 
     def command_of(self, name):
-        common = ["--log-format", "json", *self.flags.get(name, [])]
+        common = ["--log-format", "json", *(["--test-failpoints", self.failpoints] if self.failpoints else [])]
         if name == COORDINATOR:
             command = self.coordinator_command("--bootstrap-timeout", f"{scaled(8)}s", "--no-progress-timeout",
-                                               f"{scaled(8)}s", "--checkpoint-interval", "300ms", *common)
+                                               f"{scaled(8)}s", "--checkpoint-interval", "300ms", "--keep-jobs", KEEP_JOBS, *common)
             if self.hosts:
                 command[command.index("--listen") + 1] = f"0.0.0.0:{self.port or 0}"
                 command.append("--allow-insecure")
@@ -123,13 +124,14 @@ class FaultCluster(Cluster):
             self.spawn(node)
         self.wait_ready(*NODES)
 
-    def reap(self):
-        """[(member, exit code)] of those that have ended since the last call."""
+    def reap(self, may_end):
+        """Members that have ended since the last call. may_end(pid): whether something else explains it."""
         ended = [m for m in self.members.values() if m.popen.poll() is not None]
         for member in ended:
             del self.members[member.name]
-            self.tell("exit", name=member.name, pid=member.pid, code=member.popen.returncode, expected=member.ending)
-        return [(m, m.popen.returncode) for m in ended]
+            expected = member.ending or may_end(member.pid)
+            self.tell("exit", name=member.name, pid=member.pid, code=member.popen.returncode, expected=expected)
+        return ended
 
     def running(self, name):
         """The process of that name where it runs and is not stopped; None."""

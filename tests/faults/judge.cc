@@ -3,8 +3,8 @@
 //
 //   faults_judge JOB.json OUTPUT.safetensors
 //
-// JOB.json: a job as the API shows it, with all values from seeds. Exit codes: 0 within the rule; 1 not, with
-// a line for each tensor that is not; 2 what cannot be judged.
+// JOB.json: a job as the API shows it, with weights and gradients from seeds. Exit codes: 0 within the rule;
+// 1 not, with a line for each tensor that is not; 2 what cannot be judged.
 #include <fcntl.h>
 #include <google/protobuf/util/json_util.h>
 
@@ -13,6 +13,7 @@
 #include <map>
 #include <sstream>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -40,8 +41,8 @@ absl::StatusOr<JobSpec> ReadJob(const std::string& path) {
   const auto parsed = google::protobuf::util::JsonStringToMessage(text.str(), &job, options);
   if (!file || !parsed.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": no job"));
   JobSpec spec = JobFromProto(job);
-  if (!spec.input.seed || !spec.weights.seed || (spec.backward() && !spec.grad_output.seed)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": only what comes from seeds can be judged"));
+  if (!spec.weights.seed || (spec.backward() && !spec.grad_output.seed)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": weights and gradients must be seeds"));
   }
   return spec;
 }
@@ -51,6 +52,31 @@ std::vector<float> Seeded(uint64_t seed, const std::string& name, double varianc
   std::vector<float> values(elements);
   SeededUniform(seed, name, variance, 0, elements, values.data());
   RoundTo(dtype, &values);
+  return values;
+}
+
+template <typename T>
+absl::StatusOr<std::vector<T>> ReadTensor(int fd, const TensorInfo& info) {
+  std::vector<char> bytes(info.bytes);
+  SEQPAR_RETURN_IF_ERROR(PreadAll(fd, bytes.data(), info.bytes, info.offset));
+  std::vector<T> values(info.elements());
+  ConvertElements(bytes.data(), info.dtype, values.data(),
+                  std::is_same_v<T, double> ? DType::kF64 : DType::kF32, info.elements());
+  return values;
+}
+
+// The job's input, rounded to its dtype.
+absl::StatusOr<std::vector<float>> InputOf(const JobSpec& job) {
+  if (job.input.seed) {
+    return Seeded(*job.input.seed, kHiddenStates, 1, job.batch * job.tokens * job.config.hidden_size,
+                  job.dtype);
+  }
+  const UniqueFd fd(open(job.input.file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return absl::NotFoundError(job.input.file);
+  SEQPAR_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(fd.get()));
+  SEQPAR_ASSIGN_OR_RETURN(const TensorInfo info, header.Find(kHiddenStates));
+  SEQPAR_ASSIGN_OR_RETURN(std::vector<float> values, ReadTensor<float>(fd.get(), info));
+  RoundTo(job.dtype, &values);
   return values;
 }
 
@@ -84,15 +110,13 @@ NamedValues<T> As(const NamedValues<float>& values) {
 
 // Every tensor that the job's output may hold, by its name there.
 template <typename T>
-NamedValues<T> RunOracle(const JobSpec& job) {
+NamedValues<T> RunOracle(const JobSpec& job, const std::vector<float>& x) {
   LayerProblem problem;
   problem.config = job.config;
   problem.batch = job.batch;
   problem.tokens = job.tokens;
   problem.mask = job.mask;
   problem.dtype = job.dtype;
-  const int64_t elements = problem.rows() * job.config.hidden_size;
-  const std::vector<float> x = Seeded(*job.input.seed, kHiddenStates, 1, elements, job.dtype);
   NamedValues<T> results;
   std::vector<T>& y = results[kHiddenStates] = {x.begin(), x.end()};
   std::vector<LayerTrace<T>> traces;
@@ -102,7 +126,8 @@ NamedValues<T> RunOracle(const JobSpec& job) {
     if (job.backward()) traces.push_back(std::move(trace));
   }
   if (!job.backward()) return results;
-  const std::vector<float> dy = Seeded(*job.grad_output.seed, kGradOutput, 1, elements, job.dtype);
+  const std::vector<float> dy =
+      Seeded(*job.grad_output.seed, kGradOutput, 1, static_cast<int64_t>(x.size()), job.dtype);
   std::vector<T>& dx = results[kHiddenStatesGrad] = {dy.begin(), dy.end()};
   for (int layer = static_cast<int>(traces.size()) - 1; layer >= 0; --layer) {
     LayerGrads<T> grads = LayerBackwardOracle<T>(problem, As<T>(WeightsOf(job, layer)), traces[layer], dx);
@@ -112,14 +137,6 @@ NamedValues<T> RunOracle(const JobSpec& job) {
     }
   }
   return results;
-}
-
-absl::StatusOr<std::vector<double>> ReadTensor(int fd, const TensorInfo& info) {
-  std::vector<char> bytes(info.bytes);
-  SEQPAR_RETURN_IF_ERROR(PreadAll(fd, bytes.data(), info.bytes, info.offset));
-  std::vector<double> values(info.elements());
-  ConvertElements(bytes.data(), info.dtype, values.data(), DType::kF64, info.elements());
-  return values;
 }
 
 // The gradients of q, k and v of one layer: where one of them is exactly zero, the largest gives the scale.
@@ -142,12 +159,13 @@ absl::StatusOr<int> Judge(const std::string& job_path, const std::string& output
   const UniqueFd fd(open(output_path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return absl::NotFoundError(output_path);
   SEQPAR_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(fd.get()));
-  const NamedValues<double> exact = RunOracle<double>(job);
-  const NamedValues<float> plain = RunOracle<float>(job);
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<float> x, InputOf(job));
+  const NamedValues<double> exact = RunOracle<double>(job, x);
+  const NamedValues<float> plain = RunOracle<float>(job, x);
   int verdict = 0;
   for (const NamedTensorShape& tensor : OutputTensors(job)) {
     SEQPAR_ASSIGN_OR_RETURN(const TensorInfo info, header.Find(tensor.name));
-    SEQPAR_ASSIGN_OR_RETURN(const std::vector<double> values, ReadTensor(fd.get(), info));
+    SEQPAR_ASSIGN_OR_RETURN(const std::vector<double> values, ReadTensor<double>(fd.get(), info));
     if (info.shape != tensor.shape) {
       return absl::InvalidArgumentError(absl::StrCat(tensor.name, ": another shape"));
     }

@@ -1,6 +1,9 @@
 """The mixed load: small jobs of every strategy, forward and backward, with checkpoints, verification, priorities, repeated
 submits and cancels; which, in what order and with what is drawn from a seed before anything runs."""
+import array
 import json
+import random
+import struct
 import time
 
 from cluster import ENDED
@@ -9,6 +12,7 @@ from history import read_lines
 MODEL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48,
          "num_hidden_layers": 2, "rope_theta": 10000.0}
 BACKWARD = {"pass": "forward_backward", "grad_output": {"seed": 3}}
+INPUT_FILE = "input.safetensors"
 WINDOW = {"kind": "window", "left": 20, "right": 3, "documents": [31, 60, 40]}
 
 
@@ -33,12 +37,23 @@ KINDS = {
     "hybrid_gather": (1, job(4, {"strategy": "hybrid", "tensor": 2, "ring": 2, "core": "gather", "layout": "contiguous"},
                              verify={"rows": 4}, **BACKWARD)),
     "auto": (2, job((1, 4), **BACKWARD)),
+    "from_file": (2, job(2, {"strategy": "ulysses", "ulysses": 2}, input={"file": INPUT_FILE})),
     "report_only": (1, job(2, {"strategy": "ring", "ring": 2}, output=None)),
     "long_ring": (6, job(2, {"strategy": "ring", "ring": 2, "layout": "zigzag"}, layers=800, tokens=48)),
     "long_wide": (5, job((2, 5), {"strategy": "ring"}, layers=800, tokens=48)),
     "long_backward": (4, job(2, {"strategy": "ulysses", "ulysses": 2}, layers=250, tokens=48,
                              output={"tensors": ["hidden_states", "hidden_states.grad"]}, **BACKWARD)),
 }
+def write_input(path, tokens=131):
+    """Hidden states for "from_file"."""
+    rng = random.Random(1)
+    values = array.array("f", (rng.gauss(0, 1) for _ in range(tokens * MODEL["hidden_size"])))
+    header = json.dumps({"hidden_states": {"dtype": "F32", "shape": [1, tokens, MODEL["hidden_size"]],
+                                           "data_offsets": [0, 4 * len(values)]}}).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + values.tobytes())
+
+
 ATTEMPTS = 40  # of a job that is to come through whatever happens
 
 
@@ -66,8 +81,9 @@ def jobs(rng):
 
 
 class Submit:
-    """One request, asked for again until it is answered."""
-    AGAIN = (5, 6)  # UNAVAILABLE, DEADLINE_EXCEEDED: whether there is a job is not known
+    """One request, asked for again until it is answered: after UNAVAILABLE, a deadline and the like it is not known whether
+    there is a job."""
+    NEVER = (2, 3, 4)  # usage, invalid, not found
     TIMEOUT = 10
 
     def __init__(self, cluster, entry, path):
@@ -75,7 +91,6 @@ class Submit:
         self.not_before = 0
         self.client = None
         self.job = None
-        self.refused = None
 
     def tick(self):
         """True once it is settled."""
@@ -94,11 +109,8 @@ class Submit:
             self.cluster.tell("acknowledged", request=self.entry["request"], job=self.job, kind=self.entry["kind"])
             return True
         self.cluster.tell("submit failed", request=self.entry["request"], code=code, error=err.strip()[:500])
-        if code in self.AGAIN or "RESOURCE_EXHAUSTED" in err or '"code": 8' in err or '"code":8' in err:
-            self.not_before = time.monotonic() + 1
-            return False
-        self.refused = err
-        return True
+        self.not_before = time.monotonic() + 1
+        return code in self.NEVER
 
 
 class Load:
@@ -170,7 +182,7 @@ class Load:
         self.cluster.tell(f"{what} answered", job=job_id, code=client.returncode)
         if client.returncode != 0:
             self.cluster.tell("call failed", call=what, job=job_id, error=err.strip()[:500])
-        if client.returncode in Submit.AGAIN and (what == "get" or job_id in self.following):
+        if client.returncode not in (0, *Submit.NEVER) and (what == "get" or job_id in self.following):
             self.call(what, job_id)
         elif what == "get" and client.returncode == 0:
             self.ended += 1

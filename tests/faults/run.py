@@ -6,10 +6,11 @@ import random
 import subprocess
 import time
 
-from cluster import COORDINATOR, NODES, FaultCluster, processes_of, scaled
+import failpoints
+from cluster import COORDINATOR, KEEP_JOBS, NODES, FaultCluster, processes_of, scaled
 from faults import KINDS, schedule, usable
 from load import KINDS as JOBS
-from load import Load
+from load import INPUT_FILE, Load, write_input
 from plans import is_pinned, plan_of, pinned_to
 
 TICK_SECONDS = 0.05
@@ -22,6 +23,13 @@ class Run:
         # One stream of draws for each: what is drawn for the faults does not depend on how many jobs there were.
         self.plan = schedule(random.Random(f"faults {options.seed}"), options.seconds,
                              usable(options.isolated, options.disk), options.alone)
+        points = [] if options.alone else failpoints.table()
+        if points:
+            self.cluster.failpoints = self.folder / "failpoints"
+        rng = random.Random(f"failpoints {options.seed}")
+        armings = failpoints.armings(rng, options.seconds, points)
+        self.failpoints = failpoints.Failpoints(self.cluster, rng, armings) if points else None
+        self.points = [point["name"] for point in points]
         self.load = Load(self.cluster, random.Random(f"load {options.seed}"), options.live, self.job_ended)
         self.active = []  # (when it ends, fault)
         self.down = []  # members that have ended
@@ -33,8 +41,9 @@ class Run:
     def run(self):
         """What came of it is in the folder."""
         self.cluster.tell("run", seed=self.options.seed, seconds=self.options.seconds, isolated=self.options.isolated)
+        write_input(self.cluster.data / INPUT_FILE)
         self.cluster.start()
-        self.say(f"{len(NODES)} workers are ready; {len(self.plan)} faults are planned")
+        self.say(f"{len(NODES)} workers are ready; {len(self.plan)} faults are planned, {len(self.points)} failpoints known")
         self.disturb()
         self.collect(self.settle())
 
@@ -49,10 +58,11 @@ class Run:
             now = time.monotonic() - begin
             while waiting and waiting[0].at <= now:
                 self.inject(waiting.pop(0))
-            self.tick()
+            self.tick(now)
             if time.monotonic() >= next_line:
                 next_line += 10
-                self.say(f"{now:5.0f} s: {self.injected} faults, {self.load.ended} of {self.load.submitted} jobs ended, "
+                hits = len(self.failpoints.hits) if self.failpoints else 0
+                self.say(f"{now:5.0f} s: {self.injected + hits} faults, {self.load.ended} of {self.load.submitted} jobs ended, "
                          f"now: {', '.join(f.planned.kind for _, f in self.active) or 'nothing broken'}")
         self.cluster.tell("faults end")
 
@@ -66,13 +76,16 @@ class Run:
         self.cluster.tell("fault begins", fault=planned.number, kind=planned.kind, length=planned.length, **detail)
         self.active.append((time.monotonic() + planned.length, fault))
 
-    def tick(self):
+    def tick(self, at=None):
+        """`at`: seconds since faults began; None: no more begin."""
         now = time.monotonic()
+        if self.failpoints:
+            self.failpoints.tick(at)
         for entry in [e for e in self.active if e[0] <= now]:
             self.active.remove(entry)
             entry[1].end()
             self.cluster.tell("fault ends", fault=entry[1].planned.number, kind=entry[1].planned.kind)
-        for member, _ in self.cluster.reap():
+        for member in self.cluster.reap(self.failpoints.may_end if self.failpoints else lambda pid: False):
             if not member.ending:
                 member.again = True  # the checker says what it thinks of that
             self.down.append(member)
@@ -165,12 +178,13 @@ class Run:
         listed = (self.cluster.cli("list", "--limit", 1000000, check=False) or {}).get("jobs", [])
         # Its last files go after a job's end.
         self.until(lambda: not self.cluster.ranks() and not self.cluster.staged(), 30)
-        end = {"settled": settled, "results": self.results, "references": references, "nodes": nodes,
+        end = {"settled": settled, "failpoints": self.points, "hits": self.failpoints.hits if self.failpoints else [],
+               "kept_jobs": KEEP_JOBS, "results": self.results, "references": references, "nodes": nodes,
                "own_jobs": sorted(r["job"] for r in references.values()), "staged": self.cluster.staged(),
                "ranks": self.cluster.ranks(), "listed": {job["id"]: job["state"] for job in listed},
                "exit_codes": self.cluster.stop(), "processes": processes_of(self.cluster.dir)}
         kept = {pathlib.Path(self.jobs[job_id]["output"]["file"]).name for job_id in self.kept.values()}
-        end["files"] = sorted({p.name for p in self.cluster.data.iterdir()} - kept - set(end["staged"]))
+        end["files"] = sorted({p.name for p in self.cluster.data.iterdir()} - kept - set(end["staged"]) - {INPUT_FILE})
         self.say(f"{len(self.kept)} results are judged")
         self.judge()
         (self.folder / "jobs.json").write_text(json.dumps(self.jobs))
