@@ -7,7 +7,6 @@ rank stopped (SIGSTOP). Times are those of the processes' own logs. Bounds, besi
 within 1 s, the gang stopped 2 s later at most, the next attempt's first tile 5 s after the verdict at most.
 """
 import argparse
-import datetime
 import json
 import os
 import pathlib
@@ -21,9 +20,11 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "faults"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from fixed_costs import BIN, phase_begins, wait_for  # noqa: E402
 from harness import children_of  # noqa: E402
+from history import read_log  # noqa: E402
 
 JOB = {
     "name": "fault",
@@ -76,11 +77,9 @@ class Cluster:
 
     def stage_begins(self, job, attempt, *stages):
         """When the coordinator's log first says one of them, in seconds since the epoch; None: not yet."""
-        for line in self.log.read_text(errors="replace").splitlines():
-            if f"job={job} " in line and f"attempt={attempt} " in line and \
-                    any(f"stage={stage} " in line for stage in stages):
-                moment = datetime.datetime.fromisoformat(line.split()[0].rstrip("Z"))
-                return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+        for record in read_log(self.log):
+            if record.get("job") == job and record.get("attempt") == str(attempt) and record.get("stage") in stages:
+                return record["t"]
         return None
 
 

@@ -1,5 +1,4 @@
 """The checker can fail: a history without fault passes, and each rule has histories that break it and nothing else."""
-import copy
 import pathlib
 import sys
 import unittest

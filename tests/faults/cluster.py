@@ -10,7 +10,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from harness import BIN, ENDED, Cluster, Process, alive, environment, scaled, wait_for  # noqa: E402, F401
+from harness import BIN, Cluster, Process, alive, environment, scaled, wait_for  # noqa: E402
 from hosts import Hosts, address_of  # noqa: E402
 
 NODES = ("node-a", "node-b", "node-c")

@@ -6,7 +6,7 @@ import random
 import struct
 import time
 
-from cluster import ENDED
+from checker import ENDED
 from history import read_lines
 
 MODEL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48,

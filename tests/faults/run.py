@@ -112,15 +112,28 @@ class Run:
             self.cluster.tell("fault ends", fault=fault.planned.number, kind=fault.planned.kind)
         self.active.clear()
         self.load.open = False
+        self.undrained = {node: None for node in NODES}  # node: the client that takes its drains back
         self.say(f"all faults are over; {len(self.load.following)} jobs are to end by themselves")
 
         def whole():
             return not self.down and all(name in self.cluster.members for name in (COORDINATOR, *NODES))
-        settled = self.until(lambda: whole() and self.load.settled(), self.options.settle)
+        settled = self.until(lambda: self.undrain() and whole() and self.load.settled(), self.options.settle)
         for name in NODES if settled else ():
             settled = settled and self.until(lambda node=name: self.cluster.node_states().get(node) == "READY", 60)
         self.cluster.tell("settled", settled=settled)
         return settled
+
+    def undrain(self):
+        """Whether no node is drained any more: an undo may have been lost with its coordinator."""
+        for node, client in list(self.undrained.items()):
+            if client is None:
+                self.undrained[node] = self.cluster.start_client("--timeout", 5, "drain", node, "--undo")
+            elif client.poll() is not None:
+                client.communicate()
+                self.undrained[node] = None
+                if client.returncode == 0:
+                    del self.undrained[node]
+        return not self.undrained
 
     # --- results ---
 

@@ -11,7 +11,7 @@ import unittest
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
-from cluster import RUN_MARK, scaled, wait_for  # noqa: E402
+from cluster import RUN_MARK, wait_for  # noqa: E402
 
 SOAK = FOLDER / "soak"
 MINUTES = float(os.environ.get("SEQPAR_SOAK_MINUTES", 1.5))
