@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "common/base/address.h"
 #include "common/base/data_roots.h"
+#include "common/base/failpoints.h"
 #include "common/base/tls.h"
 #include "common/base/version.h"
 #include "coordinator/auth/token_file.h"
@@ -84,6 +85,9 @@ void CheckSecurity(const RawFlags& raw, const CoordinatorConfig& config) {
   }
   if (tls && !raw.holds.empty()) {
     throw CLI::ValidationError("--test-hold", "is for tests: not with TLS");
+  }
+  if (tls && !config.test_failpoints.empty()) {
+    throw CLI::ValidationError("--test-failpoints", "is for tests: not with TLS");
   }
 }
 
@@ -199,6 +203,10 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
                   "report) waits "
                   "while FILE exists")
       ->group("Tests");
+  app->add_option("--test-failpoints", config->test_failpoints,
+                  "DIR, for tests: fail at the points that files in DIR/armed name, as they say "
+                  "(docs/reliability.md)")
+      ->group("Tests");
 }
 
 // On standard input, so that it stands in no list of processes.
@@ -224,13 +232,24 @@ int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
   RawFlags raw;
   config->metrics_listen = kMetricsListen;
   Declare(&app, config, &raw);
-  bool hash_token = false;
+  bool hash_token = false, list_failpoints = false;
+  std::string output = "table";
   app.add_flag("--hash-token", hash_token,
                "Print the line's sha256= for the token on standard input, and end");
+  app.add_flag("--list-failpoints", list_failpoints,
+               "Print every failpoint of coordinator and workers, and end")
+      ->group("Tests");
+  app.add_option("-o,--output", output, "table or json: how --list-failpoints prints")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->group("Tests");
   config->log.component = "coordinator";
   try {
     app.parse(argc, argv);
     if (hash_token) return PrintTokenHash();
+    if (list_failpoints) {
+      std::cout << (output == "json" ? FailpointsAsJson() : FailpointsAsText());
+      return 0;
+    }
     Finish(raw, config);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;

@@ -31,6 +31,7 @@ struct CoordinatorConfig {
   LogConfig log;
   std::string restore;  // a backup: it becomes the store of state_dir, and the process is done
   std::map<JobPhase, std::string> test_holds;
+  std::string test_failpoints;  // folder; empty: off (common/base/failpoints.h)
 };
 
 // -1: run with `config`. Anything else: the process is done (--help, --version, a usage error that was

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/base/failpoints.h"
 #include "common/base/fd.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
@@ -96,6 +97,13 @@ int main(int argc, char** argv) {
   if (parsed >= 0) return parsed;
   seqpar::SetupLogging(config.log);
   seqpar::LogWhatGrpcSays(seqpar::LogLevel::kWarning);
+  if (!config.test_failpoints.empty()) {
+    const absl::Status enabled = seqpar::EnableFailpoints(config.test_failpoints, {});
+    if (!enabled.ok()) {
+      seqpar::LogError("cannot start", {{"error", enabled.message()}});
+      return 1;
+    }
+  }
   if (!config.restore.empty()) return Restore(config);
   const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
 

@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <iostream>
 
 #include "common/base/address.h"
 #include "common/base/cgroup.h"
 #include "common/base/data_roots.h"
+#include "common/base/failpoints.h"
 #include "common/base/units.h"
 #include "common/base/version.h"
 #include "common/job/cluster.h"
@@ -73,6 +75,8 @@ std::pair<std::string, std::string> ParseLabel(const std::string& text) {
 struct RawFlags {
   std::string memory, log_level = "info", log_format = "text";
   std::vector<std::string> roots, labels, holds;
+  bool list_failpoints = false;
+  std::string output = "table";
 };
 
 void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
@@ -162,6 +166,9 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
   env(app->add_option("--log-format", raw->log_format, "text or json"), "LOG_FORMAT")->capture_default_str();
   app->add_option("--test-hold", raw->holds,
                   "PHASE:FILE, for tests: executors wait at PHASE while FILE exists");
+  app->add_option("--test-failpoints", config->test_failpoints,
+                  "DIR, for tests: daemon and executors fail at the points that files in DIR/armed name, as "
+                  "they say (docs/reliability.md); not with TLS");
   app->add_option(
          "--test-ranks-per-gpu", config->ranks_per_gpu,
          "For tests: offer each GPU as so many devices, whose ranks share its memory and talk over the "
@@ -170,6 +177,10 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
   app->add_option_function<double>(
       "--test-gpu-retry", [config](double s) { config->gpu_retry_us = static_cast<int64_t>(1e6 * s); },
       "SECONDS, for tests: between two looks at a GPU that is set aside [60]");
+  app->add_flag("--list-failpoints", raw->list_failpoints,
+                "Print every failpoint of coordinator and workers, and end");
+  app->add_option("-o,--output", raw->output, "table or json: how --list-failpoints prints")
+      ->check(CLI::IsMember({"table", "json"}));
   app->set_version_flag("--version", std::string("seqpar-worker ") + kVersion);
 }
 
@@ -181,6 +192,9 @@ void FillConfig(const RawFlags& raw, WorkerConfig* config) {
     if (!ParseTestHold(text, &hold))
       throw CLI::ValidationError("--test-hold", "'" + text + "' is not PHASE:FILE");
     config->holds.push_back(hold);
+  }
+  if (config->tls.enabled() && !config->test_failpoints.empty()) {
+    throw CLI::ValidationError("--test-failpoints", "is for tests: not with TLS");
   }
   if (!ParseLogLevel(raw.log_level, &config->log.level)) {
     throw CLI::ValidationError("--log-level", "is debug, info, warning or error");
@@ -221,6 +235,10 @@ ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv) {
   DeclareFlags(&app, &parsed.config, &raw);
   try {
     app.parse(argc, argv);
+    if (raw.list_failpoints) {
+      std::cout << (raw.output == "json" ? FailpointsAsJson() : FailpointsAsText());
+      return parsed;
+    }
     FillConfig(raw, &parsed.config);
   } catch (const CLI::ParseError& error) {
     parsed.exit_code = app.exit(error) == 0 ? 0 : 2;

@@ -43,6 +43,7 @@ struct WorkerConfig {
   std::string metrics_port_file;
   LogConfig log;
   std::vector<TestHold> holds;
+  std::string test_failpoints;  // folder; empty: off (common/base/failpoints.h)
 };
 
 // What ParseWorkerConfig came to: run with `config`, or exit at once with `exit_code` (after --help,

@@ -34,6 +34,7 @@ TEST(CoordinatorConfig, Defaults) {
   EXPECT_EQ(config.engine.machine.no_progress_timeout_us, 60'000'000);
   EXPECT_EQ(config.engine.machine.max_attempts, 3);
   EXPECT_TRUE(config.test_holds.empty());
+  EXPECT_EQ(config.test_failpoints, "");
   EXPECT_EQ(config.metrics_listen, "127.0.0.1:7701");
   EXPECT_FALSE(config.metrics_required) << "nobody asked for it: another process may have the port";
 }
@@ -54,9 +55,10 @@ TEST(CoordinatorConfig, MetricsAreRequiredWhereTheyWereAskedFor) {
 TEST(CoordinatorConfig, FlagsAndEnvironment) {
   CoordinatorConfig config;
   setenv("SEQPAR_COORDINATOR_LISTEN", "127.0.0.1:0", 1);
-  const int code = Parse({"--data-root", "data=/srv", "--data-root=out=/out", "--lease", "2s",
-                          "--max-attempts", "5", "--test-hold", "place:/tmp/hold"},
-                         &config);
+  const int code =
+      Parse({"--data-root", "data=/srv", "--data-root=out=/out", "--lease", "2s", "--max-attempts", "5",
+             "--test-hold", "place:/tmp/hold", "--test-failpoints", "/tmp/f"},
+            &config);
   unsetenv("SEQPAR_COORDINATOR_LISTEN");
   ASSERT_EQ(code, -1);
   EXPECT_EQ(config.listen, "127.0.0.1:0");
@@ -66,6 +68,7 @@ TEST(CoordinatorConfig, FlagsAndEnvironment) {
   // A worker's lease ends after half of a short one: time for several heartbeats.
   EXPECT_EQ(config.engine.heartbeat_us, 2'000'000 / 6);
   EXPECT_EQ(config.test_holds.at(JobPhase::kPlace), "/tmp/hold");
+  EXPECT_EQ(config.test_failpoints, "/tmp/f");
 }
 
 TEST(CoordinatorConfig, OtherAddressesThanLoopbackAreAskedFor) {
@@ -109,6 +112,7 @@ TEST(CoordinatorConfig, TlsAndTokensComeTogether) {
       {{"--tokens", "t"}, "never travels without TLS"},
       {{"--data-root", "search/data=/srv"}, "one tenant's alone"},
       {with({"--tokens", "t", "--test-hold", "plan:/x"}), "not with TLS"},
+      {with({"--tokens", "t", "--test-failpoints", "/x"}), "--test-failpoints: is for tests: not with TLS"},
   };
   for (const auto& [flags, why] : refused) {
     CoordinatorConfig other;
@@ -137,6 +141,8 @@ TEST(CoordinatorConfig, Refusals) {
   }
   CoordinatorConfig config;
   EXPECT_EQ(Parse({"--help"}, &config), 0);
+  EXPECT_EQ(Parse({"--list-failpoints", "-o", "json"}, &config), 0);
+  EXPECT_EQ(Parse({"--list-failpoints", "-o", "xml"}, &config), 2);
   EXPECT_EQ(Parse({"--version"}, &config), 0);
 }
 

@@ -53,7 +53,8 @@ TEST(WorkerConfigTest, SlotsShareMemoryAndCores) {
 TEST(WorkerConfigTest, TakesRepeatedFlags) {
   const WorkerConfig config =
       Parse({"--data-root", "a=/x", "--data-root", "b=/y", "--labels", "zone=1", "--labels", "rack=r=2",
-             "--memory-per-slot", "1.5GiB", "--coordinator", "head:7700", "--test-hold", "merge:/tmp/h"})
+             "--memory-per-slot", "1.5GiB", "--coordinator", "head:7700", "--test-hold", "merge:/tmp/h",
+             "--test-failpoints", "/tmp/f"})
           .config;
   ASSERT_EQ(config.data_roots.size(), 2u);
   EXPECT_EQ(config.data_roots[1].first, "b");
@@ -61,6 +62,7 @@ TEST(WorkerConfigTest, TakesRepeatedFlags) {
   EXPECT_EQ(config.memory_per_slot, 3ll << 29);
   EXPECT_EQ(config.data_interface, "") << "UCX chooses where the coordinator is elsewhere";
   EXPECT_EQ(config.holds.at(0).phase, "merge");
+  EXPECT_EQ(config.test_failpoints, "/tmp/f");
 }
 
 TEST(WorkerConfigTest, TheEnvironmentIsBelowFlags) {
@@ -86,12 +88,16 @@ TEST(WorkerConfigTest, WhatIsWrongIsAUsageError) {
                                              {"--labels", "k=" + std::string(64, 'v')},
                                              {"--test-hold", "submit:/tmp/h"},
                                              {"--test-hold", "merge:"},
+                                             {"--test-failpoints", "/tmp/f", "--tls"},
+                                             {"--test-failpoints", "/tmp/f", "--tls-ca", "ca.crt"},
                                              {"--log-level", "loud"}}) {
     const ParsedWorkerConfig parsed = Parse(arguments);
     EXPECT_FALSE(parsed.run) << arguments[0];
     EXPECT_EQ(parsed.exit_code, 2) << arguments[0];
   }
   EXPECT_EQ(Parse({"--help"}).exit_code, 0);
+  EXPECT_EQ(Parse({"--list-failpoints"}).exit_code, 0);
+  EXPECT_FALSE(Parse({"--list-failpoints"}).run);
   EXPECT_FALSE(Parse({"--version"}).run);
 }
 
