@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/tls.h"
@@ -20,6 +21,7 @@
 #include "coordinator/auth/authenticator.h"
 #include "coordinator/fleet/fleet_service.h"
 #include "coordinator/metrics/metrics.h"
+#include "coordinator/store/faulty_store.h"
 
 namespace seqpar {
 namespace {
@@ -48,7 +50,7 @@ class CoordinatorServer::Impl {
         audit_(std::move(audit)),
         gate_(authenticator_.get(), audit_.get()),
         metrics_(config.engine, config.state_dir, clock),
-        store_(metrics_.Observe(std::move(store))),
+        store_(metrics_.Observe(FailpointsOn() ? MakeFaultyStore(std::move(store)) : std::move(store))),
         hold_(config.test_holds),
         work_(kWorkThreads),
         engine_(config.engine, store_.get(), &roots_, clock, &work_, &hold_, std::move(on_fatal),
@@ -71,6 +73,7 @@ class CoordinatorServer::Impl {
   absl::Status Serve(const std::string& listen, const ServerTls& tls) {
     SEQPAR_RETURN_IF_ERROR(engine_.Start());
     running_ = true;
+    SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.serve"));
     const size_t colon = listen.rfind(':');
     if (colon == std::string::npos)
       return absl::InvalidArgumentError(absl::StrCat(listen, " is not ADDRESS:PORT"));

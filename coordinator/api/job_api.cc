@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/random_id.h"
 #include "common/base/status.h"
@@ -179,6 +180,7 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const Caller& caller, const v1::Create
 absl::StatusOr<JobRecord> JobApi::Validate(const Caller& caller, const v1::CreateJobRequest& request) {
   const PhaseTimer timer(hooks_.observer, JobPhase::kValidate);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kValidate, request.job().name()));
+  SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.validate"));
   absl::StatusOr<ValidatedJob> valid = ValidateJob(request.job(), roots_->ForTenant(caller.tenant));
   if (request.request_id().size() > kRequestIdMax) {
     std::vector<Violation> violations = ViolationsOf(valid.status());
@@ -205,6 +207,7 @@ absl::StatusOr<v1::Job> JobApi::CreateNew(const Caller& caller, const v1::Create
   record.request_id = KeyOf(
       caller.tenant, request.request_id().empty() ? absl::StrCat("r-", RandomHex(32)) : request.request_id());
   record.create_us = clock_->WallMicros();
+  SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.submit", {record.id}));
   return engine_->Submit(std::move(record), bytes);
 }
 

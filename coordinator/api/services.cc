@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/failpoints.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
 #include "coordinator/api/grpc_status.h"
@@ -76,6 +77,17 @@ const MethodRule& RuleOf(const google::protobuf::Descriptor* request) {
   std::abort();
 }
 
+// The failpoint around the calls of a method.
+const char* PointOf(const MethodRule& rule) {
+  const absl::string_view path = rule.path;
+  if (path == "/seqpar.v1.JobService/CreateJob") return "coordinator.rpc.submit";
+  if (path == "/seqpar.v1.JobService/CancelJob") return "coordinator.rpc.cancel";
+  if (path == "/seqpar.v1.ClusterService/DrainNode") return "coordinator.rpc.drain";
+  return "coordinator.rpc.other";
+}
+
+absl::Status LostCall() { return absl::UnavailableError("a call or its answer was lost (failpoint)"); }
+
 // What the methods of both services have in common: who calls, the pool that answers, the audit.
 class Edge {
  public:
@@ -99,12 +111,14 @@ class Edge {
       return reactor;
     }
     const bool queued = pool_->Run([this, reactor, caller = *caller, request, response, method] {
+      const HandOverFailpoint point(PointOf(rule));
+      if (point.drops_request()) return reactor->Finish(ToGrpcStatus(LostCall()));
       absl::StatusOr<Response> answer = (api_->*method)(caller, *request);
       if (answer.ok()) *response = *std::move(answer);
       if (rule.change) {
         gate_->audit()->Changed(caller, rule.path, ObjectOf(*response), ScalarsOf(*request), answer.status());
       }
-      reactor->Finish(ToGrpcStatus(answer.status()));
+      reactor->Finish(ToGrpcStatus(point.drops_response() ? LostCall() : answer.status()));
     });
     if (!queued) reactor->Finish(ToGrpcStatus(ShuttingDown()));
     return reactor;

@@ -15,6 +15,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/fd.h"
 #include "common/base/status.h"
 #include "common/base/units.h"
@@ -135,6 +136,31 @@ absl::Status RenameToFreeName(const OutputFolder& folder, const std::string& sta
   return absl::OkStatus();
 }
 
+// Gives `staging` the name `target`. Repeated after a crash, it does what is left to do.
+absl::Status RenameToTarget(const OutputFolder& folder, const std::string& staging, const std::string& target,
+                            bool overwrite) {
+  if (!folder.Has(staging)) {
+    if (folder.Has(target)) return absl::OkStatus();  // renamed already
+    return StorageError(ENOENT, absl::StrCat("staging file ", folder.Path(staging)));
+  }
+  if (SameFile(folder, staging, target)) {  // the crash came between link and unlink
+    if (folder.Unlink(staging)) return absl::OkStatus();
+    return StorageError(errno, absl::StrCat("unlink of ", folder.Path(staging)));
+  }
+  if (!overwrite) return RenameToFreeName(folder, staging, target);
+  if (renameat(folder.fd(), staging.c_str(), folder.fd(), target.c_str()) == 0) return absl::OkStatus();
+  return StorageError(errno, absl::StrCat("rename to ", folder.Path(target)));
+}
+
+// fsync of the file `name`, past the failpoint `point`.
+absl::Status SyncFile(const OutputFolder& folder, const std::string& name, int fd, const char* point,
+                      const FailpointSubject& subject) {
+  const HandOverFailpoint handed(point, subject);
+  SEQPAR_RETURN_IF_ERROR(handed.error());
+  if (fsync(fd) == 0) return absl::OkStatus();
+  return StorageError(errno, absl::StrCat("sync of ", folder.Path(name)));
+}
+
 }  // namespace
 
 std::string StagingPath(const std::string& target, const std::string& job, int attempt) {
@@ -173,9 +199,7 @@ absl::Status PrepareStaging(const DataRoots& roots, const JobSpec& spec, const s
                                               FormatBytes(static_cast<double>(bytes))));
   }
   if (status.ok()) status = PwriteAll(fd.get(), header.data(), static_cast<int64_t>(header.size()), 0);
-  if (status.ok() && fsync(fd.get()) != 0) {
-    status = StorageError(errno, absl::StrCat("sync of ", folder.Path(name)));
-  }
+  if (status.ok()) status = SyncFile(folder, name, fd.get(), "coordinator.place.fsync", {job, attempt});
   if (status.ok()) status = folder.Sync();
   if (!status.ok()) folder.Unlink(name);
   return status;
@@ -186,28 +210,21 @@ absl::Status SyncStaging(const DataRoots& roots, const JobSpec& spec, const std:
   SEQPAR_ASSIGN_OR_RETURN(const OutputFolder folder, OutputFolder::Open(roots, spec.output_file));
   const std::string name = NameOf(StagingPath(spec.output_file, job, attempt));
   const UniqueFd fd = folder.OpenFile(name, O_RDWR);
-  if (fd.valid() && fsync(fd.get()) == 0) return absl::OkStatus();
-  return StorageError(errno, absl::StrCat("sync of ", folder.Path(name)));
+  if (!fd.valid()) return StorageError(errno, absl::StrCat("sync of ", folder.Path(name)));
+  return SyncFile(folder, name, fd.get(), "coordinator.merge.fsync", {job, attempt});
 }
 
 absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt) {
   if (spec.output_file.empty()) return absl::OkStatus();
   SEQPAR_ASSIGN_OR_RETURN(const OutputFolder folder, OutputFolder::Open(roots, spec.output_file));
-  const std::string target = NameOf(spec.output_file);
-  const std::string staging = NameOf(StagingPath(spec.output_file, job, attempt));
-  if (!folder.Has(staging)) {
-    // Repeated after a crash: renamed already.
-    if (!folder.Has(target)) return StorageError(ENOENT, absl::StrCat("staging file ", folder.Path(staging)));
-  } else if (SameFile(folder, staging, target)) {
-    // Repeated after a crash between link and unlink.
-    if (!folder.Unlink(staging)) return StorageError(errno, absl::StrCat("unlink of ", folder.Path(staging)));
-  } else if (spec.overwrite) {
-    if (renameat(folder.fd(), staging.c_str(), folder.fd(), target.c_str()) != 0) {
-      return StorageError(errno, absl::StrCat("rename to ", folder.Path(target)));
-    }
-  } else {
-    SEQPAR_RETURN_IF_ERROR(RenameToFreeName(folder, staging, target));
+  {
+    const HandOverFailpoint point("coordinator.commit.rename", {job, attempt});
+    SEQPAR_RETURN_IF_ERROR(point.error());
+    SEQPAR_RETURN_IF_ERROR(RenameToTarget(folder, NameOf(StagingPath(spec.output_file, job, attempt)),
+                                          NameOf(spec.output_file), spec.overwrite));
   }
+  const HandOverFailpoint point("coordinator.commit.fsync", {job, attempt});
+  SEQPAR_RETURN_IF_ERROR(point.error());
   return folder.Sync();
 }
 
@@ -232,6 +249,8 @@ absl::Status KeepCheckpoint(const DataRoots& roots, const JobSpec& spec, const s
   SEQPAR_ASSIGN_OR_RETURN(const OutputFolder folder, OutputFolder::Open(roots, spec.output_file));
   const std::string whole = NameOf(CheckpointPath(spec.output_file, job, name));
   const std::string partial = whole + ".partial";
+  const HandOverFailpoint point("coordinator.checkpoint.rename", {job, name.attempt});
+  SEQPAR_RETURN_IF_ERROR(point.error());
   if (renameat(folder.fd(), partial.c_str(), folder.fd(), whole.c_str()) != 0 &&
       !(errno == ENOENT && folder.Has(whole))) {
     return StorageError(errno, absl::StrCat("rename to ", folder.Path(whole)));

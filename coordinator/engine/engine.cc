@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -49,6 +50,7 @@ absl::Status Engine::Start() {
   const int64_t now_us = clock_->BootMicros();
   std::vector<std::string> restored;
   for (const JobRow& row : rows) {
+    SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.adopt", {row.id}));
     SEQPAR_ASSIGN_OR_RETURN(const v1::Job view, ViewOfRow(row));
     SEQPAR_ASSIGN_OR_RETURN(const StoredAttempt attempt, store_->LoadAttempt(row.id, view.attempt()));
     SEQPAR_ASSIGN_OR_RETURN(JobRecord record, RecordOf(row, attempt));
@@ -144,6 +146,7 @@ void Engine::Tick() {
   const int64_t now_us = clock_->BootMicros();
   for (const std::string& name : leases_.TakeExpired(now_us)) {
     LogWarning("node lost: its lease is over", {{"node", name}});
+    PassFailpoint("coordinator.node.lost");
     if (NodeEntry* node = registry_.Find(name); node != nullptr) {
       node->lost = true;
       if (node->link != nullptr) {

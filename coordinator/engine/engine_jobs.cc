@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/job/proto.h"
 #include "coordinator/commit/staging.h"
@@ -134,7 +135,8 @@ void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
             [this, id = record->id, spec, inputs = record->inputs, attempt = a.attempt,
              from = CheckpointOf(*record)]() -> std::optional<JobEvent> {
               if (!hold_->Wait(JobPhase::kPlace, id).ok()) return std::nullopt;
-              absl::Status status = CheckInputs(inputs);
+              absl::Status status = Failpoint("coordinator.place", {id, attempt});
+              if (status.ok()) status = CheckInputs(inputs);
               const bool gone = from.layers > 0 && !HasCheckpoint(*roots_, *spec, id, from);
               if (attempt > 1) UnlinkCheckpoints(*roots_, *spec, id, attempt, gone ? CheckpointName() : from);
               if (status.ok()) status = PrepareStaging(*roots_, *spec, id, attempt);
@@ -156,6 +158,7 @@ void Engine::Do(JobRecord* record, const action::UnlinkStaging&) {
 void Engine::CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended) {
   Later([this, job, spec, attempt, ended] {
     work_->Run([this, job, spec, attempt, ended] {
+      PassFailpoint("coordinator.clean", {job, attempt});
       UnlinkStaging(*roots_, spec, job, attempt);
       if (ended) UnlinkCheckpoints(*roots_, spec, job, attempt, {});
       if (ended) Post([this, job] { batch_.cleaned.push_back(job); });
@@ -174,6 +177,7 @@ void Engine::Do(JobRecord* record, const action::DropCheckpoints&) {
   WorkLater(record->id,
             [this, id = record->id, spec = record->spec,
              kept = CheckpointOf(*record)]() -> std::optional<JobEvent> {
+              PassFailpoint("coordinator.checkpoint.drop", {id, kept.attempt});
               // Of earlier attempts, and this one's that are whole: it may be writing the next.
               DropEarlierCheckpoints(*roots_, spec, id, kept);
               return std::nullopt;
@@ -257,6 +261,7 @@ void Engine::Do(JobRecord* record, const action::Commit&) {
   WorkLater(
       record->id,
       [this, id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
+        PassFailpoint("coordinator.commit", {id, attempt});
         return event::Committed{CommitStaging(*roots_, spec, id, attempt)};
       });
 }
@@ -269,6 +274,7 @@ void Engine::Do(JobRecord* record, const action::Report&) {
   }
   WorkLater(record->id, [this, id = record->id]() -> std::optional<JobEvent> {
     if (!hold_->Wait(JobPhase::kReport, id).ok()) return std::nullopt;
+    PassFailpoint("coordinator.report", {id});
     return event::Reported{};
   });
 }
@@ -299,11 +305,13 @@ void Engine::Schedule() {
   Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_, view] {
     const bool runs = work_->Run([this, queue, cluster, calibration, view] {
       if (!hold_->Wait(JobPhase::kPlan, queue.front().id).ok()) return;
+      PassFailpoint("coordinator.plan", {queue.front().id});
       std::vector<Decision> decisions = seqpar::Schedule(
           queue, cluster,
           [&](const JobSpec& job, const ClusterSnapshot& snapshot, const PlanOptions& options) {
             return plan_(job, snapshot, calibration, options);
           });
+      PassFailpoint("coordinator.plan.decided", {queue.front().id});
       Post([this, decisions = std::move(decisions), view] { ApplyDecisions(decisions, view); });
     });
     if (!runs) scheduling_ = false;

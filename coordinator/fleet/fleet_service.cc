@@ -8,8 +8,10 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "coordinator/api/stream_writer.h"
+#include "coordinator/fleet/faulty_link.h"
 #include "coordinator/fleet/version_rule.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
@@ -52,13 +54,16 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
       if (!node_.empty()) engine_->OnBroken(node_, number_);
       return link_->Close(absl::OkStatus());
     }
-    if (!node_.empty()) {
+    lost_ = lost_ || IsLost(message_);
+    if (lost_) {
+      link_->Close(absl::UnavailableError("a message was lost (failpoint)"));
+    } else if (!node_.empty()) {
       engine_->OnMessage(node_, number_, std::move(message_));
     } else if (message_.has_hello() && IsNodeName(message_.hello().node())) {
       const absl::Status admitted = Admit(message_.hello());
       if (!admitted.ok()) return link_->Close(admitted);
       node_ = message_.hello().node();
-      engine_->OnHello(message_.hello(), number_, link_);
+      engine_->OnHello(message_.hello(), number_, FailpointsOn() ? MakeFaultyLink(link_) : link_);
     } else {
       return link_->Close(InvalidInput(
           reason::kInvalidArgument,
@@ -97,7 +102,8 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
   const int64_t number_;
   const std::shared_ptr<Link> link_;
   Caller caller_;
-  std::string node_;  // from its Hello
+  std::string node_;   // from its Hello
+  bool lost_ = false;  // a message was, so nothing that follows it counts (failpoints)
   v1::WorkerMessage message_;
 };
 

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
@@ -107,6 +108,7 @@ absl::Status MigrateSchema(sqlite3* db, const std::string& copy_prefix) {
   }
   return InTransaction(db, [&]() -> absl::Status {
     for (; version < kSchemaVersion; ++version) SEQPAR_RETURN_IF_ERROR(Execute(db, kMigrations[version]));
+    SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.migrate"));
     Statement program(db, "INSERT OR REPLACE INTO settings (name, value) VALUES ('program', ?)");
     SEQPAR_RETURN_IF_ERROR(program.BindText(kVersion).Run());
     return Execute(db, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str());

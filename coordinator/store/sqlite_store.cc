@@ -6,10 +6,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "coordinator/store/backup.h"
+#include "coordinator/store/faulty_disk.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite.h"
 #include "coordinator/store/store.h"
@@ -114,6 +116,7 @@ absl::Status SqliteStore::Prepare() {
   sequence_ = read.Int(1);
   restored_ = read.Int(2) != 0;
   SEQPAR_RETURN_IF_ERROR(read.Run());
+  SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.term"));
   SEQPAR_RETURN_IF_ERROR(WriteTerm(term));
   SEQPAR_ASSIGN_OR_RETURN(trace_bytes_, TraceBytes());
   if (const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes); !kept.ok()) {
@@ -403,6 +406,8 @@ absl::StatusOr<std::string> SqliteStore::Setting(const std::string& name) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder, const StoreLimits& limits) {
+  SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.store"));
+  if (FailpointsOn()) SEQPAR_RETURN_IF_ERROR(PutFaultyDiskUnderSqlite());
   SEQPAR_ASSIGN_OR_RETURN(StoreFolder held, StoreFolder::Lock(folder));
   const std::string path = held.Path("jobs.sqlite");
   sqlite3* db = nullptr;

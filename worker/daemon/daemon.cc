@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/data_roots.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/service_manager.h"
@@ -26,6 +27,7 @@
 #include "common/rpc/grpc_log.h"
 #include "worker/daemon/calibration.h"
 #include "worker/daemon/executor_processes.h"
+#include "worker/daemon/faulty_ports.h"
 #include "worker/daemon/fleet_client.h"
 #include "worker/daemon/gpu_watch.h"
 #include "worker/daemon/gpus.h"
@@ -122,7 +124,8 @@ class Daemon {
                    }),
         client_(config.coordinator, config.tls, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
-        agent_(std::move(identity), &Clock::System(), &processes_, &sender_, gpus_.gate(), observer) {
+        ports_(&processes_, &sender_),
+        agent_(std::move(identity), &Clock::System(), ports_.host(), ports_.fleet(), gpus_.gate(), observer) {
     processes_.SetObserver({
         [this](const RankKey& key, const v1::FromExecutor& message) {
           agent_.OnExecutorMessage(key, message);
@@ -131,6 +134,7 @@ class Daemon {
           agent_.OnExecutorOutput(key, data, bytes);
         },
         [this](const RankKey& key, const std::string& how, pid_t pid) {
+          PassFailpoint("daemon.executor.exit", {key.job, key.attempt, key.rank});
           agent_.OnExecutorExit(key, how, pid);
         },
     });
@@ -180,6 +184,7 @@ class Daemon {
     until_us_ = Clock::System().BootMicros() + (drains ? drain_us_ : kStopGraceUs);
     manager_->Stopping();
     if (drains) {
+      PassFailpoint("daemon.drain");
       LogInfo("draining: running ranks may end, none begins", {{"seconds", drain_us_ / 1'000'000}});
       agent_.BeginDrain();
     } else {
@@ -194,6 +199,9 @@ class Daemon {
     for (const TestHold& hold : config.holds) {
       arguments.insert(arguments.end(), {"--test-hold", absl::StrCat(hold.phase, ":", hold.file)});
     }
+    if (!config.test_failpoints.empty()) {
+      arguments.insert(arguments.end(), {"--test-failpoints", config.test_failpoints});
+    }
     return arguments;
   }
 
@@ -204,6 +212,7 @@ class Daemon {
         return agent_.OnConnected();
       case FleetEvent::Kind::kMessage:
         last_broken_ = absl::StatusCode::kOk;
+        if (ports_.Loses(event.stream, event.message)) return;
         return agent_.OnMessage(event.message);
       case FleetEvent::Kind::kBroken:
         LogBroken(event.error);
@@ -231,6 +240,7 @@ class Daemon {
   ExecutorProcesses processes_;
   FleetClient client_;
   StreamSender sender_;
+  FaultyPorts ports_;
   NodeAgent agent_;
 };
 
@@ -329,6 +339,10 @@ absl::Status ServeMetrics(const WorkerConfig& config, WorkerMetrics* metrics) {
 
 absl::Status Run(const WorkerConfig& config) {
   const ServiceManager manager = ServiceManager::FromEnvironment();
+  if (!config.test_failpoints.empty()) {
+    SEQPAR_RETURN_IF_ERROR(
+        EnableFailpoints(config.test_failpoints, {FailProcess::kDaemon, config.node_name}));
+  }
   prctl(PR_SET_CHILD_SUBREAPER,
         1);  // what executors leave behind is reaped here, as by the first process of a container
   SEQPAR_ASSIGN_OR_RETURN(const int signals, CatchStopSignals());
@@ -353,6 +367,7 @@ absl::Status Run(const WorkerConfig& config) {
                             {"data_interface", config.data_interface},
                             {"transport", DescribeTransport(TransportSettings(config, "rank-N"))},
                             {"data_roots", roots.ToString()}});
+  SEQPAR_RETURN_IF_ERROR(Failpoint("daemon.start"));
   Daemon daemon(config, *devices, Identify(config, roots, *devices), signals, &manager,
                 metrics.Watch(*devices));
   manager.Ready();

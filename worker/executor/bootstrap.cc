@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/comm/named_communicator.h"
@@ -93,6 +94,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
     return MakeError(absl::StatusCode::kInternal, reason::kInternal,
                      "the bootstrap's table has not one blob a rank");
   }
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.connect"));
   SEQPAR_ASSIGN_OR_RETURN(runtime.world,
                           runtime.backend->Connect(context.rank, blobs, std::chrono::milliseconds(timeout_ms),
                                                    runtime.traffic.get()));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/job/tensors.h"
@@ -23,9 +24,16 @@ void CheckpointWriter::AfterLayer(int layers, const Matrix& y) {
 
 absl::Status CheckpointWriter::Write(int layers, const Matrix& y) {
   const std::string path = absl::StrCat(checkpoints_.staging_file(), layers, ".partial");
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.checkpoint.open"));
   SEQPAR_ASSIGN_OR_RETURN(StagingFile file,
                           StagingFile::OpenCheckpoint(*roots_, path, job_, rank_.rank == 0));
-  SEQPAR_RETURN_IF_ERROR(transfers_->StoreTokens(y, rank_.tokens, &file, TokenTensor(job_, kHiddenStates)));
+  {
+    const HandOverFailpoint point("executor.checkpoint.write");
+    SEQPAR_RETURN_IF_ERROR(point.error());
+    SEQPAR_RETURN_IF_ERROR(transfers_->StoreTokens(y, rank_.tokens, &file, TokenTensor(job_, kHiddenStates)));
+  }
+  const HandOverFailpoint point("executor.checkpoint.fsync");
+  SEQPAR_RETURN_IF_ERROR(point.error());
   return file.Sync();
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <utility>
 
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -36,6 +37,8 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
     watch->Pause();
     trace->LeaveLayer();
     ++done;
+    SEQPAR_RETURN_IF_ERROR(
+        Failpoint(step.pass == Pass::kForward ? "executor.layer.forward" : "executor.layer.backward"));
     if (step.pass == Pass::kForward) {
       progress->Advance("forward", done, forward * done / layers);
       checkpoints->AfterLayer(done, step.y);
@@ -43,7 +46,10 @@ absl::StatusOr<ExecuteFigures> Execute(const JobSpec& job, const RankRuntime& ru
       progress->Advance("backward", done, forward + (1 - forward) * done / layers);
       SEQPAR_RETURN_IF_ERROR(writer->WriteWeightGradients(step.layer, *step.gradients));
     }
-    if (verifier != nullptr) SEQPAR_RETURN_IF_ERROR(verifier->Check(step));
+    if (verifier != nullptr) {
+      SEQPAR_RETURN_IF_ERROR(Failpoint("executor.verify"));
+      SEQPAR_RETURN_IF_ERROR(verifier->Check(step));
+    }
     trace->EnterLayer(PassName(step.pass), step.pass == Pass::kForward ? step.layer + 1 : step.layer - 1);
     watch->Resume();
     return absl::OkStatus();

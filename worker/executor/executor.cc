@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -28,6 +30,21 @@
 namespace seqpar {
 namespace {
 
+// Null: it has none.
+const char* FailpointOf(const v1::FromExecutor& message) {
+  if (message.has_blob()) return "executor.send.blob";
+  if (message.has_progress()) return "executor.send.progress";
+  if (!message.has_event()) return nullptr;
+  switch (message.event().kind()) {
+    case v1::RankEvent::CHECKPOINTED:
+      return "executor.send.checkpoint";
+    case v1::RankEvent::FINISHED:
+      return "executor.send.finished";
+    default:
+      return "executor.send.failed";
+  }
+}
+
 // Ends the process without destructors: streams and communicators may be stuck, and nothing of theirs is
 // worth waiting for.
 [[noreturn]] void ExitNow(int code, const std::string& why) {
@@ -37,8 +54,8 @@ namespace {
 
 class Session {
  public:
-  Session(UniqueFd channel, std::vector<TestHold> holds)
-      : channel_(std::move(channel)), holds_(std::move(holds)) {}
+  Session(UniqueFd channel, std::vector<TestHold> holds, std::string failpoints)
+      : channel_(std::move(channel)), holds_(std::move(holds)), failpoints_(std::move(failpoints)) {}
 
   int Run() {
     absl::StatusOr<v1::ToExecutor> first = channel_.Receive();
@@ -54,6 +71,11 @@ class Session {
     const LogContext context(
         {{"job", gang_.job()}, {"attempt", absl::StrCat(gang_.attempt())}, {"rank", absl::StrCat(rank_)}});
 
+    if (!failpoints_.empty()) {
+      const absl::Status enabled = EnableFailpoints(
+          failpoints_, {FailProcess::kExecutor, run.node(), gang_.job(), gang_.attempt(), rank_});
+      if (!enabled.ok()) ExitNow(kExitUsage, std::string(enabled.message()));
+    }
     deadline_ = std::make_unique<DeadlineWatch>(&Clock::System(), run.lease_deadline_us(),
                                                 [] { ExitNow(kExitLeaseOver, ""); });
     progress_ = std::make_unique<Progress>(holds_, [this](v1::RankProgress sample) {
@@ -94,11 +116,14 @@ class Session {
       absl::StatusOr<v1::ToExecutor> message = channel_.Receive();
       if (!message.ok()) ExitNow(kExitOrphaned, std::string(message.status().message()));
       if (message->has_lease()) {
+        if (HandOverFailpoint("executor.receive.lease").drops_request()) continue;
         deadline_->Extend(message->lease().deadline_us());
       } else if (message->has_blobs()) {
+        if (HandOverFailpoint("executor.receive.table").drops_request()) continue;
         blobs_.Put(message->blobs().group(),
                    {message->blobs().blobs().begin(), message->blobs().blobs().end()});
       } else if (message->has_abort()) {
+        if (HandOverFailpoint("executor.receive.abort").drops_request()) continue;
         // At once, whatever the other threads are stuck in. The cause is known to whoever sent it.
         const absl::Status why = StatusFromProto(message->abort().reason());
         Fail(MakeError(why.ok() ? absl::StatusCode::kCancelled : why.code(), ReasonOf(why).c_str(),
@@ -118,6 +143,9 @@ class Session {
   }
 
   void SendOrExit(const v1::FromExecutor& message) {
+    std::optional<HandOverFailpoint> point;
+    if (const char* name = FailpointOf(message); name != nullptr) point.emplace(name);
+    if (point && point->drops_request()) return;
     const absl::Status sent = channel_.Send(message);
     if (!sent.ok()) ExitNow(kExitOrphaned, std::string(sent.message()));
   }
@@ -147,6 +175,7 @@ class Session {
 
   ExecutorChannel channel_;
   const std::vector<TestHold> holds_;
+  const std::string failpoints_;  // folder; empty: off
   v1::GangId gang_;
   int32_t rank_ = 0;
   std::string device_;
@@ -169,10 +198,15 @@ void TieToDaemon() {
 int ExecutorMain(int argc, char** argv) {
   int channel_fd = -1;
   std::vector<TestHold> holds;
+  std::string failpoints;
   for (int i = 0; i + 1 < argc; i += 2) {
     const std::string flag = argv[i], value = argv[i + 1];
     TestHold hold;
     if (flag == "--channel-fd" && absl::SimpleAtoi(value, &channel_fd)) continue;
+    if (flag == "--test-failpoints") {
+      failpoints = value;
+      continue;
+    }
     if (flag != "--test-hold" || !ParseTestHold(value, &hold))
       ExitNow(kExitUsage, absl::StrCat("flag ", flag));
     holds.push_back(hold);
@@ -181,7 +215,7 @@ int ExecutorMain(int argc, char** argv) {
   TieToDaemon();
   SetupLogging({.component = "executor"});
   // Outlives every thread that may still hold it: the process ends with _exit.
-  auto* session = new Session(UniqueFd(channel_fd), std::move(holds));
+  auto* session = new Session(UniqueFd(channel_fd), std::move(holds), std::move(failpoints));
   const int code = session->Run();
   _exit(code);
 }

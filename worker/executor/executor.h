@@ -4,9 +4,9 @@
 
 namespace seqpar {
 
-// `seqpar-worker executor --channel-fd N [--test-hold PHASE:FILE]...`: reads Run from the channel, runs the
-// rank, sends FINISHED or FAILED, and returns the exit code. Also ends the process by itself: when the
-// channel closes, when its lease passes, and after Abort.
+// `seqpar-worker executor --channel-fd N [--test-hold PHASE:FILE]... [--test-failpoints DIR]`: reads Run from
+// the channel, runs the rank, sends FINISHED or FAILED, and returns the exit code. Also ends the process by
+// itself: when the channel closes, when its lease passes, and after Abort.
 int ExecutorMain(int argc, char** argv);
 
 }  // namespace seqpar

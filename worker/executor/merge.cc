@@ -1,6 +1,7 @@
 #include "worker/executor/merge.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "common/job/tensors.h"
 #include "worker/executor/shard.h"
@@ -12,12 +13,15 @@ absl::StatusOr<OutputWriter> OutputWriter::Open(const JobSpec& job, const TokenS
                                                 Transfers* transfers) {
   OutputWriter writer(job, tokens, transfers);
   if (staging_file.empty()) return writer;
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.staging.open"));
   SEQPAR_ASSIGN_OR_RETURN(writer.file_, StagingFile::Open(roots, staging_file, job));
   return writer;
 }
 
 absl::Status OutputWriter::WriteTokens(const std::string& name, const Matrix& rows) {
   if (!file_.has_value() || !file_->Has(name)) return absl::OkStatus();
+  const HandOverFailpoint point("executor.merge.write");
+  SEQPAR_RETURN_IF_ERROR(point.error());
   return transfers_->StoreTokens(rows, tokens_, &*file_, TokenTensor(job_, name));
 }
 
@@ -35,6 +39,11 @@ absl::Status OutputWriter::WriteWeightGradients(int layer, const WeightSet& grad
   return absl::OkStatus();
 }
 
-absl::Status OutputWriter::Sync() { return file_.has_value() ? file_->Sync() : absl::OkStatus(); }
+absl::Status OutputWriter::Sync() {
+  if (!file_.has_value()) return absl::OkStatus();
+  const HandOverFailpoint point("executor.merge.fsync");
+  SEQPAR_RETURN_IF_ERROR(point.error());
+  return file_->Sync();
+}
 
 }  // namespace seqpar

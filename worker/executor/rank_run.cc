@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/data_roots.h"
+#include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -94,6 +95,7 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
     context.progress->Enter(phase);
   };
   enter(JobPhase::kBootstrap);
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.start"));
   const JobSpec job = JobFromProto(start.job());
   SEQPAR_ASSIGN_OR_RETURN(const Plan plan, PlanFromProto(start.plan()));
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, MakeRoots(*context.run));
@@ -106,6 +108,7 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
                                                         &*runtime.groups, start.checkpoints(), &transfers));
   SEQPAR_ASSIGN_OR_RETURN(OutputWriter writer, OutputWriter::Open(job, plan.ranks[context.rank].tokens, roots,
                                                                   start.staging_file(), &transfers));
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.shard.done"));
   // All ranks begin to execute together: what a slow disk costs is seen in this phase, not in the next.
   runtime.world->Barrier(*runtime.comm);
   SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());
@@ -127,6 +130,7 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   if (job.backward())
     SEQPAR_RETURN_IF_ERROR(writer.WriteTokens(kHiddenStatesGrad, model.stack->input_gradient()));
   SEQPAR_RETURN_IF_ERROR(writer.Sync());
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.merge.done"));
   // No rank leaves while another may still wait for its messages.
   runtime.world->Barrier(*runtime.comm);
   SEQPAR_RETURN_IF_ERROR(runtime.Synchronize());

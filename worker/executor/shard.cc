@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -37,6 +38,7 @@ absl::Status LoadTokenMatrix(const JobSpec& job, const std::string& name, const 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TensorReader>> OpenSource(const Source& source, const DataRoots& roots) {
+  SEQPAR_RETURN_IF_ERROR(Failpoint("executor.shard.open"));
   if (source.seed.has_value()) return MakeSeededReader(*source.seed);
   SEQPAR_ASSIGN_OR_RETURN(const std::string path, roots.Resolve(source.file));
   // The reader may open files later: the roots live as long as the process.

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "common/job/tensors.h"
 
@@ -60,6 +61,8 @@ absl::Status StagingFile::Write(const std::string& tensor, const TensorBlock& bl
   const TensorInfo& info = found->second;
   const MatrixShape shape = MatrixShapeOf(info.shape);
   SEQPAR_CHECK(block.rows.end <= shape.rows && block.cols.end <= shape.cols);
+  const HandOverFailpoint point("executor.merge.piece");
+  SEQPAR_RETURN_IF_ERROR(point.error());
   const int64_t element = SizeOf(info.dtype);
   const auto offset_of = [&](int64_t row) {
     return info.offset + (row * shape.cols + block.cols.begin) * element;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/check.h"
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -53,6 +54,7 @@ absl::Status Transfers::Load(TensorReader* reader, const WeightInfo& tensor, con
                              const Matrix& to) {
   return ForEachPiece(block, to, [&](const TensorBlock& piece, const Matrix& rows) {
     host_.resize(static_cast<size_t>(rows.bytes()));
+    SEQPAR_RETURN_IF_ERROR(Failpoint("executor.shard.read"));
     SEQPAR_RETURN_IF_ERROR(reader->Read(tensor, piece, to.dtype, host_.data()));
     const int64_t row_bytes = rows.cols * SizeOf(rows.dtype);
     if (rows.contiguous()) {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "common/comm/spans.h"
 
@@ -39,8 +40,18 @@ UcxTransfers::UcxTransfers(UcxTransferState* state, uint32_t channel, const std:
                            const std::vector<Transfer>& recvs)
     : state_(state), channel_(channel) {
   SEQPAR_CHECK(channel < kChannels);
+  const HandOverFailpoint point("executor.exchange");
+  error_ = point.error();
+  if (!error_.ok()) return;
   for (const Transfer& recv : recvs) Post(channel, recv, /*receives=*/true);
-  for (const Transfer& send : sends) Post(channel, send, /*receives=*/false);
+  for (const Transfer& send : sends) {
+    if (point.drops_request()) {
+      // It has its number all the same: what is sent later is not taken for it.
+      ++state->sent[{channel, send.peer}];
+    } else {
+      Post(channel, send, /*receives=*/false);
+    }
+  }
 }
 
 void UcxTransfers::Post(uint32_t channel, const Transfer& transfer, bool receives) {
