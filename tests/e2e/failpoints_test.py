@@ -86,7 +86,7 @@ class Failpoints(ClusterTest):
     def test_every_job_ends_exactly_once(self):
         _, undisturbed = self.run_job({})
         # Two attempts are lost, each by one rank.
-        done, output = self.run_job({"executor.layer.forward": "crash skip=1",
+        done, output = self.run_job({"executor.layer.forward": "crash",
                                      "executor.merge.fsync": "error who=executor:node-a:2"})
         self.assertEqual([a["error"]["details"][0]["reason"] for a in done["attempts"][:-1]],
                          ["RANK_FAILED", "STORAGE"])
@@ -109,8 +109,7 @@ class Failpoints(ClusterTest):
         self.assertEqual(len(done["attempts"]), 1)
         self.assertEqual(output, undisturbed)
         self.assertEqual(self.coordinator_ends, [-9, -9, 1, -9, -9])
-
-    def test_a_disk_that_fails_ends_the_coordinator(self):
+        # So does a disk that fails.
         for point in ("coordinator.store.fsync", "coordinator.store.write"):
             self.arm(point, "error")
             self.run_cli("submit", "-f", self.write_job())  # whether or not it comes to an answer
@@ -120,6 +119,8 @@ class Failpoints(ClusterTest):
             self.mend()
         self.wait_ready("node-a")
 
+
+class List(unittest.TestCase):
     def test_both_programs_have_the_same_list(self):
         def listed(program):
             return subprocess.run([BIN / program, "--list-failpoints", "-o", "json"], capture_output=True, check=True,
