@@ -1,5 +1,7 @@
-"""Failpoints in real processes: a handful armed in each of them, and every job still ends exactly once."""
+"""Failpoints in real processes: some armed in each, and every job still ends exactly once; and all of them are passed."""
 import json
+import os
+import signal
 import subprocess
 import time
 import unittest
@@ -9,13 +11,7 @@ from harness import BIN, ClusterTest, read_safetensors, scaled, wait_for
 OUTPUT = "out.safetensors"
 
 
-class Failpoints(ClusterTest):
-    lease = "20s"  # a busy machine is no lost node
-
-    def setUp(self):
-        self.coordinator_ends = []  # exit codes
-        super().setUp()
-
+class Armed(ClusterTest):
     def failpoints(self):
         return "--test-failpoints", self.dir / "failpoints"
 
@@ -40,6 +36,14 @@ class Failpoints(ClusterTest):
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         self.assertEqual([line for line in lines if "refused" in line], [])
         return [(line["name"], line["action"]) for line in lines]
+
+
+class Failpoints(Armed):
+    lease = "20s"  # a busy machine is no lost node
+
+    def setUp(self):
+        self.coordinator_ends = []  # exit codes
+        super().setUp()
 
     def mend(self):
         """Starts a coordinator again that a failpoint has ended. False where none had."""
@@ -120,11 +124,77 @@ class Failpoints(ClusterTest):
         self.wait_ready("node-a")
 
 
+class Every(Armed):
+    """A point that nothing passes would be one that nothing tests: jobs, faults and restarts that together pass all."""
+    autostart = False
+    layers = {"config": {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4,
+                         "intermediate_size": 64, "num_hidden_layers": 100, "rope_theta": 10000.0},
+              "input": {"seed": 2, "tokens": 500}, "workers": {"min": 2, "max": 2}}
+
+    def start_coordinator(self, *more):
+        return super().start_coordinator("--checkpoint-interval", "1ms", *more)
+
+    def start_worker(self, name):
+        worker = super().start_worker(name, "--test-hold", f"execute:{self.hold}", slots=2)
+        self.wait_ready(name)
+        return worker
+
+    def held_job(self, **changes):
+        """(a job that executors hold, those executors)"""
+        self.hold.touch()
+        job = self.submit(self.write_job(**{**self.layers, **changes}))
+        wait_for(lambda: self.get(job).get("phase") == "JOB_PHASE_EXECUTE", "the job to be held")
+        return job, wait_for(lambda: self.executors(self.worker), "executors")
+
+    def released(self, job):
+        self.hold.unlink()
+        return self.wait_succeeded(job)
+
+    def test_is_passed(self):
+        self.hold = self.dir / "hold-execute"
+        (self.dir / "failpoints" / "armed").mkdir(parents=True)
+        names = {point["name"] for point in json.loads(listed("seqpar-coordinator"))}
+        for name in names:
+            self.arm(name, "delay 0")
+        self.start_coordinator()
+        self.worker = self.start_worker("node-a")
+        self.cli("backup")
+        self.cli("drain", "node-a")
+        self.cli("drain", "node-a", "--undo")
+        # Checkpoints; and verified, backward.
+        self.wait_succeeded(self.submit(self.write_job(**self.layers, output={"file": OUTPUT, "overwrite": True})))
+        self.wait_succeeded(self.submit(self.write_job(**{"pass": "forward_backward"}, grad_output={"seed": 3},
+                                                       verify={"rows": 2}, workers={"min": 2, "max": 2})))
+        # A rank that dies, and a coordinator that does while a job runs.
+        job, executors = self.held_job()
+        os.kill(executors[0], signal.SIGKILL)
+        wait_for(lambda: (self.get(job).get("attempts") or [{}])[0].get("error"), "the first attempt to fail")
+        self.released(job)
+        job, _ = self.held_job()
+        self.coordinator.kill()
+        self.start_coordinator()
+        self.released(job)
+        # One that does not listen.
+        job, executors = self.held_job()
+        os.kill(executors[0], signal.SIGSTOP)
+        self.cli("cancel", job)
+        self.wait_ended(job)
+        # A node that is lost, and one that is told to stop.
+        self.worker.kill()
+        self.wait_node("node-a", "LOST")
+        self.worker = self.start_worker("node-a")
+        self.worker.kill(signal.SIGTERM)
+        self.assertEqual(self.armed(), [])
+        self.assertEqual({name for name, _ in self.hits()}, names)
+
+
+def listed(program):
+    return subprocess.run([BIN / program, "--list-failpoints", "-o", "json"], capture_output=True, check=True,
+                          text=True).stdout
+
+
 class List(unittest.TestCase):
-    def test_both_programs_have_the_same_list(self):
-        def listed(program):
-            return subprocess.run([BIN / program, "--list-failpoints", "-o", "json"], capture_output=True, check=True,
-                                  text=True).stdout
+    def test_both_programs_have_the_same(self):
         self.assertEqual(listed("seqpar-coordinator"), listed("seqpar-worker"))
         self.assertGreaterEqual(len(json.loads(listed("seqpar-worker"))), 41)
 
