@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/failpoints.h"
 #include "common/base/fd.h"
+#include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/base/units.h"
 #include "common/job/tensors.h"
@@ -152,6 +153,17 @@ absl::Status RenameToTarget(const OutputFolder& folder, const std::string& stagi
   return StorageError(errno, absl::StrCat("rename to ", folder.Path(target)));
 }
 
+// Takes the name of an output away again that it has got from its staging file, but not known to be on disk.
+// Its attempt is over, and the next one is to find the name free.
+void TakeBack(const OutputFolder& folder, const JobSpec& spec, const std::string& job, int attempt) {
+  const std::string target = NameOf(spec.output_file);
+  const std::string staging = NameOf(StagingPath(spec.output_file, job, attempt));
+  if (renameat(folder.fd(), target.c_str(), folder.fd(), staging.c_str()) != 0) {
+    LogError("an output that is not known to be on disk keeps its name",
+             {{"error", std::strerror(errno)}, {"file", folder.Path(target)}});
+  }
+}
+
 // fsync of the file `name`, past the failpoint `point`.
 absl::Status SyncFile(const OutputFolder& folder, const std::string& name, int fd, const char* point,
                       const FailpointSubject& subject) {
@@ -224,8 +236,9 @@ absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const st
                                           NameOf(spec.output_file), spec.overwrite));
   }
   const HandOverFailpoint point("coordinator.commit.fsync", {job, attempt});
-  SEQPAR_RETURN_IF_ERROR(point.error());
-  return folder.Sync();
+  const absl::Status synced = point.error().ok() ? folder.Sync() : point.error();
+  if (!synced.ok() && !spec.overwrite) TakeBack(folder, spec, job, attempt);
+  return synced;
 }
 
 void UnlinkStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt) {

@@ -33,7 +33,8 @@ absl::Status SyncStaging(const DataRoots& roots, const JobSpec& spec, const std:
 
 // Renames the staging file to the target and flushes the folder. May be repeated after a crash at any point
 // in it: OK where the file already has its name. ALREADY_EXISTS (STORAGE) where another file has the name and
-// the job may not overwrite it.
+// the job may not overwrite it. Where the folder cannot be flushed the file loses its name again, unless the
+// job may overwrite what it finds there.
 absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
 
 // Unlinks the staging files of attempts 1 to `attempt`.

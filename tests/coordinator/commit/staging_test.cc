@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "common/job/tensors.h"
 #include "tests/coordinator/job_machine/samples.h"
@@ -97,6 +98,28 @@ TEST_F(StagingTest, CommitRefusesAnothersFileUnlessToldTo) {
   spec_.overwrite = true;
   EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_NE(Read(spec_.output_file), "somebody else's");
+}
+
+TEST_F(StagingTest, AnOutputThatIsNotKnownToBeOnDiskDoesNotKeepItsName) {
+  ASSERT_TRUE(EnableFailpoints(folder_ / "failpoints", {}).ok());
+  const auto fail_once = [this](const std::string& point) {
+    Write(folder_ / "arming", "error");
+    std::filesystem::rename(folder_ / "arming", folder_ / "failpoints/armed/" + point);
+  };
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
+  for (const char* point : {"coordinator.commit.rename", "coordinator.commit.fsync"}) {
+    fail_once(point);
+    const absl::Status failed = CommitStaging(roots_, spec_, "j-1", 1);
+    EXPECT_EQ(failed.code(), absl::StatusCode::kInternal) << "one that may pass";
+    EXPECT_EQ(ReasonOf(failed), reason::kStorage);
+    EXPECT_FALSE(Exists(spec_.output_file)) << point;
+    EXPECT_TRUE(Exists(Staging(1))) << point;
+  }
+  // The next attempt, with the same rule, finds the name free.
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 2).ok());
+  EXPECT_TRUE(Exists(spec_.output_file));
+  DisableFailpoints();
 }
 
 TEST_F(StagingTest, CommitWithoutAnyFileIsAnError) {
