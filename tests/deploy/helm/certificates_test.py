@@ -1,10 +1,10 @@
 """certificates.yaml, and what _tls.tpl puts into the pods: flags, folders, and what is refused."""
 import re
 
-import jsonschema
+from chart import EXAMPLES, ChartTest, main, values_of  # first: it goes on in the python that has the others
 
 import cert_manager
-from chart import EXAMPLES, ChartTest, main, values_of
+import jsonschema
 
 TOKENS = {"existingSecret": "tok"}
 SECRET = {"tls": {"mode": "secret"}, "tokens": TOKENS}
