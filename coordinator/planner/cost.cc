@@ -359,7 +359,8 @@ Prediction CostModel::Predict(const Shape& shape, Recompute recompute, int64_t p
   return p;
 }
 
-int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang) {
+int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const std::string& device_kind,
+                             const Gang* gang) {
   const Mesh& m = shape.mesh;
   const RingCost& ring = Ring(shape, gang);
   const HeadLayout heads(m, job_.config.heads, job_.config.kv_heads);
@@ -372,16 +373,16 @@ int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const Gang
       if (!seen.insert({outer.q_heads(), outer.kv_heads(), inner.q_heads(), inner.kv_heads()}).second)
         continue;
       for (int ring_rank : ring.fullest) {
-        peak = std::max(peak, PeakBytesOf(shape, recompute, {t, u, ring_rank}, heads, ring));
+        peak = std::max(peak, PeakBytesOf(shape, recompute, device_kind, {t, u, ring_rank}, heads, ring));
       }
     }
   }
   return peak;
 }
 
-int64_t CostModel::PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord,
-                               const HeadLayout& heads, const RingCost& ring) const {
-  const RankMemory memory = PredictRankMemory(job_, shape, recompute, coord, heads, ring);
+int64_t CostModel::PeakBytesOf(const Shape& shape, Recompute recompute, const std::string& device_kind,
+                               const MeshCoord& coord, const HeadLayout& heads, const RingCost& ring) const {
+  const RankMemory memory = PredictRankMemory(job_, shape, recompute, coord, heads, ring, device_kind);
   return static_cast<int64_t>(memory.total());
 }
 

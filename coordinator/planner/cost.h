@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -25,11 +26,13 @@ class CostModel {
 
   // `peak_bytes` is what PeakBytes says. REQUIRES: gang has shape.mesh.size() devices.
   Prediction Predict(const Shape& shape, Recompute recompute, int64_t peak_bytes, const Gang& gang);
-  // Bytes at the peak of the largest rank. Memory does not depend on the gang: a null one will do.
-  int64_t PeakBytes(const Shape& shape, Recompute recompute, const Gang* gang);
+  // Bytes at the peak of the largest rank, on devices of this kind. Memory does not depend on the rest of the
+  // gang: a null one will do.
+  int64_t PeakBytes(const Shape& shape, Recompute recompute, const std::string& device_kind,
+                    const Gang* gang);
   // Bytes at the peak of one rank. `heads` are those of the shape's mesh.
-  int64_t PeakBytesOf(const Shape& shape, Recompute recompute, const MeshCoord& coord,
-                      const HeadLayout& heads, const RingCost& ring) const;
+  int64_t PeakBytesOf(const Shape& shape, Recompute recompute, const std::string& device_kind,
+                      const MeshCoord& coord, const HeadLayout& heads, const RingCost& ring) const;
   // On one node where gang is null.
   const RingCost& Ring(const Shape& shape, const Gang* gang);
 

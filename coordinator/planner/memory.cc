@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/device/cuda_scratch.h"
+
 namespace seqpar {
 namespace {
 
@@ -59,7 +61,7 @@ class Counter {
     }
   }
 
-  RankMemory Count() const {
+  RankMemory Count(const std::string& device_kind) const {
     RankMemory m;
     m.weights = c_.layers * (Sharded() + Everywhere()) * e_;
     if (job_.backward()) m.weight_gradients = (Sharded() + Everywhere()) * kFloat;
@@ -70,7 +72,7 @@ class Counter {
     m.attention = Scheduled() + Ulysses();
     m.layer = Layer();
     m.communication = TensorAxis() + Sums();
-    m.kernels = Workspace();
+    m.kernels = device_kind == "cuda" ? GpuScratch() : Workspace();
     return m;
   }
 
@@ -164,6 +166,34 @@ class Counter {
     return std::max({product, sums, attention}) * kFloat;
   }
 
+  // common/device/cuda_scratch.h: what products have for themselves, and the most of what the rest takes.
+  double GpuScratch() const {
+    const auto own = static_cast<int64_t>(own_), group = static_cast<int64_t>(group_);
+    const auto hidden = static_cast<int64_t>(hidden_), inner = static_cast<int64_t>(f_);
+    int64_t most = 0;
+    const auto take = [&](int64_t bytes) { most = std::max(most, bytes); };
+    const auto biased = [&](int64_t rows, int64_t cols) {
+      if (job_.dtype != DType::kF32) take(CudaRoundedProductRows(rows, cols) * cols * 4);
+      if (job_.backward()) take(CudaColumnSumScratchBytes(rows, cols));
+    };
+    if (c_.qkv_bias) biased(group, static_cast<int64_t>(q_));
+    if (c_.attention_out_bias || c_.mlp_bias) biased(group, hidden);
+    if (c_.mlp_bias) biased(group, inner);
+    if (job_.backward() && c_.norm != NormKind::kNone) take(CudaNormScratchBytes(own, hidden));
+    take(GpuAttentionScratch());
+    return static_cast<double>(kCudaProductWorkspaceBytes + most);
+  }
+  // Of kernels on tensor cores, which take 16 bits; where a card or mask has none of them it is too much.
+  int64_t GpuAttentionScratch() const {
+    if (!job_.backward() || job_.dtype == DType::kF32) return 0;
+    const auto queries = static_cast<int64_t>(share_ / batch_);
+    const auto heads = static_cast<int64_t>(inner_heads_ * batch_);
+    if (queries == 0 || heads == 0) return 0;
+    const int64_t launches = (heads - 1) / CudaAttentionHeads(queries, c_.head_dim) + 1;
+    return CudaAttentionScratchBytes(queries + kCudaAttentionTileMax, (heads - 1) / launches + 1, c_.head_dim,
+                                     kCudaAttentionTileMin);
+  }
+
   const JobSpec& job_;
   const ModelConfig& c_;
   const Mesh& mesh_;
@@ -182,8 +212,8 @@ class Counter {
 }  // namespace
 
 RankMemory PredictRankMemory(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& at,
-                             const HeadLayout& heads, const RingCost& ring) {
-  return Counter(job, shape, recompute, at, heads, ring).Count();
+                             const HeadLayout& heads, const RingCost& ring, const std::string& device_kind) {
+  return Counter(job, shape, recompute, at, heads, ring).Count(device_kind);
 }
 
 }  // namespace seqpar

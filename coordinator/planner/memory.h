@@ -3,6 +3,8 @@
 #ifndef SEQPAR_COORDINATOR_PLANNER_MEMORY_H_
 #define SEQPAR_COORDINATOR_PLANNER_MEMORY_H_
 
+#include <string>
+
 #include "common/job/job.h"
 #include "common/parallel/head_layout.h"
 #include "coordinator/planner/ring_cost.h"
@@ -19,15 +21,16 @@ struct RankMemory {
   double attention = 0;         // received K/V, float32 partial results and gradients, packing
   double layer = 0;             // what one layer computes in and all share
   double communication = 0;     // gathered rows, parts of sums
-  double kernels = 0;           // workspace of products and attention tiles
+  double kernels = 0;           // what kernels compute in: by the kind of device
   double total() const {
     return weights + weight_gradients + hidden + kept + attention + layer + communication + kernels;
   }
 };
 
-// Of the rank at `at`. `heads` are those of shape.mesh, `ring` what the shape's ring costs.
+// Of the rank at `at` on a device of this kind. `heads` are those of shape.mesh, `ring` what the shape's ring
+// costs.
 RankMemory PredictRankMemory(const JobSpec& job, const Shape& shape, Recompute recompute, const MeshCoord& at,
-                             const HeadLayout& heads, const RingCost& ring);
+                             const HeadLayout& heads, const RingCost& ring, const std::string& device_kind);
 
 }  // namespace seqpar
 

@@ -56,6 +56,7 @@ double AloneFactor(const NodeSnapshot& node) {
 void AddDevice(const DeviceSpec& spec, double alone_factor, Gang* gang) {
   const DeviceRates alone = alone_factor > 1 ? Scaled(spec.rates, alone_factor) : spec.rates;
   gang->rates = gang->devices.size() == 1 ? alone : SlowerOf(gang->rates, alone);
+  gang->device_kind = spec.kind;
   Least(&gang->memory_bytes, spec.memory_bytes);
 }
 

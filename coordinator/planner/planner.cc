@@ -52,18 +52,18 @@ absl::Status CheckMeaning(const JobSpec& job) {
                         nearest}});
 }
 
-// A small mesh of the given sizes that fits into `memory_bytes` a device with all recomputation; none up to
-// kMostDevicesSuggested. Sizes grow by half and by whole nodes: a suggestion, not a proof of the least.
+// A small mesh of the given sizes that fits on devices like those of `gang` with all recomputation; none up
+// to kMostDevicesSuggested. Sizes grow by half and by whole nodes: a suggestion, not a proof of the least.
 std::optional<Mesh> SmallMeshThatFits(const JobSpec& job, const std::vector<int>& sizes, int above,
-                                      int per_node, int64_t memory_bytes, CostModel* model) {
+                                      const Gang& gang, CostModel* model) {
   const Recompute most = job.backward() ? job.recompute.value_or(Recompute::kLayer) : Recompute::kNone;
-  const int node = std::max(1, per_node);
+  const int node = std::max(1, gang.per_node);
   for (int tried = above; tried < std::min(sizes.back(), kMostDevicesSuggested);) {
     const int next = (std::max(tried + 1, tried + tried / 2) + node - 1) / node * node;
     const auto at = std::lower_bound(sizes.begin(), sizes.end(), next);
     tried = at == sizes.end() ? sizes.back() : *at;
-    for (const Shape& shape : ShapesOf(job, tried, per_node).shapes) {
-      if (model->PeakBytes(shape, most, nullptr) <= memory_bytes) return shape.mesh;
+    for (const Shape& shape : ShapesOf(job, tried, gang.per_node).shapes) {
+      if (model->PeakBytes(shape, most, gang.device_kind, nullptr) <= gang.usable_bytes()) return shape.mesh;
     }
   }
   return std::nullopt;
@@ -79,8 +79,7 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
   }
   const int tried = static_cast<int>(gang.devices.size());
   const std::string each = FormatBytes(static_cast<double>(gang.usable_bytes()));
-  const std::optional<Mesh> more =
-      SmallMeshThatFits(job, allowed, tried, gang.per_node, gang.usable_bytes(), model);
+  const std::optional<Mesh> more = SmallMeshThatFits(job, allowed, tried, gang, model);
   if (memory == nullptr) {
     if (more) return Waits(absl::StrCat("waits for ", Devices(more->size()), ", there are ", tried));
     const Candidate& nearest = result.rejections.front().nearest;
@@ -100,8 +99,7 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
   wider.max_workers = 0;
   wider.parallelism = {};
   wider.recompute.reset();
-  const std::optional<Mesh> beyond =
-      SmallMeshThatFits(wider, WorldSizes(wider, kMaxRanks), 0, gang.per_node, gang.usable_bytes(), model);
+  const std::optional<Mesh> beyond = SmallMeshThatFits(wider, WorldSizes(wider, kMaxRanks), 0, gang, model);
   if (beyond) {
     absl::StrAppend(&text, "; without the limits ", beyond->ToString(), " on ", Devices(beyond->size()),
                     " would fit");
@@ -141,7 +139,8 @@ Plan MakePlan(const JobSpec& job, const ClusterSnapshot& cluster, const PlanOpti
     r.ring_next = r.ring_group[(at.ring + 1) % m.ring];
     r.ring_previous = r.ring_group[(at.ring + m.ring - 1) % m.ring];
     r.attended_pairs = ring.pairs[at.ring];
-    r.predicted_peak_bytes = model->PeakBytesOf(chosen.shape, plan.recompute, at, heads, ring);
+    r.predicted_peak_bytes =
+        model->PeakBytesOf(chosen.shape, plan.recompute, gang->device_kind, at, heads, ring);
     r.node = cluster.nodes[gang->devices[rank].node].name;
     r.device = gang->devices[rank].device;
     plan.ranks.push_back(std::move(r));

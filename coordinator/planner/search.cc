@@ -138,7 +138,7 @@ Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, C
   int64_t peak = 0;
   for (Recompute recompute : RecomputesOf(job)) {
     c.recompute = recompute;
-    peak = model->PeakBytes(shape, recompute, &gang);
+    peak = model->PeakBytes(shape, recompute, gang.device_kind, &gang);
     c.feasible = peak <= gang.usable_bytes();
     if (c.feasible) break;
   }

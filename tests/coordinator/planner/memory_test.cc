@@ -134,8 +134,8 @@ TEST_P(MemoryTest, PredictsThePeakOfEveryRank) {
   const HeadLayout heads(c.mesh, job.config.heads, job.config.kv_heads);
   std::string ratios;
   for (int rank = 0; rank < c.mesh.size(); ++rank) {
-    const RankMemory m =
-        PredictRankMemory(job, {c.mesh, c.core, c.layout}, c.recompute, c.mesh.CoordOf(rank), heads, ring);
+    const RankMemory m = PredictRankMemory(job, {c.mesh, c.core, c.layout}, c.recompute, c.mesh.CoordOf(rank),
+                                           heads, ring, "cpu");
     const double ratio = m.total() / static_cast<double>(peaks[rank]);
     absl::StrAppend(&ratios, rank > 0 ? " " : "", static_cast<int>(ratio * 1000 + 0.5) / 1000.0);
     EXPECT_NEAR(ratio, 1, 0.1) << "rank " << rank << ": measured " << peaks[rank] << ", weights " << m.weights

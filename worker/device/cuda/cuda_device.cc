@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/attention_table.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/cuda_stream.h"
@@ -17,13 +19,11 @@
 #include "worker/device/cuda/gemm.h"
 #include "worker/device/cuda/kernels.h"
 #include "worker/device/cuda/range_cache.h"
+#include "worker/device/cuda/scratch.h"
 
 namespace seqpar {
 namespace cuda {
 namespace {
-
-// What NVIDIA recommends for Hopper's products.
-constexpr int64_t kGemmWorkspaceBytes = int64_t{32} << 20;
 
 View ViewOf(const Matrix& m) {
   SEQPAR_CHECK(m.dtype == DType::kF32 || m.dtype == DType::kBF16);
@@ -58,7 +58,7 @@ class CudaDevice : public Device {
         ordinal_(config.ordinal),
         deterministic_(config.deterministic),
         memory_(std::move(memory)),
-        fa4_(capability, config.deterministic) {}
+        fa4_(capability, config.deterministic, &scratch_) {}
 
   ~CudaDevice() override {
     cudaSetDevice(ordinal_);
@@ -66,8 +66,9 @@ class CudaDevice : public Device {
   }
 
   absl::Status Init() {
-    SEQPAR_ASSIGN_OR_RETURN(gemm_workspace_, Allocate(kGemmWorkspaceBytes, "the workspace of products"));
-    SEQPAR_ASSIGN_OR_RETURN(gemm_, GemmLibrary::Create(gemm_workspace_.data(), kGemmWorkspaceBytes));
+    SEQPAR_ASSIGN_OR_RETURN(gemm_workspace_,
+                            Allocate(kCudaProductWorkspaceBytes, "the workspace of products"));
+    SEQPAR_ASSIGN_OR_RETURN(gemm_, GemmLibrary::Create(gemm_workspace_.data(), kCudaProductWorkspaceBytes));
     return WarmUp();
   }
 
@@ -130,9 +131,10 @@ class CudaDevice : public Device {
   }
 
   void AddColumnSums(Stream& s, const Matrix& x, float* sums) override {
-    WithScratch(s, ColumnSumFloats(x.rows, x.cols), "column sums", [&](cudaStream_t stream, float* partial) {
-      return cuda::AddColumnSums(stream, ViewOf(x), partial, sums);
-    });
+    WithScratch(s, CudaColumnSumScratchBytes(x.rows, x.cols), "column sums",
+                [&](cudaStream_t stream, float* partial) {
+                  return cuda::AddColumnSums(stream, ViewOf(x), partial, sums);
+                });
   }
 
   void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
@@ -169,7 +171,7 @@ class CudaDevice : public Device {
                     const Matrix& dy, const Matrix* residual, const Matrix& dx, float* dweight,
                     float* dbias) override {
     SEQPAR_CHECK(kind != NormKind::kNone);
-    WithScratch(s, NormPartialFloats(x.rows, x.cols), "norm gradients",
+    WithScratch(s, CudaNormScratchBytes(x.rows, x.cols), "norm gradients",
                 [&](cudaStream_t stream, float* partial) {
                   return cuda::NormBackward(stream, kind == NormKind::kLayerNorm, ViewOf(x), ViewOf(weight),
                                             stats, ViewOf(dy), OptionalView(residual).get(), ViewOf(dx),
@@ -272,18 +274,15 @@ class CudaDevice : public Device {
     Launch(s, "copy", [&](cudaStream_t stream) { return cudaMemcpyAsync(to, from, bytes, kind, stream); });
   }
 
-  // Stream-ordered scratch of the kernel's own.
-  void WithScratch(Stream& s, int64_t floats, const char* what,
+  void WithScratch(Stream& s, int64_t bytes, const char* what,
                    const std::function<cudaError_t(cudaStream_t, float*)>& launch) {
-    if (floats == 0) return;
-    Launch(s, what, [&](cudaStream_t stream) {
-      void* scratch = nullptr;
-      cudaError_t error = cudaMallocAsync(&scratch, floats * 4, stream);
-      if (error != cudaSuccess) return error;
-      error = launch(stream, static_cast<float*>(scratch));
-      const cudaError_t freed = cudaFreeAsync(scratch, stream);
-      return error != cudaSuccess ? error : freed;
-    });
+    if (bytes == 0) return;
+    static_cast<CudaStream&>(s).EnqueueStatus(
+        [&](cudaStream_t stream) -> absl::Status {
+          SEQPAR_ASSIGN_OR_RETURN(void* const scratch, scratch_.Take(stream, bytes, what));
+          return ToStatus(launch(stream, static_cast<float*>(scratch)), what);
+        },
+        WorkKind::kPointwise);
   }
 
   // Where the library does not add the bias as it should. The sum is made in float32, so that it is rounded
@@ -295,23 +294,27 @@ class CudaDevice : public Device {
           gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, nullptr).status());
       return ToStatus(AddRow(stream, ViewOf(bias), ViewOf(c)), "add a bias");
     }
-    void* scratch = nullptr;
-    SEQPAR_RETURN_IF_ERROR(
-        ToStatus(cudaMallocAsync(&scratch, c.rows * c.cols * 4, stream), "a product's sums"));
-    const Matrix sums(scratch, DType::kF32, c.rows, c.cols);
-    absl::Status status =
-        accumulate ? ToStatus(cuda::Copy(stream, ViewOf(c), ViewOf(sums)), "copy") : absl::OkStatus();
-    if (status.ok()) {
-      status = gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, sums, accumulate, nullptr).status();
+    const int64_t step = CudaRoundedProductRows(c.rows, c.cols);
+    SEQPAR_ASSIGN_OR_RETURN(void* const scratch,
+                            scratch_.Take(stream, step * c.cols * 4, "a product's sums"));
+    for (int64_t row = 0; row < c.rows; row += step) {
+      const Matrix to = c.Rows(row, std::min(c.rows, row + step));
+      const Matrix from = transpose_a ? a.Cols(row, row + to.rows) : a.Rows(row, row + to.rows);
+      const Matrix sums(scratch, DType::kF32, to.rows, to.cols);
+      if (accumulate) {
+        SEQPAR_RETURN_IF_ERROR(ToStatus(cuda::Copy(stream, ViewOf(to), ViewOf(sums)), "copy"));
+      }
+      SEQPAR_RETURN_IF_ERROR(
+          gemm_->Enqueue(stream, from, transpose_a, b, transpose_b, sums, accumulate, nullptr).status());
+      SEQPAR_RETURN_IF_ERROR(ToStatus(AddRow(stream, ViewOf(bias), ViewOf(sums)), "add a bias"));
+      SEQPAR_RETURN_IF_ERROR(ToStatus(cuda::Copy(stream, ViewOf(sums), ViewOf(to)), "round a product"));
     }
-    if (status.ok()) status = ToStatus(AddRow(stream, ViewOf(bias), ViewOf(sums)), "add a bias");
-    if (status.ok()) status = ToStatus(cuda::Copy(stream, ViewOf(sums), ViewOf(c)), "round a product");
-    const cudaError_t freed = cudaFreeAsync(scratch, stream);
-    return status.ok() ? ToStatus(freed, "a product's sums") : status;
+    return absl::OkStatus();
   }
 
   // A product of no depth is zero.
   void EmptyProduct(Stream& s, const Matrix& c, bool accumulate, const Matrix* bias) {
+    if (!accumulate && bias == nullptr && c.contiguous()) return Zero(s, c.data, c.bytes());
     for (int64_t row = 0; row < c.rows; ++row) {
       const Matrix to = c.Rows(row, row + 1);
       if (!accumulate) Zero(s, to.data, to.bytes());
@@ -352,6 +355,7 @@ class CudaDevice : public Device {
   Buffer gemm_workspace_;
   std::unique_ptr<GemmLibrary> gemm_;
   RangeCache ranges_{this};
+  Scratch scratch_{memory_.get()};
   Fa4Attention fa4_;
   std::atomic<bool> attended_[2] = {};   // by AttentionKernel
   std::atomic<bool> free_order_{false};  // a backward pass of kFa4; in one order where deterministic_
@@ -378,8 +382,12 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaDeviceConfig& c
   info.kernel = cuda::AttentionKernelName(cuda::AttentionKernel::kTiledFloat32);
   info.threads = 1;
   info.memory_bytes = memory->limit_bytes();
+  // No card has a capability of 0: nothing but our own kernel serves it.
+  const char* attention = std::getenv(kCudaAttentionVariable);
+  const bool own = attention != nullptr &&
+                   attention == std::string(cuda::AttentionKernelName(cuda::AttentionKernel::kTiledFloat32));
   auto device = std::make_unique<cuda::CudaDevice>(
-      std::move(info), config, properties.major * 10 + properties.minor, std::move(memory));
+      std::move(info), config, own ? 0 : properties.major * 10 + properties.minor, std::move(memory));
   SEQPAR_RETURN_IF_ERROR(device->Init());
   return absl::StatusOr<std::unique_ptr<Device>>(std::move(device));
 }

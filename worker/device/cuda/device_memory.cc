@@ -11,9 +11,8 @@
 namespace seqpar::cuda {
 namespace {
 
-// Left to the driver where no limit is given: kernels' code, local memory, NCCL's buffers, scratch that
-// kernels take in stream order (Fa4Attention::kScratchBytes is most of it).
-constexpr int64_t kReserveBytes = int64_t{3} << 29;
+// Left to the driver where no limit is given: kernels' code, local memory, NCCL's buffers.
+constexpr int64_t kReserveBytes = int64_t{1} << 30;
 
 }  // namespace
 
@@ -41,6 +40,14 @@ DeviceMemory::~DeviceMemory() {
 }
 
 absl::StatusOr<void*> DeviceMemory::Allocate(int64_t bytes, const char* what) {
+  SEQPAR_ASSIGN_OR_RETURN(void* data, AllocateOn(stream_, bytes, what));
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream_), what);
+  return data;
+}
+
+void DeviceMemory::Free(void* data, int64_t bytes) { FreeOn(stream_, data, bytes); }
+
+absl::StatusOr<void*> DeviceMemory::AllocateOn(cudaStream_t stream, int64_t bytes, const char* what) {
   MutexLock lock(mutex_);
   if (bytes > limit_bytes_ - use_.used_bytes) {
     return MakeError(absl::StatusCode::kResourceExhausted, reason::kOutOfMemory,
@@ -49,17 +56,16 @@ absl::StatusOr<void*> DeviceMemory::Allocate(int64_t bytes, const char* what) {
   }
   cudaSetDevice(device_);
   void* data = nullptr;
-  SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream_), what);
-  SEQPAR_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream_), what);
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream), what);
   use_.used_bytes += bytes;
   use_.peak_bytes = std::max(use_.peak_bytes, use_.used_bytes);
   return data;
 }
 
-void DeviceMemory::Free(void* data, int64_t bytes) {
+void DeviceMemory::FreeOn(cudaStream_t stream, void* data, int64_t bytes) {
   MutexLock lock(mutex_);
   cudaSetDevice(device_);
-  cudaFreeAsync(data, stream_);
+  cudaFreeAsync(data, stream);
   use_.used_bytes -= bytes;
   SEQPAR_CHECK(use_.used_bytes >= 0);
 }

@@ -23,6 +23,9 @@ class DeviceMemory {
   // 256-byte aligned; usable on any stream when it returns. RESOURCE_EXHAUSTED past the limit.
   absl::StatusOr<void*> Allocate(int64_t bytes, const char* what);
   void Free(void* data, int64_t bytes);
+  // The same for what one stream alone uses, in its order: nothing waits.
+  absl::StatusOr<void*> AllocateOn(cudaStream_t stream, int64_t bytes, const char* what);
+  void FreeOn(cudaStream_t stream, void* data, int64_t bytes);
   MemoryUse use() const;
   void ResetPeak();
   int64_t limit_bytes() const { return limit_bytes_; }

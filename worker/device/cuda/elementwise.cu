@@ -1,6 +1,7 @@
 // Kernels that read each element once and write it once: copies, sums, activations, rotary embedding.
 #include <algorithm>
 
+#include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/kernels.h"
 #include "worker/device/cuda/vector.cuh"
 
@@ -152,7 +153,7 @@ struct RotaryFn {  // rows by heads * half
 };
 
 // Rows that one block of the first pass of a column sum adds up.
-constexpr int64_t kSumRows = 256;
+constexpr int64_t kSumRows = kCudaColumnSumRows;
 
 // partial[block][col] = sum of the block's rows.
 __global__ void PartialColumnSums(View x, float* partial) {
@@ -233,8 +234,6 @@ cudaError_t SumInOrder(cudaStream_t stream, const View* terms, int count, const 
   return count <= 8 ? LaunchSum<8>(stream, terms, count, to)
                     : LaunchSum<kSumTermsMax>(stream, terms, count, to);
 }
-
-int64_t ColumnSumFloats(int64_t rows, int64_t cols) { return (rows + kSumRows - 1) / kSumRows * cols; }
 
 cudaError_t AddColumnSums(cudaStream_t stream, const View& x, float* partial, float* sums) {
   if (x.rows == 0 || x.cols == 0) return cudaSuccess;

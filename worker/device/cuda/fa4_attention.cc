@@ -1,10 +1,10 @@
 #include "worker/device/cuda/fa4_attention.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/attention_table.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/fa4_sums.h"
@@ -68,27 +68,6 @@ Part Keys(const AttentionTile& tile, const QueryRun& run, const HeadGrid& grid) 
   return {grid, tile.batch, run.first_key, run.keys, tile.head_dim, true};
 }
 
-// Stream-ordered memory of one launch.
-class Scratch {
- public:
-  static absl::StatusOr<Scratch> Make(cudaStream_t stream, int64_t bytes) {
-    void* data = nullptr;
-    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream), "the sums of an attention gradient");
-    return Scratch(stream, data);
-  }
-  Scratch(Scratch&& other) noexcept : stream_(other.stream_), data_(std::exchange(other.data_, nullptr)) {}
-  Scratch& operator=(Scratch&&) = delete;
-  ~Scratch() {
-    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
-  }
-  float* floats() const { return static_cast<float*>(data_); }
-
- private:
-  Scratch(cudaStream_t stream, void* data) : stream_(stream), data_(data) {}
-  const cudaStream_t stream_;
-  void* data_;
-};
-
 }  // namespace
 
 const std::optional<std::vector<QueryRun>>& Fa4Attention::RunsOf(const AttentionTile& tile) {
@@ -148,9 +127,9 @@ absl::Status Fa4Attention::Backward(cudaStream_t stream, const AttentionTile& ti
   const std::vector<HeadGrid> grids = HeadGrids(tile.batch, tile.heads, tile.group, !fixed_order_);
   for (const QueryRun& run : *RunsOf(tile)) {
     if (run.mask == RunMask::kEmpty) continue;
-    const int64_t head_bytes = (run.count + 128) * tile.head_dim * 4;
+    const int64_t heads_max = CudaAttentionHeads(run.count, tile.head_dim);
     for (const HeadGrid& whole : grids) {
-      for (const HeadGrid& grid : SplitGrid(whole, kScratchBytes / head_bytes)) {
+      for (const HeadGrid& grid : SplitGrid(whole, heads_max)) {
         SEQPAR_RETURN_IF_ERROR(BackwardRun(stream, tile, run, grid, dout, lse, delta, dq, dk, dv));
       }
     }
@@ -167,11 +146,20 @@ absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile&
   const int64_t tiles = (run.count + kernel->tile_m() - 1) / kernel->tile_m();
   const int64_t padded = tiles * kernel->tile_m(), heads = grid.outer * grid.inner;
   const auto outer = static_cast<int32_t>(grid.outer), inner = static_cast<int32_t>(grid.inner);
-  const int64_t turns_bytes = heads * tiles * 4;
-  SEQPAR_ASSIGN_OR_RETURN(const Scratch scratch,
-                          Scratch::Make(stream, heads * padded * (tile.head_dim + 2) * 4 + turns_bytes));
-  BackwardSums sums{outer,  inner,   tile.head_dim, kernel->tile_m(), run.count,
-                    padded, nullptr, nullptr,       scratch.floats()};
+  SEQPAR_ASSIGN_OR_RETURN(
+      void* const scratch,
+      scratch_->Take(stream, CudaAttentionScratchBytes(run.count, heads, tile.head_dim, kernel->tile_m()),
+                     "the sums of an attention gradient"));
+  // Sums of dQ, log-sum-exps, deltas, and for fixed order the tiles' turns.
+  BackwardSums sums{outer,
+                    inner,
+                    tile.head_dim,
+                    kernel->tile_m(),
+                    run.count,
+                    padded,
+                    nullptr,
+                    nullptr,
+                    static_cast<float*>(scratch)};
   sums.lse = sums.sums + heads * padded * tile.head_dim;
   sums.delta = sums.lse + heads * padded;
   void* turns = sums.delta + heads * padded;
@@ -182,7 +170,7 @@ absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile&
                               "prepare an attention gradient");
   // Last before the kernel, which may start while the kernel before it ends, and looks at its turns at once.
   if (fixed_order_) {
-    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(turns, 0, turns_bytes, stream),
+    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(turns, 0, heads * tiles * 4, stream),
                                 "prepare an attention gradient");
   }
   const auto lines = [&](float* data, int64_t n) {

@@ -17,6 +17,7 @@
 #include "worker/device/cuda/head_grid.h"
 #include "worker/device/cuda/kernels.h"
 #include "worker/device/cuda/mask_runs.h"
+#include "worker/device/cuda/scratch.h"
 
 namespace seqpar::cuda {
 
@@ -24,10 +25,11 @@ namespace seqpar::cuda {
 // AttentionForward and AttentionBackward. Results of forward have the same bits from run to run; those of
 // backward where `fixed_order`, else a query's and a key's sums are added up in whatever order they come.
 //
-// Backward takes up to kScratchBytes (more where one head needs more) of stream-ordered memory of its own.
+// Backward computes in `scratch`: up to kCudaAttentionBytes, more where one head needs more.
 class Fa4Attention {
  public:
-  Fa4Attention(int capability, bool fixed_order) : capability_(capability), fixed_order_(fixed_order) {}
+  Fa4Attention(int capability, bool fixed_order, Scratch* scratch)
+      : capability_(capability), fixed_order_(fixed_order), scratch_(scratch) {}
 
   // Whether this build and device have the kernels and the operands suit them: what must go elsewhere
   // otherwise.
@@ -37,8 +39,6 @@ class Fa4Attention {
                        bool first);
   absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
                         const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv);
-
-  static constexpr int64_t kScratchBytes = int64_t{544} << 20;
 
  private:
   struct Runs {
@@ -52,6 +52,7 @@ class Fa4Attention {
 
   const int capability_;
   const bool fixed_order_;
+  Scratch* const scratch_;
   std::map<const KeyRanges*, Runs> runs_;
   size_t drop_at_ = 64;
 };

@@ -29,8 +29,7 @@ inline constexpr int kSumTermsMax = 512;
 cudaError_t Copy(cudaStream_t stream, const View& from, const View& to);
 // to = sum of terms in order. REQUIRES: 1 <= count <= kSumTermsMax.
 cudaError_t SumInOrder(cudaStream_t stream, const View* terms, int count, const View& to);
-// sums[cols] += column sums of x, float32. `partial`: ColumnSumFloats(x.rows, x.cols) floats of scratch.
-int64_t ColumnSumFloats(int64_t rows, int64_t cols);
+// sums[cols] += column sums of x, float32. `partial`: scratch of CudaColumnSumScratchBytes(x.rows, x.cols).
 cudaError_t AddColumnSums(cudaStream_t stream, const View& x, float* partial, float* sums);
 
 // Every row of `to` += row [1, cols].
@@ -46,9 +45,8 @@ cudaError_t CopyPieces(cudaStream_t stream, const Piece* from, int from_count, c
 // stats [rows, 2] = (mean or 0, 1 / deviation). bias may be null.
 cudaError_t NormForward(cudaStream_t stream, bool layer_norm, const View& x, const View& weight,
                         const View* bias, float eps, const View& y, float* stats);
-// dx = gradient [+ residual]; dweight and dbias (may be null) are added to. `partial`:
-// NormPartialFloats(rows, cols) floats of scratch.
-int64_t NormPartialFloats(int64_t rows, int64_t cols);
+// dx = gradient [+ residual]; dweight and dbias (may be null) are added to. `partial`: scratch of
+// CudaNormScratchBytes(rows, cols).
 cudaError_t NormBackward(cudaStream_t stream, bool layer_norm, const View& x, const View& weight,
                          const float* stats, const View& dy, const View* residual, const View& dx,
                          float* partial, float* dweight, float* dbias);

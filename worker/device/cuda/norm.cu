@@ -2,6 +2,7 @@
 // first-level cache.
 #include <algorithm>
 
+#include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/kernels.h"
 #include "worker/device/cuda/vector.cuh"
 
@@ -9,8 +10,6 @@ namespace seqpar::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// Blocks of the backward pass: each adds up the weight gradients of its own rows, in order.
-constexpr int kBackwardBlocks = 264;
 
 template <int kWidth, bool kLayerNorm>
 __global__ void Forward(View x, View weight, View bias, bool biased, float eps, View y, float* stats) {
@@ -168,7 +167,8 @@ __global__ void Finish(const float* partial, int blocks, int64_t stride, int64_t
   sums[col] = static_cast<float>(sum);
 }
 
-int BackwardBlocks(int64_t rows) { return static_cast<int>(std::min<int64_t>(rows, kBackwardBlocks)); }
+// Each adds up the weight gradients of its own rows, in order.
+int BackwardBlocks(int64_t rows) { return static_cast<int>(std::min<int64_t>(rows, kCudaNormBlocks)); }
 
 }  // namespace
 
@@ -183,8 +183,6 @@ cudaError_t NormForward(cudaStream_t stream, bool layer_norm, const View& x, con
                                                                  stats);
   return cudaGetLastError();
 }
-
-int64_t NormPartialFloats(int64_t rows, int64_t cols) { return 2 * BackwardBlocks(rows) * cols; }
 
 cudaError_t NormBackward(cudaStream_t stream, bool layer_norm, const View& x, const View& weight,
                          const float* stats, const View& dy, const View* residual, const View& dx,
