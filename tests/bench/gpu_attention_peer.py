@@ -5,7 +5,7 @@ FlashAttention-4's own package where it is installed.
     gpu_attention_peer.py BENCH [--rounds N] [--deterministic] [SHAPE...]
 
 BENCH is the gpu_kernels_bench binary; a shape is HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS, bfloat16, batch 1. Rounds
-are interleaved, each one call timed by events from launch to finish; the table shows medians. Ours gives float32
+are interleaved, another one begins each, one call timed by events from launch to finish; the table shows medians. Ours gives float32
 partial results (O, and sums that dQ, dK and dV are added to), the others bfloat16 ones; "merged" is our forward pass
 into partial results that are there, as a step of a ring, first and last in turn with the one that is not. Example:
 
@@ -14,9 +14,9 @@ into partial results that are there, as a step of a ring, first and last in turn
 
 import argparse
 import statistics
-import subprocess
 
 import torch
+from bench_process import BenchProcess, rotated
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SHAPES = [
@@ -80,23 +80,6 @@ class Peer:
         return events[0].elapsed_time(events[1]) / 1e3, events[2].elapsed_time(events[3]) / 1e3
 
 
-class Ours:
-    def __init__(self, bench, deterministic):
-        command = [bench, "--on-request"] + (["--deterministic"] if deterministic else [])
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def say(self, text):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-
-    def ask(self, text):
-        self.say(text)
-        answer = self.process.stdout.readline().split()
-        if not answer:
-            raise SystemExit("the bench ended")
-        return answer
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench")
@@ -105,7 +88,7 @@ def main():
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     args = parser.parse_intermixed_args()
     torch.manual_seed(1)
-    ours = Ours(args.bench, args.deterministic)
+    ours = BenchProcess(args.bench, args.deterministic)
     others = peers()
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; "
           f"TFLOP/s, medians of {args.rounds}; ratio: ours over the best of the others")
@@ -116,8 +99,10 @@ def main():
         running = {name: Peer(shape, attention) for name, attention in others.items()}
         mine, theirs = ([], [], []), {name: ([], []) for name in others}
         for round in range(-2, args.rounds):
-            flops, *seconds = (float(x) for x in ours.ask("go"))
-            times = {name: peer.run() for name, peer in running.items()}
+            times = {}
+            for name in rotated(["ours", *running], round):
+                times[name] = [float(x) for x in ours.ask("go")] if name == "ours" else running[name].run()
+            flops, *seconds = times["ours"]
             if round < 0:
                 continue
             for values, value in zip(mine, seconds):

@@ -21,6 +21,7 @@
 
 #include "common/base/check.h"
 #include "common/parallel/mask.h"
+#include "tests/bench/random_fill.h"
 #include "worker/backend/backend.h"
 
 namespace seqpar {
@@ -37,22 +38,7 @@ class Bench {
     SEQPAR_CHECK(buffer.ok());
     const Matrix m(buffer->data(), type, rows, cols);
     memory_.push_back(std::move(buffer).value());
-    // One block of random numbers, repeated: making gigabytes of them would take longer than the bench.
-    std::vector<char> block(std::min<int64_t>(m.bytes(), int64_t{1} << 24));
-    const int64_t count = static_cast<int64_t>(block.size()) / SizeOf(type);
-    for (int64_t i = 0; i < count; ++i) {
-      const float value = normal_(random_);
-      if (type == DType::kF32) {
-        reinterpret_cast<float*>(block.data())[i] = value;
-      } else {
-        reinterpret_cast<BF16*>(block.data())[i] = ToBF16(value);
-      }
-    }
-    for (int64_t at = 0; at < m.bytes(); at += static_cast<int64_t>(block.size())) {
-      device_->CopyFromHost(*stream_, block.data(), static_cast<char*>(m.data) + at,
-                            std::min<int64_t>(block.size(), m.bytes() - at));
-    }
-    SEQPAR_CHECK(stream_->Synchronize().ok());
+    FillNormal(device_, *stream_, &random_, 1, m);
     return m;
   }
   void Clear() { memory_.clear(); }
@@ -188,7 +174,6 @@ class Bench {
   const std::unique_ptr<Stream> stream_;
   std::vector<Buffer> memory_;
   std::mt19937 random_{1};
-  std::normal_distribution<float> normal_;
 };
 
 // See the head of the file.

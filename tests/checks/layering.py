@@ -35,7 +35,8 @@ MAY_INCLUDE = {
 VENDORS = [
     (r"^(ucp|uct|ucs|ucm)/", ["worker/comm/ucx"]),
     (r"^nccl", ["worker/comm/nccl"]),
-    (r"^(cuda|cublas|cudnn|nvml|cupti)[^/]*$", ["worker/device/cuda", "worker/comm/nccl"]),
+    (r"^(cuda|cublas|cudnn|nvml)[^/]*$", ["worker/device/cuda", "worker/comm/nccl"]),
+    (r"^cupti[^/]*$", ["tests/bench/kernel_timeline"]),
     (r"^(oneapi/|dnnl)", ["worker/device/cpu"]),
     (r"^hwy/", ["worker/device/cpu"]),
     (r"^sqlite3", ["coordinator/store", "tests/coordinator/store"]),

@@ -1,0 +1,28 @@
+"""A bench of ours that answers requests line by line (gpu_kernels_bench, gpu_layer_bench with --on-request)."""
+
+import subprocess
+
+
+class BenchProcess:
+    def __init__(self, bench, deterministic=False):
+        command = [bench, "--on-request"] + (["--deterministic"] if deterministic else [])
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def say(self, text):
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, text):
+        """The words of the answer."""
+        self.say(text)
+        answer = self.process.stdout.readline().split()
+        if not answer:
+            raise SystemExit("the bench ended")
+        return answer
+
+
+def rotated(items, turn):
+    """The items from another one on each turn: a card slows down as it warms up, so none is always the later."""
+    items = list(items)
+    turn %= len(items)
+    return items[turn:] + items[:turn]
