@@ -132,7 +132,7 @@ absl::Status AttentionHalf::Backward(const WeightSet& weights, const Matrix& x, 
   if (weights.Has(WeightId::kOBias)) device.AddColumnSums(compute, dx1, gradients.Floats(WeightId::kOBias));
   const Matrix dy = axis_->Gather(TensorAxis::Place::kGradient, key, dx1);
   device.Gemm(compute, dy, false, weights.Get(WeightId::kO), false, dout_, false, nullptr);
-  device.Gemm(compute, dy, true, kept->out, false, gradients.Get(WeightId::kO), true, nullptr);
+  device.Gemm(compute, dy, true, kept->out, false, gradients.Get(WeightId::kO), false, nullptr);
   SEQPAR_RETURN_IF_ERROR(core_->Backward(kept->q, kept->kv, kept->out, dout_, kept->state.get(), dq_, dkv_));
   if (dq_back_.data != dq_.data) {
     device.Copy(compute, dq_, dq_back_);
@@ -143,8 +143,8 @@ absl::Status AttentionHalf::Backward(const WeightSet& weights, const Matrix& x, 
   const Matrix h =
       norm_.Forward(device, compute, weights, x, scratch_, static_cast<float*>(kept->stats.data));
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
-  device.Gemm(compute, dq_back_, true, all, false, gradients.Get(WeightId::kQ), true, nullptr);
-  device.Gemm(compute, dkv_back_, true, all, false, gradients.Pair(WeightId::kK, WeightId::kV), true,
+  device.Gemm(compute, dq_back_, true, all, false, gradients.Get(WeightId::kQ), false, nullptr);
+  device.Gemm(compute, dkv_back_, true, all, false, gradients.Pair(WeightId::kK, WeightId::kV), false,
               nullptr);
   if (weights.Has(WeightId::kQBias)) {
     device.AddColumnSums(compute, dq_back_, gradients.Floats(WeightId::kQBias));

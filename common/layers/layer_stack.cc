@@ -58,11 +58,9 @@ absl::Status LayerStack::Forward(const LayerCallback& done) {
 
 absl::Status LayerStack::Backward(const LayerCallback& done) {
   SEQPAR_CHECK(backward());
-  const Matrix sums = weight_gradients_->All();
   for (int l = layers() - 1; l >= 0; --l) {
     const int turn = layers() - 1 - l;
     const Matrix &dy = gradients_[turn % 2], &dx = gradients_[(turn + 1) % 2];
-    streams_.device->Zero(*streams_.compute, sums.data, sums.bytes());
     SEQPAR_RETURN_IF_ERROR(layer_->Backward(*weights_[l], Hidden(l), kept_[l], dy, *weight_gradients_, dx));
     ReduceWeightGradients(*weight_gradients_, *groups_, *streams_.compute, *streams_.comm);
     LayerStep step;

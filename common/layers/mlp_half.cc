@@ -86,7 +86,7 @@ void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Mat
     device.AddColumnSums(compute, dy, gradients.Floats(WeightId::kDownBias));
   const Matrix all_dy = axis_->Gather(TensorAxis::Place::kGradient, key, dy);
   Activate(*kept);
-  device.Gemm(compute, all_dy, true, activated_, false, gradients.Get(WeightId::kDown), true, nullptr);
+  device.Gemm(compute, all_dy, true, activated_, false, gradients.Get(WeightId::kDown), false, nullptr);
   device.Gemm(compute, all_dy, false, weights.Get(WeightId::kDown), false, activated_, false, nullptr);
   const Matrix gate = Gate(kept->gate_up), up = Up(kept->gate_up);
   device.ActivationBackward(compute, plan_.config.mlp, gated() ? &gate : nullptr, up, activated_,
@@ -96,7 +96,7 @@ void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Mat
   const Matrix h =
       norm_.Forward(device, compute, weights, kept->x1, scratch_, static_cast<float*>(kept->stats.data));
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
-  device.Gemm(compute, kept->gate_up, true, all, false, GateUp(gradients), true, nullptr);
+  device.Gemm(compute, kept->gate_up, true, all, false, GateUp(gradients), false, nullptr);
   if (weights.Has(WeightId::kUpBias)) {
     device.AddColumnSums(compute, kept->gate_up, static_cast<float*>(GateUpBias(gradients).data));
   }

@@ -58,6 +58,12 @@ absl::Status TransformerLayer::Forward(const WeightSet& weights, const Matrix& x
 absl::Status TransformerLayer::Backward(const WeightSet& weights, const Matrix& x,
                                         const LayerActivations& kept, const Matrix& dy,
                                         const WeightSet& gradients, const Matrix& dx) {
+  // Products write gradients of matrices, what sums rows adds to those of vectors.
+  for (const WeightSlice& slice : table_.slices()) {
+    if (!slice.vector()) continue;
+    const Matrix sums = gradients.Get(slice.id);
+    streams_.device->Zero(*streams_.compute, sums.data, sums.bytes());
+  }
   const bool again = plan_.recompute == Recompute::kLayer && mlp_ != nullptr;
   if (again) {  // the MLP's input needs all of the first half
     SEQPAR_RETURN_IF_ERROR(

@@ -43,7 +43,7 @@ class TransformerLayer {
   absl::StatusOr<LayerActivations> NewActivations();
   absl::Status Forward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept,
                        const Matrix& y);
-  // x as given to Forward. dx is neither dy nor x. Adds this rank's part to `gradients` (float32), which
+  // x as given to Forward. dx is neither dy nor x. Writes this rank's part to `gradients` (float32), which
   // ReduceWeightGradients completes; uses `kept` up.
   absl::Status Backward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept,
                         const Matrix& dy, const WeightSet& gradients, const Matrix& dx);
