@@ -143,6 +143,24 @@ class Gpus(ClusterTest):
         for _ in range(2):
             self.wait_succeeded(self.submit(self.write_job(workers={"min": 2, "max": 2})))
 
+    def test_a_gpu_that_cannot_be_measured_is_set_aside_and_the_node_joins_with_the_others(self):
+        self.start_coordinator()
+        self.extra = ["fail device-1 79"]
+        self.write_script()
+        worker = self.start_gpu_worker()
+        self.assertEqual(self.set_aside(0), "")
+        self.assertIn("it cannot be measured: ", self.set_aside(1))
+        self.assertIn("GPU 1: error 79", self.set_aside(1))
+        self.wait_succeeded(self.submit(self.write_job(workers={"min": 1, "max": 1})))
+        waits = self.submit(self.write_job(workers={"min": 2, "max": 2}))
+        reason = wait_for(lambda: self.get(waits).get("reason"), "a reason")
+        self.assertIn("waits for 2 devices, 1 attached", reason)
+        self.extra = []
+        self.write_script()
+        wait_for(lambda: self.set_aside(1) == "", "the GPU to come back")
+        self.wait_succeeded(waits)
+        self.assertIn("device is back", worker.log.read_text())
+
     def test_several_ranks_on_one_gpu(self):
         self.start_coordinator()
         worker = self.start_gpu_worker("node-gpu", "--test-ranks-per-gpu", 2)

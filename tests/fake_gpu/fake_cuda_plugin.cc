@@ -1,5 +1,10 @@
 // The plug-in for GPUs as the tests need it: the GPUs of a script (tests/fake_gpu/script.h), each of which
 // computes and communicates as a CPU slot of one thread.
+#include <unistd.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
 #include "common/base/version.h"
 #include "tests/fake_gpu/script.h"
 #include "worker/backend/cpu_ucx.h"
@@ -25,6 +30,12 @@ absl::StatusOr<std::vector<GpuInfo>> List() {
 }
 
 absl::StatusOr<std::unique_ptr<RankBackend>> Make(const BackendConfig& config) {
+  const FakeGpus gpus = ReadFakeGpus();
+  const std::string name = absl::StrCat("device-", config.ordinal);
+  if (gpus.failing.count(name) != 0) {
+    return absl::UnavailableError(absl::StrCat("GPU ", config.ordinal, ": error ", gpus.failing.at(name)));
+  }
+  while (gpus.hanging.count(name) != 0) pause();
   BackendConfig slot = config;
   slot.kind = "cpu";
   slot.threads = 1;

@@ -6,6 +6,7 @@
 //   process UUID PID BYTES
 //   fail FUNCTION CODE                                          what this function of NVML returns
 //   hang FUNCTION                                               it never returns
+//   fail device-ORDINAL CODE, hang device-ORDINAL               the same of whoever would use that GPU
 #ifndef SEQPAR_TESTS_FAKE_GPU_SCRIPT_H_
 #define SEQPAR_TESTS_FAKE_GPU_SCRIPT_H_
 

@@ -114,15 +114,20 @@ absl::StatusOr<v1::NodeSpec> Measure(const WorkerConfig& config, int stop_fd) {
   const bool by_cpu_time = config.threads_per_slot == 1 || threads > cores;
   SEQPAR_ASSIGN_OR_RETURN(const ProbeResults results,
                           RunProbes(CommandsOf(config, by_cpu_time), kTimeoutUs, stop_fd));
+  std::vector<v1::NodeSpec> slots;
+  for (const absl::StatusOr<v1::NodeSpec>& measured : results.devices) {
+    SEQPAR_RETURN_IF_ERROR(measured.status());
+    slots.push_back(*measured);
+  }
   DeviceSpec slot;
-  slot.rates = ShareOfCores(MeanOf(results.devices), threads, cores);
+  slot.rates = ShareOfCores(MeanOf(slots), threads, cores);
   v1::NodeSpec node;
   *node.add_devices() = DeviceToProto(slot);
   node.set_cores(cores);
   node.set_start_seconds(results.start_seconds);
   const bool linked = results.start_seconds > 0;
   if (!linked && config.cpu_slots > 1) LogWarning("the link between slots is not measured but estimated");
-  *node.mutable_local() = LinkToProto(linked ? MeanLink(results.devices) : EstimateLocalLink(slot.rates));
+  *node.mutable_local() = LinkToProto(linked ? MeanLink(slots) : EstimateLocalLink(slot.rates));
   return node;
 }
 

@@ -111,13 +111,13 @@ uint64_t TakeSignals(int signals) {
 
 class Daemon {
  public:
-  Daemon(const WorkerConfig& config, const v1::NodeSpec& node, NodeIdentity identity, int signals,
+  Daemon(const WorkerConfig& config, const FoundDevices& found, NodeIdentity identity, int signals,
          const ServiceManager* manager, AgentObserver* observer)
       : manager_(manager),
         pulse_(manager),
         signals_(signals),
         drain_us_(int64_t{config.drain_seconds} * 1'000'000),
-        gpus_(node, config),
+        gpus_(found, config),
         processes_(Arguments(config),
                    [config](const RankKey& key) {
                      return TransportSettings(config, absl::StrCat("rank-", key.rank));
@@ -125,7 +125,7 @@ class Daemon {
         client_(config.coordinator, config.tls, [this](FleetEvent event) { inbox_.Put(std::move(event)); }),
         sender_(&client_),
         ports_(&processes_, &sender_),
-        agent_(std::move(identity), &Clock::System(), ports_.host(), ports_.fleet(), gpus_.gate(), observer) {
+        agent_(std::move(identity), &Clock::System(), ports_.host(), ports_.fleet(), &gpus_, observer) {
     processes_.SetObserver({
         [this](const RankKey& key, const v1::FromExecutor& message) {
           agent_.OnExecutorMessage(key, message);
@@ -288,15 +288,15 @@ v1::NodeSpec SlotsOf(const WorkerConfig& config, const Calibration& calibration)
 }
 
 // What ranks run on here: measured slots, or GPUs. CANCELLED where the daemon was told to stop meanwhile.
-absl::StatusOr<v1::NodeSpec> FindDevices(const WorkerConfig& config, int stop_fd) {
+absl::StatusOr<FoundDevices> FindDevices(const WorkerConfig& config, int stop_fd) {
   if (config.devices != "cpu") {
-    absl::StatusOr<v1::NodeSpec> gpus = FindGpus(config, stop_fd);
+    absl::StatusOr<FoundDevices> gpus = FindGpus(config, stop_fd);
     if (gpus.ok() || absl::IsCancelled(gpus.status())) return gpus;
     if (config.devices == "cuda") return Annotate(gpus.status(), "--devices=cuda");
     LogInfo("no GPUs: CPU slots instead", {{"why", gpus.status().message()}});
   }
   SEQPAR_ASSIGN_OR_RETURN(const Calibration calibration, Calibrate(config, stop_fd));
-  return SlotsOf(config, calibration);
+  return FoundDevices{SlotsOf(config, calibration), {}};
 }
 
 NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const v1::NodeSpec& node) {
@@ -354,9 +354,10 @@ absl::Status Run(const WorkerConfig& config) {
   }
   WorkerMetrics metrics(config.node_name, config.state_dir, &Clock::System());
   SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &metrics));
-  const absl::StatusOr<v1::NodeSpec> devices = FindDevices(config, signals);
-  if (absl::IsCancelled(devices.status())) return absl::OkStatus();
-  SEQPAR_RETURN_IF_ERROR(devices.status());
+  const absl::StatusOr<FoundDevices> found = FindDevices(config, signals);
+  if (absl::IsCancelled(found.status())) return absl::OkStatus();
+  SEQPAR_RETURN_IF_ERROR(found.status());
+  const v1::NodeSpec* const devices = &found->node;
   LogInfo("worker starts", {{"node", config.node_name},
                             {"coordinator", config.coordinator},
                             {"devices", devices->devices_size()},
@@ -368,7 +369,7 @@ absl::Status Run(const WorkerConfig& config) {
                             {"transport", DescribeTransport(TransportSettings(config, "rank-N"))},
                             {"data_roots", roots.ToString()}});
   SEQPAR_RETURN_IF_ERROR(Failpoint("daemon.start"));
-  Daemon daemon(config, *devices, Identify(config, roots, *devices), signals, &manager,
+  Daemon daemon(config, *found, Identify(config, roots, *devices), signals, &manager,
                 metrics.Watch(*devices));
   manager.Ready();
   daemon.Run();

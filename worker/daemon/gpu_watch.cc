@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "seqpar/v1/executor.pb.h"
@@ -31,15 +32,60 @@ std::map<int, int64_t> IdleBytes(const v1::NodeSpec& node) {
 
 }  // namespace
 
-GpuWatch::GpuWatch(const v1::NodeSpec& node, const WorkerConfig& config)
-    : policy_(IdleBytes(node), config.shared_gpus || config.ranks_per_gpu > 1, config.gpu_retry_us) {
+GpuWatch::GpuWatch(const FoundDevices& found, const WorkerConfig& config)
+    : policy_(IdleBytes(found.node), config.shared_gpus || config.ranks_per_gpu > 1, config.gpu_retry_us),
+      config_(config),
+      node_(found.node),
+      unmeasured_(found.unmeasured),
+      next_measuring_us_(Clock::System().BootMicros() + config.gpu_retry_us) {
+  const v1::NodeSpec& node = found.node;
   for (int i = 0; i < node.devices_size(); ++i) {
     if (node.devices(i).has_gpu()) devices_.emplace(node.devices(i).gpu().uuid(), i);
   }
 }
 
+DeviceGate::State GpuWatch::StateOf(int device) const {
+  return unmeasured_.count(device) != 0 ? State::kSetAside : policy_.StateOf(device);
+}
+
+std::string GpuWatch::WhySetAside(int device) const {
+  const auto found = unmeasured_.find(device);
+  return found != unmeasured_.end() ? found->second : policy_.WhySetAside(device);
+}
+
+// One after the other, each once in the time between two tries.
+int64_t GpuWatch::TickMeasuring(int64_t now_us) {
+  if (measuring_ != nullptr) {
+    const auto answer = measuring_->Poll();
+    if (!answer) return measuring_->deadline_us();
+    if (answer->ok()) {
+      unmeasured_.erase(measured_device_);
+    } else {
+      unmeasured_[measured_device_] = absl::StrCat("it cannot be measured: ", answer->status().message());
+    }
+    measuring_.reset();
+  }
+  if (unmeasured_.empty()) return INT64_MAX;
+  if (now_us < next_measuring_us_) return next_measuring_us_;
+  auto next = unmeasured_.upper_bound(measured_device_);
+  if (next == unmeasured_.end()) next = unmeasured_.begin();
+  measured_device_ = next->first;
+  next_measuring_us_ = now_us + config_.gpu_retry_us / static_cast<int64_t>(unmeasured_.size());
+  if (ProbeProcess::Undead() > 0) return next_measuring_us_;  // it would hang as the last one does
+  const ProbeCommand command =
+      MeasureAlone(config_, node_.devices(measured_device_).gpu().ordinal(), measured_device_);
+  std::vector<std::string> arguments = {"seqpar-worker", "calibrate"};
+  arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
+  auto measuring = ProbeProcess::Start(absl::StrCat("measuring GPU ", measured_device_), arguments,
+                                       EnvironmentWith(command.environment), kMeasureGpuUs);
+  if (!measuring.ok()) return next_measuring_us_;
+  measuring_ = std::move(measuring).value();
+  return measuring_->deadline_us();
+}
+
 int64_t GpuWatch::Tick() {
   const int64_t now_us = Clock::System().BootMicros();
+  const int64_t measuring_us = TickMeasuring(now_us);
   if (look_ != nullptr) {
     if (const auto answer = look_->Poll()) Finish(*answer, now_us);
   }
@@ -48,7 +94,7 @@ int64_t GpuWatch::Tick() {
     Look(now_us);
     next_us = policy_.Tick(now_us);
   }
-  return std::min(next_us, look_ != nullptr ? look_->deadline_us() : policy_.NextLookUs());
+  return std::min({measuring_us, next_us, look_ != nullptr ? look_->deadline_us() : policy_.NextLookUs()});
 }
 
 void GpuWatch::Look(int64_t now_us) {
@@ -89,7 +135,7 @@ absl::StatusOr<HeldByDevice> GpuWatch::Parse(const std::string& json) const {
 
 std::map<int, int> GpuWatch::States() const {
   std::map<int, int> states;
-  for (const auto& entry : devices_) states[entry.second] = static_cast<int>(policy_.StateOf(entry.second));
+  for (const auto& entry : devices_) states[entry.second] = static_cast<int>(StateOf(entry.second));
   return states;
 }
 
@@ -101,7 +147,7 @@ bool GpuWatch::TakeChanged() {
     const bool was_aside =
         states_.count(device) != 0 && states_[device] == static_cast<int>(DeviceGate::State::kSetAside);
     if (is(DeviceGate::State::kSetAside) && !was_aside) {
-      LogWarning("device set aside", {{"device", device}, {"why", policy_.WhySetAside(device)}});
+      LogWarning("device set aside", {{"device", device}, {"why", WhySetAside(device)}});
     }
     if (is(DeviceGate::State::kOpen) && was_aside) LogInfo("device is back", {{"device", device}});
   }
@@ -111,6 +157,7 @@ bool GpuWatch::TakeChanged() {
 
 void GpuWatch::AddPolls(std::vector<pollfd>* fds) const {
   if (look_ != nullptr) look_->AddPolls(fds);
+  if (measuring_ != nullptr) measuring_->AddPolls(fds);
 }
 
 }  // namespace seqpar

@@ -102,8 +102,12 @@ absl::StatusOr<std::unique_ptr<ProbeProcess>> ProbeProcess::Start(std::string wh
 ProbeProcess::~ProbeProcess() {
   if (pid_ <= 0) return;
   Live().erase(pid_);
-  kill(pid_, SIGKILL);
-  AllDoomed().push_back({pid_, Clock::System().BootMicros()});
+  KillAndReapLater(pid_);
+}
+
+void ProbeProcess::KillAndReapLater(pid_t pid) {
+  kill(pid, SIGKILL);
+  AllDoomed().push_back({pid, Clock::System().BootMicros()});
   Undead();
 }
 

@@ -39,6 +39,8 @@ class ProbeProcess {
   // What it wrote to standard error so far.
   const std::string& said() const { return error_text_; }
 
+  // Kills a child and does not wait for it: one that a sick device keeps from dying is reaped when it does.
+  static void KillAndReapLater(pid_t pid);
   // Whether a probe that has not been destroyed waits for this process.
   static bool Owns(pid_t pid);
   // Processes that were killed more than a second ago and have not died yet; reaps those that have.

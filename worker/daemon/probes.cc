@@ -19,6 +19,7 @@
 #include "common/base/fd.h"
 #include "common/base/status.h"
 #include "worker/daemon/executor_processes.h"
+#include "worker/daemon/probe_process.h"
 
 namespace seqpar {
 namespace {
@@ -32,14 +33,12 @@ struct Probe {
   std::string blob;    // "-": no transport
   std::string result;  // the last line
   std::string error;   // why it fails
-  bool connected = false;
+  bool connected = false, ended = false;
 
   Probe() = default;
   Probe(Probe&&) = default;
   ~Probe() {
-    if (pid <= 0) return;
-    kill(pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
+    if (pid > 0) ProbeProcess::KillAndReapLater(pid);
   }
 };
 
@@ -71,17 +70,19 @@ class Conversation {
   Conversation(std::vector<Probe>* probes, int64_t timeout_us)
       : probes_(probes), timeout_us_(timeout_us), begin_us_(Clock::System().BootMicros()) {}
 
-  // Reads every probe to its end, and gives them the table of addresses meanwhile.
+  // Reads every probe to its end or that of the time, and gives them the table of addresses meanwhile.
   absl::Status Run(int stop_fd) {
     size_t open = probes_->size();
     while (open > 0) {
       std::vector<pollfd> fds = {{stop_fd, POLLIN, 0}};
       for (const Probe& probe : *probes_) fds.push_back({probe.channel.get(), POLLIN, 0});
-      const int64_t left_us = begin_us_ + timeout_us_ - Clock::System().BootMicros();
-      if (left_us <= 0) {
-        return absl::DeadlineExceededError(
-            absl::StrCat("calibration did not end in ", timeout_us_ / 1'000'000, " s"));
-      }
+      const int64_t now_us = Clock::System().BootMicros(), end_us = begin_us_ + timeout_us_;
+      if (now_us >= end_us) return absl::OkStatus();
+      // Whoever has not come to the table in half of the time is not waited for.
+      const int64_t late_us = begin_us_ + timeout_us_ / 2;
+      late_ = now_us >= late_us;
+      AnswerBlobs();
+      const int64_t left_us = (answered_ ? end_us : late_us) - now_us;
       if (poll(fds.data(), fds.size(), static_cast<int>(left_us / 1000 + 1)) < 0) continue;
       if (fds[0].revents != 0) return absl::CancelledError("stopped");
       for (size_t i = 0; i < probes_->size(); ++i) {
@@ -92,6 +93,8 @@ class Conversation {
         if (n > 0) Take(std::string(buffer, static_cast<size_t>(n)), &probe);
         if (n > 0 || (n < 0 && errno == EINTR)) continue;
         probe.channel.Reset();
+        if (probe.blob.empty()) probe.blob = kNoTransport;
+        probe.ended = true;
         --open;
       }
       AnswerBlobs();
@@ -100,6 +103,7 @@ class Conversation {
   }
 
   double start_seconds() const { return start_seconds_; }
+  int64_t end_us() const { return begin_us_ + timeout_us_; }
 
  private:
   void Take(const std::string& bytes, Probe* probe) {
@@ -127,8 +131,8 @@ class Conversation {
     std::string table;
     bool alone = false;
     for (const Probe& probe : *probes_) {
-      if (probe.blob.empty()) return;
-      alone = alone || probe.blob == kNoTransport;
+      if (probe.blob.empty() && !late_) return;
+      alone = alone || probe.blob.empty() || probe.blob == kNoTransport;
       absl::StrAppend(&table, probe.blob, "\n");
     }
     answered_ = true;
@@ -141,9 +145,35 @@ class Conversation {
 
   std::vector<Probe>* const probes_;
   const int64_t timeout_us_, begin_us_;
-  bool answered_ = false;
+  bool answered_ = false, late_ = false;
   double start_seconds_ = 0;
 };
+
+// Its exit status; false where it is still there at the end of the time: on a sick device the way out can
+// hang too.
+bool Reap(int64_t end_us, pid_t pid, int* status) {
+  while (waitpid(pid, status, WNOHANG) == 0) {
+    if (Clock::System().BootMicros() >= end_us) return false;
+    usleep(1000);
+  }
+  return true;
+}
+
+absl::StatusOr<v1::NodeSpec> ResultOf(size_t device, int64_t timeout_us, int64_t end_us, Probe* probe) {
+  int status = 0;
+  if (!probe->ended || !Reap(end_us, probe->pid, &status)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the calibration of device ", device, " did not end in ", timeout_us / 1'000'000, " s"));
+  }
+  probe->pid = -1;
+  v1::NodeSpec measured;
+  const bool parsed = google::protobuf::util::JsonStringToMessage(probe->result, &measured).ok();
+  if (status == 0 && parsed && measured.devices_size() == 1) return measured;
+  return absl::InternalError(
+      probe->error.empty()
+          ? absl::StrCat("the calibration process of device ", device, " ", DescribeExit(status))
+          : absl::StrCat("the calibration of device ", device, " failed: ", probe->error));
+}
 
 }  // namespace
 
@@ -158,19 +188,7 @@ absl::StatusOr<ProbeResults> RunProbes(const std::vector<ProbeCommand>& commands
   ProbeResults results;
   results.start_seconds = conversation.start_seconds();
   for (size_t i = 0; i < probes.size(); ++i) {
-    Probe& probe = probes[i];
-    int status = 0;
-    waitpid(probe.pid, &status, 0);
-    probe.pid = -1;
-    v1::NodeSpec measured;
-    const bool parsed = google::protobuf::util::JsonStringToMessage(probe.result, &measured).ok();
-    if (status != 0 || !parsed || measured.devices_size() != 1) {
-      return absl::InternalError(
-          probe.error.empty()
-              ? absl::StrCat("the calibration process of device ", i, " ", DescribeExit(status))
-              : absl::StrCat("the calibration of device ", i, " failed: ", probe.error));
-    }
-    results.devices.push_back(std::move(measured));
+    results.devices.push_back(ResultOf(i, timeout_us, conversation.end_us(), &probes[i]));
   }
   return results;
 }

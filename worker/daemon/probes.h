@@ -19,12 +19,15 @@ struct ProbeCommand {
 };
 
 struct ProbeResults {
-  std::vector<v1::NodeSpec> devices;  // each with one device; `local` where they were connected
-  double start_seconds = 0;           // until the last had said that all are connected; 0: they were not
+  // Each with one device; `local` where they were connected. INTERNAL where its process fails, with what it
+  // said, or says something else than a result; DEADLINE_EXCEEDED where it did not end in time.
+  std::vector<absl::StatusOr<v1::NodeSpec>> devices;
+  double start_seconds = 0;  // until the last had said that all are connected; 0: they were not
 };
 
-// Measures all devices at once. CANCELLED as soon as `stop_fd` becomes readable; INTERNAL where a process
-// fails, with what it said, or says something else than a result; DEADLINE_EXCEEDED after `timeout_us`.
+// Measures all devices at once, for `timeout_us` at most; where one has no transport or does not come, the
+// others are not connected. CANCELLED as soon as `stop_fd` becomes readable; INTERNAL where no process can be
+// started.
 absl::StatusOr<ProbeResults> RunProbes(const std::vector<ProbeCommand>& commands, int64_t timeout_us,
                                        int stop_fd);
 

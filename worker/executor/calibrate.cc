@@ -84,6 +84,7 @@ class Group {
     absl::StatusOr<std::string> blob = absl::UnavailableError("no transport");
     if (measured.backend != nullptr) blob = measured.backend->Blob(arguments.slot);
     std::cout << "blob " << (blob.ok() ? absl::BytesToHexString(*blob) : "-") << std::endl;
+    if (arguments.slots == 1) return absl::StatusOr<Group>(std::move(group));
     std::vector<std::string> blobs;
     std::string line;
     while (static_cast<int>(blobs.size()) < arguments.slots && std::getline(std::cin, line)) {
@@ -93,7 +94,6 @@ class Group {
     if (static_cast<int>(blobs.size()) != arguments.slots) {
       return absl::UnavailableError("the daemon gave no table of addresses");
     }
-    if (arguments.slots == 1) return absl::StatusOr<Group>(std::move(group));
     SEQPAR_ASSIGN_OR_RETURN(group.world_,
                             measured.backend->Connect(arguments.slot, blobs, kConnectDeadline, nullptr));
     group.comm_ = measured.device()->CreateStream("comm");

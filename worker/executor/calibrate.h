@@ -9,7 +9,7 @@ namespace seqpar {
 // Lines on stdout: first "blob HEX", this device's part of a bootstrap ("blob -" where it has no transport);
 // "connected" when all are; last a v1.NodeSpec as JSON with the device's rates and, where devices are
 // connected, the link between them; or, with exit code 1, "error TEXT".
-// Reads after the blob the S blobs by slot from stdin, one a line, or "alone": the rest is not
+// Reads after the blob, where S > 1, the S blobs by slot from stdin, one a line, or "alone": the rest is not
 // connected then. Returns the exit code.
 int CalibrateMain(int argc, char** argv);
 
