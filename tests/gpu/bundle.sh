@@ -18,7 +18,8 @@ for file in "$out"/bin/* "$out/lib/libseqpar-cuda.so"; do ldd "$file" | awk '/=>
 cma=$(ldconfig -p | awk '/libucp\.so/{print $NF; exit}')
 [ -z "$cma" ] || cp -L "$(dirname "$cma")"/ucx/libuct_cma.so.0 "$out/lib/ucx/"
 strip --strip-unneeded "$out"/bin/* "$out"/lib/*.so*
-cp "$here/run.sh" "$here/service.sh" "$here/faults.py" "$here/tests.txt" "$here/../bench/gpu_attention_peer.py" "$out/"
+cp "$here/run.sh" "$here/service.sh" "$here/faults.py" "$here/longest.py" "$here/tests.txt" "$here"/../bench/gpu_*_peer.py \
+  "$here/../bench/bench_process.py" "$out/"
 # What bfloat16 attention must run on.
 if grep -q libseqpar_fa4 "$build/build.ninja"; then echo fa4_sm90; else echo tiled_float32; fi >"$out/attention.txt"
 du -sh "$out"

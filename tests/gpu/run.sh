@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# usage: tests/gpu/run.sh [--part kernels|strategies|nccl|bench|peer|all] [--bundle DIR]
+# usage: tests/gpu/run.sh [--part kernels|sanitizer|strategies|nccl|bench|layer|peer|all] [--bundle DIR]
 # Runs the tests and benches of the GPU backend on a machine with GPUs, from a bundle (tests/gpu/bundle.sh); prints as
 # it goes and a table at the end. Each part ends within 8 minutes. Exit status: 0 where every test passed.
+#   kernels     suites of the device, on every kernel        sanitizer  the same under compute-sanitizer, where it is there
+#   strategies  every mesh on this GPU's kernels             nccl       communicators over NCCL, a rank a GPU
+#   bench       our kernels and layer, gaps included         layer      the layer against PyTorch's
+#   peer        attention against PyTorch's and FlashAttention-4's own
+# Example: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/run.sh --part kernels
 set -uo pipefail
 part=all
 bundle=$(cd "$(dirname "$0")" && pwd)
@@ -9,10 +14,15 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --part) part=$2; shift ;;
     --bundle) bundle=$2; shift ;;
-    *) sed -n '2,4p' "$0" >&2; exit 2 ;;
+    -h | --help) sed -n '2,9p' "$0"; exit 0 ;;
+    *) echo "$1: not --part or --bundle" >&2; sed -n '2,9p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
+case " kernels sanitizer strategies nccl bench layer peer all " in
+  *" $part "*) ;;
+  *) echo "--part $part: not kernels, sanitizer, strategies, nccl, bench, layer, peer or all" >&2; exit 2 ;;
+esac
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
 SEQPAR_TEST_ATTENTION=$(cat "$bundle/attention.txt")
@@ -51,6 +61,32 @@ if [ "$part" = all ] || [ "$part" = kernels ]; then
     tests "$name" 200 SEQPAR_TEST_KERNELS=cuda,cuda_deterministic
   done
 fi
+# Every access of every kernel that a test runs.
+memcheck() { # NAME
+  run "memcheck-$1" 220 env SEQPAR_TEST_KERNELS=cuda,cuda_deterministic compute-sanitizer --tool memcheck --error-exitcode 9 \
+    "$bundle/bin/$1" || failures=$((failures + 1))
+  grep 'ERROR SUMMARY' "$logs/memcheck-$1.log"
+}
+# Races of our own kernels, attention's included. The libraries' products (nvjet) order their copies by means that the
+# tool does not know, and it reports them. Lengths around every edge of a block take it minutes, and no other path.
+racecheck() { # NAME
+  local log=$logs/racecheck-$1.log ours
+  run "racecheck-$1" 220 env SEQPAR_TEST_KERNELS=cuda SEQPAR_TEST_ATTENTION=tiled_float32 \
+    SEQPAR_TEST_CUDA_ATTENTION=tiled_float32 compute-sanitizer --tool racecheck "$bundle/bin/$1" --gtest_filter='-*LengthsAroundEvery*' || failures=$((failures + 1))
+  ours=$(grep -E '(Read|Write) access at' "$log" | grep -vc 'access at nvjet_')
+  echo "races: $ours in our kernels, $(grep -c 'Race reported.*access at nvjet_' "$log") reported in the libraries' products"
+  [ "$ours" = 0 ] || failures=$((failures + 1))
+}
+if [ "$part" = all ] || [ "$part" = sanitizer ]; then
+  if command -v compute-sanitizer >/dev/null; then
+    for name in worker_device_kernels_test worker_device_layer_kernels_test worker_device_attention_test; do
+      memcheck "$name"
+      racecheck "$name"
+    done
+  else
+    echo "no compute-sanitizer on this machine: not run"
+  fi
+fi
 if [ "$part" = all ] || [ "$part" = strategies ]; then
   for name in $(grep '^common_' "$bundle/tests.txt"); do
     tests "$name" 240 SEQPAR_TEST_KERNEL=cuda SEQPAR_TEST_KERNELS=cuda,cuda_deterministic
@@ -67,6 +103,10 @@ if [ "$part" = all ] || [ "$part" = bench ]; then
     run "$(basename "$bench")" 300 "$bench" || failures=$((failures + 1))
     cat "$logs/$(basename "$bench").log"
   done
+fi
+if [ "$part" = all ] || [ "$part" = layer ]; then
+  run gpu_layer_peer 420 python3 "$bundle/gpu_layer_peer.py" "$bundle/bin/gpu_layer_bench" || failures=$((failures + 1))
+  cat "$logs/gpu_layer_peer.log"
 fi
 if [ "$part" = all ] || [ "$part" = peer ]; then
   run gpu_attention_peer 400 python3 "$bundle/gpu_attention_peer.py" "$bundle/bin/gpu_kernels_bench" || failures=$((failures + 1))

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# usage: tests/gpu/service.sh [--part jobs|faults|shared|all] [--bundle DIR]
+# usage: tests/gpu/service.sh [--part jobs|longest|faults|shared|all] [--bundle DIR]
 # Runs the whole service on a machine with GPUs, from a bundle (tests/gpu/bundle.sh): a coordinator, a worker with every
 # GPU, and
 #   jobs    jobs of each strategy over all of them, verified in float64
+#   longest the longest sequence of one layer that is let onto a GPU, run; a tenth more refused (longest.py)
 #   faults  each rank in turn killed, then stopped, in a running job: the next attempt succeeds, the verdict names the
 #           rank, its GPU is free again, the daemon lives on (faults.py)
 #   shared  twice as many ranks as GPUs, on each GPU two (on one GPU four)
@@ -14,7 +15,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --part) part=$2; shift ;;
     --bundle) bundle=$2; shift ;;
-    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -85,7 +86,7 @@ YAML
 }
 wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
 
-if wanted jobs || wanted faults; then
+if wanted jobs || wanted longest || wanted faults; then
   start_worker gpus
   grep -E 'GPUs measured|worker starts' "$dir/gpus.log" | cut -c1-600
   "$seqpar" nodes
@@ -103,6 +104,9 @@ if wanted jobs; then
   job gather-window-bf16 bfloat16 32771 "{strategy: gather, ring: $ranks}" "{kind: window, left: 4096, right: 0}"
   job ring-f32 float32 16387 "{strategy: ring, ring: $ranks}"
   job auto-bf16 bfloat16 32771 auto
+fi
+if wanted longest; then
+  python3 "$here/longest.py" --seqpar "$seqpar" --folder "$dir" || fail "longest"
 fi
 if wanted faults; then
   python3 "$here/faults.py" --seqpar "$seqpar" --worker $worker --folder "$dir" --ranks "$ranks" || fail "faults"
