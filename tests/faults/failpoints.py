@@ -11,12 +11,13 @@ import time
 from cluster import BIN, COORDINATOR, NODES, environment
 from faults import DrainWorker, Kill, KillExecutor, KillWorker, Planned, StopExecutor
 
-ARM_SECONDS = 3.0  # from one to the next
+ARM_SECONDS = 4.0  # from one to the next
 WAIT_SECONDS = 20.0  # until one that nobody passed is taken back
 HANG_SECONDS = (1.0, 8.0)  # until a watchdog would end a coordinator or a daemon that stands still
 # How often an action is drawn, where a point honours it.
 WEIGHTS = {"crash": 3, "error": 3, "delay": 2, "hang": 1, "drop_request": 3, "drop_response": 3, "in_flight": 3}
-ENDS_ITS_PROCESS = ("crash", "in_flight", "error", "hang")  # a failed write ends a coordinator, too
+# A write that failed, or is not known to have happened, ends a coordinator too.
+ENDS_ITS_PROCESS = ("crash", "in_flight", "error", "hang", "drop_response")
 
 
 def table():

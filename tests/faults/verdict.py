@@ -26,9 +26,11 @@ def judge(history, options):
     for what, got, least in (("faults", sum(faults.values()), options.min_faults), ("ended jobs", sum(states.values()), options.min_jobs)):
         if got < least:
             short.append(f"{got} {what} of at least {least}")
+    seldom = sorted(name for name, n in hits.items() if n < options.min_hits)
     if options.min_hits and not hits:
         short.append("no failpoints")
-    short += [f"{n} hits of {name} of at least {options.min_hits}" for name, n in sorted(hits.items()) if n < options.min_hits]
+    if seldom:
+        short.append(f"under {options.min_hits} hits of {len(seldom)} of {len(hits)} failpoints: {', '.join(seldom)}")
     run = (history.told("run") or [{}])[0]
     return {"seed": run.get("seed"), "seconds": run.get("seconds"), "isolated": run.get("isolated"),
             "faults": dict(faults), "jobs": dict(states), "attempts": sum(len(j.get("attempts", [])) for j in history.jobs.values()),
