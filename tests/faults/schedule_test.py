@@ -9,6 +9,7 @@ import unittest
 
 os.environ.setdefault("SEQPAR_BIN", ".")  # nothing is started
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from failpoints import armings, provocation_of  # noqa: E402
 from faults import KINDS, schedule, usable  # noqa: E402
 from load import KINDS as JOBS, jobs  # noqa: E402
 from plans import mesh_of, pinned_to  # noqa: E402
@@ -48,6 +49,38 @@ class Schedules(unittest.TestCase):
         self.assertNotIn("disk of the data full", kinds)
         self.assertIn("executor killed", kinds)
         self.assertEqual({p.kind for p in self.draw(1, kinds)}, set(kinds))
+
+
+class Armings(unittest.TestCase):
+    POINTS = [{"name": "executor.merge.fsync", "actions": ["crash", "error", "delay", "in_flight"]},
+              {"name": "daemon.kill", "actions": ["delay", "hang"]}, {"name": "coordinator.plan", "actions": ["crash"]}]
+
+    def draw(self, seed):
+        return armings(random.Random(f"failpoints {seed}"), HOUR, self.POINTS)
+
+    def test_a_seed_repeats_them(self):
+        self.assertEqual(self.draw(3), self.draw(3))
+        self.assertNotEqual(self.draw(3), self.draw(4))
+
+    def test_each_point_has_its_turn_and_what_it_honours(self):
+        drawn = self.draw(1)
+        counts = collections.Counter(a.point for a in drawn)
+        self.assertLessEqual(max(counts.values()) - min(counts.values()), 1)
+        actions = {}
+        for arming in drawn:
+            actions.setdefault(arming.point, set()).add(arming.line.split()[0])
+        self.assertEqual(actions, {p["name"]: set(p["actions"]) for p in self.POINTS})
+
+    def test_an_hour_is_enough_for_a_hundred_points(self):
+        self.assertGreater(len(self.draw(1)), 3 * 100 * 2)
+
+    def test_there_are_none(self):
+        self.assertEqual(armings(random.Random(1), HOUR, []), [])
+
+    def test_what_a_load_seldom_passes_is_brought_about(self):
+        for point in ("coordinator.start.term", "daemon.start", "coordinator.store.backup", "coordinator.send.stop", "daemon.kill"):
+            self.assertIsNotNone(provocation_of(point), point)
+        self.assertIsNone(provocation_of("executor.layer.forward"))
 
 
 class Loads(unittest.TestCase):
