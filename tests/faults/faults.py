@@ -342,7 +342,7 @@ def schedule(rng, seconds, kinds, alone=False):
     at a time, each long enough to be found, and time enough to see what follows."""
     weights = [KINDS[name].weight for name in kinds]
     planned, at = [], 1.0
-    while at < seconds:
+    while at < seconds and kinds:
         count = 1 if alone else rng.choices([1, 2, 3], [4, 3, 3])[0]
         over = at
         for kind in rng.choices(kinds, weights, k=count):

@@ -21,9 +21,9 @@ class Run:
         self.folder, self.options, self.say = folder, options, say
         self.cluster = FaultCluster(folder, options.isolated, options.disk)
         # One stream of draws for each: what is drawn for the faults does not depend on how many jobs there were.
-        self.plan = schedule(random.Random(f"faults {options.seed}"), options.seconds,
-                             usable(options.isolated, options.disk), options.alone)
-        points = [] if options.alone else failpoints.table()
+        kinds = [kind for kind in usable(options.isolated, options.disk) if not options.only or kind in options.only]
+        self.plan = schedule(random.Random(f"faults {options.seed}"), options.seconds, kinds, options.alone)
+        points = [] if options.alone or options.only else failpoints.table()
         if points:
             self.cluster.failpoints = self.folder / "failpoints"
         rng = random.Random(f"failpoints {options.seed}")
