@@ -72,7 +72,7 @@ class Usage(unittest.TestCase):
 
     def test_bad_input_is_told(self):
         for args, said in ((["--minutes", "0"], "--minutes 0.0: the least is 0.1"), (["--live", "0"], "the least is 1"),
-                           (["--bin", "/nowhere"], "has no seqpar; build first")):
+                           (["--only", "executor kiled"], "nearest: 'executor killed'"), (["--bin", "/nowhere"], "has no seqpar; build first")):
             done = soak(*args)
             self.assertEqual(done.returncode, 2)
             self.assertIn(said, done.stderr)
