@@ -9,10 +9,10 @@
 #include <fstream>
 #include <iterator>
 
-#include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "common/job/tensors.h"
 #include "tests/coordinator/job_machine/samples.h"
+#include "tests/support/armed_failpoints.h"
 #include "tests/support/temp_folder.h"
 
 namespace seqpar {
@@ -101,14 +101,10 @@ TEST_F(StagingTest, CommitRefusesAnothersFileUnlessToldTo) {
 }
 
 TEST_F(StagingTest, AnOutputThatIsNotKnownToBeOnDiskDoesNotKeepItsName) {
-  ASSERT_TRUE(EnableFailpoints(folder_ / "failpoints", {}).ok());
-  const auto fail_once = [this](const std::string& point) {
-    Write(folder_ / "arming", "error");
-    std::filesystem::rename(folder_ / "arming", folder_ / "failpoints/armed/" + point);
-  };
+  const ArmedFailpoints failpoints;
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   for (const char* point : {"coordinator.commit.rename", "coordinator.commit.fsync"}) {
-    fail_once(point);
+    failpoints.Arm(point, "error");
     const absl::Status failed = CommitStaging(roots_, spec_, "j-1", 1);
     EXPECT_EQ(failed.code(), absl::StatusCode::kInternal) << "one that may pass";
     EXPECT_EQ(ReasonOf(failed), reason::kStorage);
@@ -119,7 +115,6 @@ TEST_F(StagingTest, AnOutputThatIsNotKnownToBeOnDiskDoesNotKeepItsName) {
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
   EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 2).ok());
   EXPECT_TRUE(Exists(spec_.output_file));
-  DisableFailpoints();
 }
 
 TEST_F(StagingTest, CommitWithoutAnyFileIsAnError) {
