@@ -27,8 +27,8 @@ struct Calibration {
 // same, and their link is estimated.
 absl::StatusOr<Calibration> Calibrate(const WorkerConfig& config, int stop_fd);
 
-// What figures depend on: version, processor, cores, the vectors in use, slots, threads, and the transport's
-// settings.
+// What figures depend on: version, how they are measured, processor, cores, the vectors in use, slots,
+// threads, and the transport's settings.
 std::string CalibrationKey(const WorkerConfig& config);
 
 // What a slot can count on while all are busy: a rate by CPU time is that of a slot that has its cores to

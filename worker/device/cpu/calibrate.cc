@@ -25,8 +25,11 @@ constexpr int64_t kLongTokens = 512, kShortTokens = 128;     // of attention's t
 constexpr int64_t kWidth = 512, kRows = 512, kFewRows = 16;  // of products
 constexpr int64_t kPointwiseRows = 2048, kPointwiseCols = 512;
 constexpr int64_t kCopyBytes = int64_t{16} << 20;  // beyond the second level cache
-constexpr int64_t kFreshBytes = int64_t{8} << 20;
-constexpr int kFreshBlocks = 8;
+// A virtual machine may have given its free memory back to its host: some of it is twenty times as slow to
+// touch as the rest, and a job meets both.
+constexpr int64_t kFreshBytes = int64_t{8} << 20, kFreshBytesMin = int64_t{64} << 20,
+                  kFreshBytesMax = int64_t{256} << 20;
+constexpr double kFreshSeconds = 0.1;
 constexpr int kSmallOperations = 64;
 constexpr int kUsualHeadDim = 128;
 
@@ -71,24 +74,10 @@ class Bench {
   Stream& stream() const { return *stream_; }
   int threads() const { return device_->info().threads; }
 
-  // The lower quartile of so many calls of `once`, each to its end.
-  absl::StatusOr<double> SecondsEach(int calls, const std::function<absl::Status()>& once) {
-    if (how_.together) SEQPAR_RETURN_IF_ERROR(how_.together());
-    std::vector<double> seconds;
-    for (int i = 0; i < calls; ++i) {
-      const double start = Now();
-      SEQPAR_RETURN_IF_ERROR(once());
-      SEQPAR_RETURN_IF_ERROR(stream_->Synchronize());
-      seconds.push_back(Now() - start);
-    }
-    std::nth_element(seconds.begin(), seconds.begin() + calls / 4, seconds.end());
-    return std::max(seconds[calls / 4], 1e-9);
-  }
-
   // Seconds of what `enqueue` enqueues: the lower quartile of the repetitions that fit the time, after one
   // that warms up. The best is a moment that jobs do not see, the mean is the neighbours'.
   absl::StatusOr<double> Seconds(const std::function<void()>& enqueue) {
-    if (how_.together) SEQPAR_RETURN_IF_ERROR(how_.together());
+    SEQPAR_RETURN_IF_ERROR(Meet());
     enqueue();
     SEQPAR_RETURN_IF_ERROR(stream_->Synchronize());
     std::vector<double> seconds;
@@ -104,14 +93,17 @@ class Bench {
     return std::max(*quartile, 1e-9);
   }
 
- private:
-  // While nothing is enqueued.
+  // Begins together with the other slots.
+  absl::Status Meet() const { return how_.together ? how_.together() : absl::OkStatus(); }
+
+  // Of the clock that measurements go by; while nothing is enqueued.
   double Now() const {
     if (!how_.by_cpu_time) return SecondsOn(CLOCK_MONOTONIC);
     if (threads() > 1) return SecondsOn(CLOCK_PROCESS_CPUTIME_ID) / threads();
     return SecondsOn(CLOCK_THREAD_CPUTIME_ID) + SecondsOn(stream_clock_);
   }
 
+ private:
   Device* const device_;
   const CpuCalibration& how_;
   clockid_t stream_clock_ = CLOCK_THREAD_CPUTIME_ID;  // of the stream's thread
@@ -285,16 +277,25 @@ absl::Status MeasurePointwise(Bench* bench, DeviceRates* rates) {
   return absl::OkStatus();
 }
 
-// Before anything else: what was freed is kept by the device, and not new the next time.
+// The mean of all that is touched, unlike other rates. Before anything else: what was freed is kept by the
+// device, and not new the next time.
 absl::Status MeasureFirstTouch(Bench* bench, DeviceRates* rates) {
+  const int64_t limit = bench->device().info().memory_bytes;
+  const int64_t most = limit == 0 ? kFreshBytesMax : std::clamp(limit / 4, kFreshBytesMin, kFreshBytesMax);
+  SEQPAR_RETURN_IF_ERROR(bench->Meet());
   std::vector<Buffer> fresh;
-  SEQPAR_ASSIGN_OR_RETURN(const double seconds, bench->SecondsEach(kFreshBlocks, [&]() -> absl::Status {
+  int64_t bytes = 0;
+  double seconds = 0;
+  while (bytes < kFreshBytesMin || (bytes < most && seconds < kFreshSeconds)) {
     SEQPAR_ASSIGN_OR_RETURN(Buffer block, bench->device().Allocate(kFreshBytes, "calibration"));
+    const double start = bench->Now();
     bench->device().Zero(bench->stream(), block.data(), kFreshBytes);
+    SEQPAR_RETURN_IF_ERROR(bench->stream().Synchronize());
+    seconds += bench->Now() - start;
+    bytes += kFreshBytes;
     fresh.push_back(std::move(block));
-    return absl::OkStatus();
-  }));
-  rates->touch_bytes = static_cast<double>(kFreshBytes) / seconds;
+  }
+  rates->touch_bytes = static_cast<double>(bytes) / std::max(seconds, 1e-9);
   return absl::OkStatus();
 }
 

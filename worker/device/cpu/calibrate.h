@@ -25,7 +25,7 @@ struct CpuCalibration {
 
 // Of one device with all of its threads; the peak is of one thread by its CPU time (MeasureFmaPeak), times
 // threads. seeded_values is not measured. About a second on a free core. RESOURCE_EXHAUSTED where the device
-// has not some 100 MiB left.
+// has not some 100 MiB left; of what it has, up to a quarter and 256 MiB are touched.
 //
 // Attention: a square call of n queries and keys with a full mask takes pairs * flops / rate + 2 n * row, so
 // two sizes give both; a causal one takes n * edge more than its pairs and rows.
