@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 #include "common/base/check.h"
 #include "worker/device/cpu/elementwise.h"
@@ -38,24 +39,32 @@ ValueAndSlope Silu(float x) {
   return {x * sigmoid, sigmoid * (1 + x * (1 - sigmoid))};
 }
 
-template <ValueAndSlope (*kFunction)(float)>
-void Forward(const float* x, const float* up, int64_t n, float* y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = kFunction(x[i]).value * (up == nullptr ? 1 : up[i]);
+float FloatOf(float value) { return value; }
+float FloatOf(BF16 value) { return ToFloat(value); }
+void Put(float value, float* to) { *to = value; }
+void Put(float value, BF16* to) { *to = ToBF16(value); }
+
+template <ValueAndSlope (*kFunction)(float), typename T>
+void Forward(const T* x, const T* up, int64_t n, T* y) {
+  for (int64_t i = 0; i < n; ++i) {
+    Put(kFunction(FloatOf(x[i])).value * (up == nullptr ? 1 : FloatOf(up[i])), y + i);
+  }
 }
 
-template <ValueAndSlope (*kFunction)(float)>
-void Backward(const float* x, const float* up, const float* dy, int64_t n, float* dx, float* dup) {
+template <ValueAndSlope (*kFunction)(float), typename T>
+void Backward(const T* x, const T* up, const T* dy, int64_t n, T* dx, T* dup) {
   for (int64_t i = 0; i < n; ++i) {
-    const ValueAndSlope f = kFunction(x[i]);
-    const float dy_i = dy[i], up_i = up == nullptr ? 1 : up[i];
-    dx[i] = dy_i * up_i * f.slope;
-    if (up != nullptr) dup[i] = dy_i * f.value;
+    const ValueAndSlope f = kFunction(FloatOf(x[i]));
+    const float dy_i = FloatOf(dy[i]), up_i = up == nullptr ? 1 : FloatOf(up[i]);
+    Put(dy_i * up_i * f.slope, dx + i);
+    if (up != nullptr) Put(dy_i * f.value, dup + i);
   }
 }
 
 template <ValueAndSlope (*kFunction)(float)>
 constexpr ActivationFunction Functions() {
-  return {&Forward<kFunction>, &Backward<kFunction>};
+  return {{&Forward<kFunction, float>, &Backward<kFunction, float>},
+          {&Forward<kFunction, BF16>, &Backward<kFunction, BF16>}};
 }
 
 const ActivationFunction& FunctionOf(const ActivationSimd& functions, MlpKind kind) {
@@ -75,6 +84,73 @@ const ActivationFunction& FunctionOf(const ActivationSimd& functions, MlpKind ki
 // Transcendental functions cost this many times what an addition does: smaller tasks are worth a thread.
 constexpr int64_t kCost = 4;
 
+template <typename T>
+T* RowOf(const Matrix* m, int64_t row) {
+  return m == nullptr ? nullptr : reinterpret_cast<T*>(m->At(row, 0));
+}
+
+bool AreAll(DType type, std::initializer_list<const Matrix*> matrices) {
+  return std::all_of(matrices.begin(), matrices.end(),
+                     [type](const Matrix* m) { return m == nullptr || m->dtype == type; });
+}
+
+template <typename T>
+void ForwardRows(const ActivationOn<T>& function, const Matrix* gate, const Matrix& up, const Matrix& y,
+                 int64_t begin, int64_t end) {
+  const Matrix *x = gate == nullptr ? &up : gate, *times = gate == nullptr ? nullptr : &up;
+  for (int64_t row = begin; row < end; ++row) {
+    function.forward(RowOf<const T>(x, row), RowOf<const T>(times, row), up.cols, RowOf<T>(&y, row));
+  }
+}
+
+template <typename T>
+void BackwardRows(const ActivationOn<T>& function, const Matrix* gate, const Matrix& up, const Matrix& dy,
+                  const Matrix* dgate, const Matrix& dup, int64_t begin, int64_t end) {
+  const bool gated = gate != nullptr;
+  const Matrix *x = gated ? gate : &up, *times = gated ? &up : nullptr;
+  const Matrix *dx = gated ? dgate : &dup, *dtimes = gated ? &dup : nullptr;
+  for (int64_t row = begin; row < end; ++row) {
+    function.backward(RowOf<const T>(x, row), RowOf<const T>(times, row), RowOf<const T>(&dy, row), up.cols,
+                      RowOf<T>(dx, row), RowOf<T>(dtimes, row));
+  }
+}
+
+// Matrices of both types: by way of float32 in pieces.
+void ForwardMixed(const ActivationOn<float>& function, const RowSimd& simd, const Matrix* gate,
+                  const Matrix& up, const Matrix& y, int64_t begin, int64_t end) {
+  SpanBuffer gate_buffer, up_buffer, y_buffer;
+  for (int64_t row = begin; row < end; ++row) {
+    ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
+      const float* ups = simd.Read(up, row, col, n, up_buffer);
+      const float* gates = gate == nullptr ? nullptr : simd.Read(*gate, row, col, n, gate_buffer);
+      float* to = SpanTarget(y, row, col, y_buffer);
+      function.forward(gates == nullptr ? ups : gates, gates == nullptr ? nullptr : ups, n, to);
+      simd.Store(y, row, col, n, to);
+    });
+  }
+}
+
+void BackwardMixed(const ActivationOn<float>& function, const RowSimd& simd, const Matrix* gate,
+                   const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup, int64_t begin,
+                   int64_t end) {
+  SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer;
+  for (int64_t row = begin; row < end; ++row) {
+    ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
+      const float* ups = simd.Read(up, row, col, n, up_buffer);
+      const float* dys = simd.Read(dy, row, col, n, dy_buffer);
+      float* dups = SpanTarget(dup, row, col, dup_buffer);
+      if (gate == nullptr) {
+        function.backward(ups, nullptr, dys, n, dups, nullptr);
+      } else {
+        float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
+        function.backward(simd.Read(*gate, row, col, n, gate_buffer), ups, dys, n, dgates, dups);
+        simd.Store(*dgate, row, col, n, dgates);
+      }
+      simd.Store(dup, row, col, n, dups);
+    });
+  }
+}
+
 }  // namespace
 
 const ActivationSimd& PlainActivations() {
@@ -85,19 +161,14 @@ const ActivationSimd& PlainActivations() {
 void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
                        const Matrix* gate, const Matrix& up, const Matrix& y) {
   const ActivationFunction& function = FunctionOf(functions, kind);
+  const bool f32 = AreAll(DType::kF32, {gate, &up, &y}), bf16 = AreAll(DType::kBF16, {gate, &up, &y});
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, y_buffer;
-    for (int64_t row = begin; row < end; ++row) {
-      ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
-        const float* ups = simd.Read(up, row, col, n, up_buffer);
-        float* to = SpanTarget(y, row, col, y_buffer);
-        if (gate == nullptr) {
-          function.forward(ups, nullptr, n, to);
-        } else {
-          function.forward(simd.Read(*gate, row, col, n, gate_buffer), ups, n, to);
-        }
-        simd.Store(y, row, col, n, to);
-      });
+    if (f32) {
+      ForwardRows(function.f32, gate, up, y, begin, end);
+    } else if (bf16) {
+      ForwardRows(function.bf16, gate, up, y, begin, end);
+    } else {
+      ForwardMixed(function.f32, simd, gate, up, y, begin, end);
     }
   });
 }
@@ -106,22 +177,15 @@ void ActivationBackward(const ActivationSimd& functions, const RowSimd& simd, Th
                         const Matrix* gate, const Matrix& up, const Matrix& dy, const Matrix* dgate,
                         const Matrix& dup) {
   const ActivationFunction& function = FunctionOf(functions, kind);
+  const bool f32 = AreAll(DType::kF32, {gate, &up, &dy, dgate, &dup});
+  const bool bf16 = AreAll(DType::kBF16, {gate, &up, &dy, dgate, &dup});
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
-    SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer;
-    for (int64_t row = begin; row < end; ++row) {
-      ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
-        const float* ups = simd.Read(up, row, col, n, up_buffer);
-        const float* dys = simd.Read(dy, row, col, n, dy_buffer);
-        float* dups = SpanTarget(dup, row, col, dup_buffer);
-        if (gate == nullptr) {
-          function.backward(ups, nullptr, dys, n, dups, nullptr);
-        } else {
-          float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
-          function.backward(simd.Read(*gate, row, col, n, gate_buffer), ups, dys, n, dgates, dups);
-          simd.Store(*dgate, row, col, n, dgates);
-        }
-        simd.Store(dup, row, col, n, dups);
-      });
+    if (f32) {
+      BackwardRows(function.f32, gate, up, dy, dgate, dup, begin, end);
+    } else if (bf16) {
+      BackwardRows(function.bf16, gate, up, dy, dgate, dup, begin, end);
+    } else {
+      BackwardMixed(function.f32, simd, gate, up, dy, dgate, dup, begin, end);
     }
   });
 }

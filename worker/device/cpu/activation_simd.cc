@@ -9,6 +9,7 @@
 // foreach_target.h has to come first.
 #include "hwy/highway.h"
 #include "worker/device/cpu/panel-inl.h"
+#include "worker/device/cpu/storage-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqpar::cpu {
@@ -106,62 +107,64 @@ struct Gelu {
   }
 };
 
-template <typename Function>
-HWY_INLINE void ForwardVector(const float* x, const float* up, float* y) {
-  const Vec value = Function::Of(hn::LoadU(Floats(), x)).value;
-  hn::StoreU(up == nullptr ? value : hn::Mul(value, hn::LoadU(Floats(), up)), Floats(), y);
+template <typename Function, typename T>
+HWY_INLINE void ForwardVector(const T* x, const T* up, T* y) {
+  const Vec value = Function::Of(LoadFloats(Floats(), x)).value;
+  StoreFloats(up == nullptr ? value : hn::Mul(value, LoadFloats(Floats(), up)), Floats(), y);
 }
 
-template <typename Function>
-HWY_INLINE void BackwardVector(const float* x, const float* up, const float* dy, float* dx, float* dup) {
-  const Activated f = Function::Of(hn::LoadU(Floats(), x));
-  const Vec dys = hn::LoadU(Floats(), dy);
+template <typename Function, typename T>
+HWY_INLINE void BackwardVector(const T* x, const T* up, const T* dy, T* dx, T* dup) {
+  const Activated f = Function::Of(LoadFloats(Floats(), x));
+  const Vec dys = LoadFloats(Floats(), dy);
   if (up == nullptr) {
-    hn::StoreU(hn::Mul(dys, f.slope), Floats(), dx);
+    StoreFloats(hn::Mul(dys, f.slope), Floats(), dx);
     return;
   }
-  const Vec ups = hn::LoadU(Floats(), up);
-  hn::StoreU(hn::Mul(hn::Mul(dys, ups), f.slope), Floats(), dx);
-  hn::StoreU(hn::Mul(dys, f.value), Floats(), dup);
+  const Vec ups = LoadFloats(Floats(), up);
+  StoreFloats(hn::Mul(hn::Mul(dys, ups), f.slope), Floats(), dx);
+  StoreFloats(hn::Mul(dys, f.value), Floats(), dup);
 }
 
 // Fewer numbers than a vector has, padded with zeros.
+template <typename T>
 struct Part {
-  HWY_ALIGN float values[kLanes] = {};
-  Part(const float* from, int64_t n) {
+  HWY_ALIGN T values[kLanes] = {};
+  Part(const T* from, int64_t n) {
     if (from != nullptr) std::copy_n(from, n, values);
   }
 };
 
-template <typename Function>
-void Forward(const float* x, const float* up, int64_t n, float* y) {
+template <typename Function, typename T>
+void Forward(const T* x, const T* up, int64_t n, T* y) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     ForwardVector<Function>(x + i, up == nullptr ? nullptr : up + i, y + i);
   }
   if (i == n) return;
-  Part xs(x + i, n - i), ups(up == nullptr ? nullptr : up + i, n - i), ys(nullptr, 0);
-  ForwardVector<Function>(xs.values, up == nullptr ? nullptr : ups.values, ys.values);
+  Part<T> xs(x + i, n - i), ups(up == nullptr ? nullptr : up + i, n - i), ys(nullptr, 0);
+  ForwardVector<Function, T>(xs.values, up == nullptr ? nullptr : ups.values, ys.values);
   std::copy_n(ys.values, n - i, y + i);
 }
 
-template <typename Function>
-void Backward(const float* x, const float* up, const float* dy, int64_t n, float* dx, float* dup) {
+template <typename Function, typename T>
+void Backward(const T* x, const T* up, const T* dy, int64_t n, T* dx, T* dup) {
   int64_t i = 0;
   const bool gated = up != nullptr;
   for (; i + kLanes <= n; i += kLanes) {
     BackwardVector<Function>(x + i, gated ? up + i : nullptr, dy + i, dx + i, gated ? dup + i : nullptr);
   }
   if (i == n) return;
-  Part xs(x + i, n - i), ups(gated ? up + i : nullptr, n - i), dys(dy + i, n - i);
-  BackwardVector<Function>(xs.values, gated ? ups.values : nullptr, dys.values, xs.values, ups.values);
+  Part<T> xs(x + i, n - i), ups(gated ? up + i : nullptr, n - i), dys(dy + i, n - i);
+  BackwardVector<Function, T>(xs.values, gated ? ups.values : nullptr, dys.values, xs.values, ups.values);
   std::copy_n(xs.values, n - i, dx + i);
   if (gated) std::copy_n(ups.values, n - i, dup + i);
 }
 
 template <typename Function>
 constexpr ActivationFunction Functions() {
-  return {&Forward<Function>, &Backward<Function>};
+  return {{&Forward<Function, float>, &Backward<Function, float>},
+          {&Forward<Function, BF16>, &Backward<Function, BF16>}};
 }
 
 const ActivationSimd* GetActivationSimd() {

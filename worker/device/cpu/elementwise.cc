@@ -1,5 +1,6 @@
 #include "worker/device/cpu/elementwise.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "worker/device/cpu/sum_over_rows.h"
@@ -31,9 +32,29 @@ void CopyRows(const RowSimd& simd, ThreadPool& pool, const Matrix& from, const M
   });
 }
 
+namespace {
+
+bool AreBF16(const std::vector<Matrix>& matrices) {
+  return std::all_of(matrices.begin(), matrices.end(),
+                     [](const Matrix& m) { return m.dtype == DType::kBF16; });
+}
+
+const BF16* RowOfBF16(const Matrix& m, int64_t row) { return reinterpret_cast<const BF16*>(m.At(row, 0)); }
+
+}  // namespace
+
 void SumInOrder(const RowSimd& simd, ThreadPool& pool, const std::vector<Matrix>& terms, const Matrix& to) {
   if (terms.size() == 1) {
     if (terms[0].data != to.data) CopyRows(simd, pool, terms[0], to);
+    return;
+  }
+  if (terms.size() == 2 && to.dtype == DType::kBF16 && AreBF16(terms)) {
+    ParallelRows(pool, to.rows, to.cols * 2, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        simd.add_bf16(RowOfBF16(terms[0], row), RowOfBF16(terms[1], row), to.cols,
+                      reinterpret_cast<BF16*>(to.At(row, 0)));
+      }
+    });
     return;
   }
   ParallelRows(pool, to.rows, to.cols * static_cast<int64_t>(terms.size()), [&](int64_t begin, int64_t end) {

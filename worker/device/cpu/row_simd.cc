@@ -6,6 +6,7 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h has to come first.
 #include "hwy/highway.h"
+#include "worker/device/cpu/storage-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace seqpar::cpu {
@@ -39,36 +40,17 @@ struct Sum {
 HWY_INLINE Sum NoSum() { return {hn::Zero(hn::ScalableTag<float>()), hn::Zero(hn::CappedTag<float, 1>())}; }
 
 void Widen(const BF16* from, int64_t n, float* to) {
-  const uint16_t* bits = &from->bits;
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    const hn::Rebind<uint32_t, decltype(d)> wide;
-    const hn::Rebind<uint16_t, decltype(d)> half;
-    const auto high = hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(half, bits + i)));
-    hn::StoreU(hn::BitCast(d, high), d, to + i);
-  });
+  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR { StoreFloats(LoadFloats(d, from + i), d, to + i); });
 }
 
-// To nearest even by adding half a unit less one, and one more where the last bit kept is odd.
 void Narrow(const float* from, int64_t n, BF16* to) {
-  uint16_t* bits = &to->bits;
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    const hn::Rebind<uint32_t, decltype(d)> wide;
-    const hn::Rebind<int32_t, decltype(d)> wide_signed;
-    const hn::Rebind<uint16_t, decltype(d)> half;
-    const auto value = hn::LoadU(d, from + i);
-    const auto u = hn::BitCast(wide, value);
-    const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(wide, 1));
-    const auto rounded = hn::Add(u, hn::Add(odd, hn::Set(wide, 0x7fff)));
-    const auto quiet = hn::Or(u, hn::Set(wide, 0x400000));
-    const auto chosen = hn::IfThenElse(hn::IsNaN(value), hn::BitCast(d, quiet), hn::BitCast(d, rounded));
-    const auto kept = hn::ShiftRight<16>(hn::BitCast(wide, chosen));
-    hn::StoreU(hn::DemoteTo(half, hn::BitCast(wide_signed, kept)), half, bits + i);
-  });
+  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR { StoreFloats(LoadFloats(d, from + i), d, to + i); });
 }
 
-void AddRows(const float* a, const float* b, int64_t n, float* to) {
+template <typename T>
+void AddRows(const T* a, const T* b, int64_t n, T* to) {
   ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, to + i);
+    StoreFloats(hn::Add(LoadFloats(d, a + i), LoadFloats(d, b + i)), d, to + i);
   });
 }
 
@@ -132,20 +114,24 @@ void NormGradient(const NormSpan& span, const float* dy, GradientSums means, con
   });
 }
 
-void Rotate(const float* low, const float* high, const float* cosines, const float* sines, float direction,
-            int64_t n, float* new_low, float* new_high) {
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    const auto a = hn::LoadU(d, low + i), b = hn::LoadU(d, high + i);
-    const auto cosine = hn::LoadU(d, cosines + i);
-    const auto sine = hn::Mul(hn::LoadU(d, sines + i), hn::Set(d, direction));
-    hn::StoreU(hn::NegMulAdd(b, sine, hn::Mul(a, cosine)), d, new_low + i);
-    hn::StoreU(hn::MulAdd(a, sine, hn::Mul(b, cosine)), d, new_high + i);
-  });
+template <typename T>
+void Rotate(T* row, int64_t heads, int64_t half, const float* cosines, const float* sines, float direction) {
+  for (int64_t head = 0; head < heads; ++head) {
+    T *const low = row + 2 * half * head, *const high = low + half;
+    ForEachVector(half, [&](auto d, int64_t i) HWY_ATTR {
+      const auto a = LoadFloats(d, low + i), b = LoadFloats(d, high + i);
+      const auto cosine = hn::LoadU(d, cosines + i);
+      const auto sine = hn::Mul(hn::LoadU(d, sines + i), hn::Set(d, direction));
+      StoreFloats(hn::NegMulAdd(b, sine, hn::Mul(a, cosine)), d, low + i);
+      StoreFloats(hn::MulAdd(a, sine, hn::Mul(b, cosine)), d, high + i);
+    });
+  }
 }
 
 const RowSimd* GetRowSimd() {
-  static const RowSimd simd{&Widen,     &Narrow,       &AddRows,      &SumOf, &SumOfSquares,
-                            &Normalise, &AddGradients, &NormGradient, &Rotate};
+  static const RowSimd simd{&Widen,        &Narrow,        &AddRows<float>, &AddRows<BF16>,
+                            &SumOf,        &SumOfSquares,  &Normalise,      &AddGradients,
+                            &NormGradient, &Rotate<float>, &Rotate<BF16>};
   return &simd;
 }
 

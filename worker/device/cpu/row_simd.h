@@ -29,6 +29,7 @@ struct RowSimd {
   void (*widen)(const BF16* from, int64_t n, float* to);
   void (*narrow)(const float* from, int64_t n, BF16* to);  // as ToBF16
   void (*add)(const float* a, const float* b, int64_t n, float* to);
+  void (*add_bf16)(const BF16* a, const BF16* b, int64_t n, BF16* to);  // in float32, rounded once
 
   float (*sum)(const float* x, int64_t n);
   float (*sum_of_squares)(const float* x, float center, int64_t n);  // of x - center
@@ -41,9 +42,12 @@ struct RowSimd {
   void (*norm_gradient)(const NormSpan& span, const float* dy, GradientSums means, const float* around,
                         float* to);
 
-  // new_low = low cosine - high sine, new_high = high cosine + low sine; sines times `direction`.
-  void (*rotate)(const float* low, const float* high, const float* cosines, const float* sines,
-                 float direction, int64_t n, float* new_low, float* new_high);
+  // Of each of `heads` heads of 2 * half numbers, in place: low = low cosine - high sine, high = high cosine
+  // + low sine; sines times `direction`.
+  void (*rotate)(float* row, int64_t heads, int64_t half, const float* cosines, const float* sines,
+                 float direction);
+  void (*rotate_bf16)(BF16* row, int64_t heads, int64_t half, const float* cosines, const float* sines,
+                      float direction);
 
   // As ReadSpan and StoreSpan of spans.h.
   const float* Read(const Matrix& m, int64_t row, int64_t col, int64_t n, float* buffer) const {
