@@ -13,8 +13,8 @@
 namespace seqpar {
 namespace {
 
-// While a job's time matters, and while only leases run.
-constexpr auto kTickPeriod = std::chrono::milliseconds(50), kIdlePeriod = std::chrono::milliseconds(250);
+// While a job's time matters; while nothing is due, for what is not counted in NextTickUs.
+constexpr int64_t kTickPeriodUs = 50'000, kIdlePeriodUs = 1'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
 constexpr char kCalibration[] = "calibration";
@@ -122,13 +122,14 @@ void Engine::Post(std::function<void()> task) {
 
 void Engine::Loop() {
   while (true) {
+    const std::chrono::microseconds wait(std::max<int64_t>(0, NextTickUs() - clock_->BootMicros()));
     std::vector<std::function<void()>> tasks;
     bool stopping;
     {
       MutexLock lock(mutex_);
       const auto due = [this]()
                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); };
-      wake_.wait_for(mutex_, timed_.empty() ? kIdlePeriod : kTickPeriod, due);
+      wake_.wait_for(mutex_, wait, due);
       tasks.swap(queue_);
       stopping = stopping_;
     }
@@ -140,6 +141,13 @@ void Engine::Loop() {
     if (schedule_ && !scheduling_ && store_->has_reserve()) Schedule();
     Flush();
   }
+}
+
+int64_t Engine::NextTickUs() const {
+  if (!timed_.empty()) return last_tick_us_ + kTickPeriodUs;
+  int64_t next_us = last_tick_us_ + (nodes_unseen_ ? kNodesSeenUs : kIdlePeriodUs);
+  if (settled_us_ > last_tick_us_) next_us = std::min(next_us, settled_us_);
+  return std::min(next_us, leases_.NextEndUs());
 }
 
 void Engine::Tick() {
@@ -192,7 +200,8 @@ void Engine::Tick() {
     it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
   }
   last_tick_us_ = now_us;
-  if (now_us < nodes_seen_us_ + kNodesSeenUs) return;
+  nodes_unseen_ = now_us < nodes_seen_us_ + kNodesSeenUs;
+  if (nodes_unseen_) return;
   nodes_seen_us_ = now_us;
   observer_->NodesSeen(registry_.nodes());
 }

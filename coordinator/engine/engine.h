@@ -142,6 +142,8 @@ class Engine {
 
   void Loop();
   void Tick();
+  // When Tick has to look again though nothing is posted.
+  int64_t NextTickUs() const;
   void Flush();
   absl::Status WriteOut();
   // Takes a new job of this batch back.
@@ -250,6 +252,7 @@ class Engine {
   bool scheduling_ = false;  // a pass is under way
   int64_t last_tick_us_ = 0;
   int64_t nodes_seen_us_ = 0;  // by the observer
+  bool nodes_unseen_ = false;  // something happened since, too soon after it
   int64_t next_expiry_us_ = 0, next_reserve_us_ = 0;
   int64_t settled_us_ = 0;  // a lease after the last node attached: only from then on is a queued job refused
   // The batch.

@@ -1,6 +1,9 @@
 
 #include "coordinator/fleet/lease_table.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace seqpar {
 
 void LeaseTable::Grant(const std::string& node, int64_t stream, int64_t now_us) {
@@ -30,6 +33,13 @@ std::vector<std::string> LeaseTable::TakeExpired(int64_t now_us) {
     it = leases_.erase(it);
   }
   return expired;
+}
+
+int64_t LeaseTable::NextEndUs() const {
+  MutexLock lock(mutex_);
+  int64_t next_us = std::numeric_limits<int64_t>::max();
+  for (const auto& [node, lease] : leases_) next_us = std::min(next_us, lease.end_us);
+  return next_us;
 }
 
 std::optional<int64_t> LeaseTable::Left(const std::string& node, int64_t now_us) const {

@@ -25,6 +25,8 @@ class LeaseTable {
   std::optional<int64_t> Extend(const std::string& node, int64_t stream, int64_t now_us);
   // Removes the leases that are over and names their nodes.
   std::vector<std::string> TakeExpired(int64_t now_us);
+  // When the first of the leases ends, INT64_MAX where there is none.
+  int64_t NextEndUs() const;
   // Microseconds left; nothing where the node has no lease.
   std::optional<int64_t> Left(const std::string& node, int64_t now_us) const;
   std::map<std::string, int64_t> AllLeft(int64_t now_us) const;

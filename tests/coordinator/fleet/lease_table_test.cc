@@ -40,6 +40,17 @@ TEST(LeaseTable, OnlyTheLatestStreamExtends) {
   EXPECT_THAT(leases.TakeExpired(15), IsEmpty());
 }
 
+TEST(LeaseTable, NamesTheMomentAtWhichToLookAgain) {
+  LeaseTable leases(10);
+  EXPECT_EQ(leases.NextEndUs(), INT64_MAX);
+  leases.Grant("a", 1, 0);
+  leases.Grant("b", 2, 3);
+  EXPECT_EQ(leases.NextEndUs(), 10);
+  EXPECT_TRUE(leases.Extend("a", 1, 5));
+  EXPECT_EQ(leases.NextEndUs(), 13);
+  EXPECT_THAT(leases.TakeExpired(leases.NextEndUs()), ElementsAre("b"));
+}
+
 TEST(LeaseTable, ANodeThatIsOnlyExpectedHasAFullLease) {
   LeaseTable leases(10);
   leases.Grant("a", 0, 100);
