@@ -1,6 +1,6 @@
 // Exchange between two processes beside memcpy on the same machine in the same minute: payload of both
 // directions summed, as ratios to two threads that copy; and the time of a small message. CPU time shows what
-// waiting costs.
+// waiting costs. All memory is a device's, in huge pages as a job's buffers are.
 //
 //   comm_bench [transports] [repetitions]
 #include <sched.h>
@@ -21,6 +21,7 @@
 
 #include "common/base/check.h"
 #include "worker/comm/ucx/ucx_endpoint.h"
+#include "worker/device/cpu/cpu_device.h"
 
 namespace seqpar {
 namespace {
@@ -61,11 +62,17 @@ std::shared_ptr<Endpoint> Connect(UcxWorker& worker, Shared* shared, int rank) {
   return *endpoint;
 }
 
+Buffer NewBuffer(Device& device, int64_t bytes) {
+  Buffer buffer = device.Allocate(bytes, "bench").value();
+  std::memset(buffer.data(), 1, bytes);
+  return buffer;
+}
+
 // Two threads that copy `bytes` each, at once.
 class Copies {
  public:
-  explicit Copies(int64_t bytes) {
-    for (std::vector<char>* v : {&from_[0], &from_[1], &to_[0], &to_[1]}) v->assign(bytes, 1);
+  Copies(Device& device, int64_t bytes) : bytes_(bytes) {
+    for (Buffer* buffer : {&from_[0], &from_[1], &to_[0], &to_[1]}) *buffer = NewBuffer(device, bytes);
   }
   // Seconds of one copy: of the slower thread, each of `times` in a row.
   double Run(int times) {
@@ -74,9 +81,10 @@ class Copies {
     for (int t = 0; t < 2; ++t) {
       threads.emplace_back([&, t] {
         const Clock::time_point begin = Clock::now();
+        char *const from = static_cast<char*>(from_[t].data()), *const to = static_cast<char*>(to_[t].data());
         for (int i = 0; i < times; ++i) {
-          std::memcpy(to_[t].data(), from_[t].data(), from_[t].size());
-          from_[t][static_cast<size_t>(i) % from_[t].size()] = to_[t][0];  // no copy may be left out
+          std::memcpy(to, from, bytes_);
+          from[i % bytes_] = to[0];  // no copy may be left out
         }
         seconds[t] = Seconds(begin) / times;
       });
@@ -86,22 +94,25 @@ class Copies {
   }
 
  private:
-  std::vector<char> from_[2], to_[2];
+  const int64_t bytes_;
+  Buffer from_[2], to_[2];
 };
 
 // `spans` pieces of memory with gaps between them, `bytes` in total.
 class Pieces {
  public:
-  Pieces(int peer, int64_t bytes, int spans) {
+  Pieces(Device& device, int peer, int64_t bytes, int spans) {
     const int64_t piece = bytes / spans, stride = piece + (spans > 1 ? 64 : 0);
-    memory_.assign(stride * spans, 1);
+    memory_ = NewBuffer(device, stride * spans);
     transfer_.peer = peer;
-    for (int i = 0; i < spans; ++i) transfer_.spans.push_back(Span{memory_.data() + i * stride, piece});
+    for (int i = 0; i < spans; ++i) {
+      transfer_.spans.push_back(Span{static_cast<char*>(memory_.data()) + i * stride, piece});
+    }
   }
   const Transfer& transfer() const { return transfer_; }
 
  private:
-  std::vector<char> memory_;
+  Buffer memory_;
   Transfer transfer_;
 };
 
@@ -111,10 +122,10 @@ void Exchange(Endpoint& endpoint, const std::vector<Transfer>& sends, const std:
 }
 
 // Both ranks send and receive at once; rank 0 copies in between, while the other waits.
-void MeasureRates(Endpoint& endpoint, int64_t bytes, int spans, int repetitions) {
+void MeasureRates(Device& device, Endpoint& endpoint, int64_t bytes, int spans, int repetitions) {
   const int rank = endpoint.world_rank();
-  const Pieces out(1 - rank, bytes, spans), in(1 - rank, bytes, spans);
-  Copies copies(rank == 0 ? bytes : 1);
+  const Pieces out(device, 1 - rank, bytes, spans), in(device, 1 - rank, bytes, spans);
+  Copies copies(device, rank == 0 ? bytes : 1);
   const int inner = static_cast<int>(std::clamp<int64_t>((8 << 20) / bytes, 1, 2000));
   std::vector<double> seconds, cpu, of_copies;
   for (int r = 0; r <= repetitions; ++r) {
@@ -137,14 +148,14 @@ void MeasureRates(Endpoint& endpoint, int64_t bytes, int spans, int repetitions)
 }
 
 // 8 bytes, both ranks on core 0: whoever waits must let the other run.
-void MeasureSharedCore(Endpoint& endpoint, int repetitions) {
+void MeasureSharedCore(Device& device, Endpoint& endpoint, int repetitions) {
   cpu_set_t all, core;
   sched_getaffinity(0, sizeof(all), &all);
   CPU_ZERO(&core);
   CPU_SET(0, &core);
   sched_setaffinity(0, sizeof(core), &core);
   const int rank = endpoint.world_rank();
-  const Pieces out(1 - rank, 8, 1), in(1 - rank, 8, 1);
+  const Pieces out(device, 1 - rank, 8, 1), in(device, 1 - rank, 8, 1);
   std::vector<double> seconds;
   for (int r = 0; r < repetitions; ++r) {
     constexpr int kInner = 2000;
@@ -157,12 +168,12 @@ void MeasureSharedCore(Endpoint& endpoint, int repetitions) {
 }
 
 // What rank 0's process burns while it waits for a rank that comes later.
-void MeasureWaiting(Endpoint& endpoint, int64_t bytes, bool sends, int repetitions) {
+void MeasureWaiting(Device& device, Endpoint& endpoint, int64_t bytes, bool sends, int repetitions) {
   const int rank = endpoint.world_rank();
-  const Pieces memory(1 - rank, bytes, 1);
+  const Pieces memory(device, 1 - rank, bytes, 1);
   std::vector<double> cpu;
   for (int r = 0; r < repetitions; ++r) {
-    const Pieces token(1 - rank, 1, 1);
+    const Pieces token(device, 1 - rank, 1, 1);
     Exchange(endpoint, {token.transfer()}, {token.transfer()});
     if (rank != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
     const Clock::time_point begin = Clock::now();
@@ -180,6 +191,7 @@ void MeasureWaiting(Endpoint& endpoint, int64_t bytes, bool sends, int repetitio
 }
 
 void Run(int rank, Shared* shared, const std::string& transports, int repetitions) {
+  const std::unique_ptr<Device> device = MakeCpuDevice({1, 0, "auto"}).value();
   auto worker = UcxWorker::Create(UcxConfig{"lo", transports});
   SEQPAR_CHECK(worker.ok());
   const std::shared_ptr<Endpoint> endpoint = Connect(**worker, shared, rank);
@@ -191,12 +203,12 @@ void Run(int rank, Shared* shared, const std::string& transports, int repetition
        {int64_t{8}, int64_t{64} << 10, int64_t{1} << 20, int64_t{16} << 20, int64_t{64} << 20}) {
     for (const int spans : {1, 4}) {
       if (spans > 1 && bytes < 1024) continue;
-      MeasureRates(*endpoint, bytes, spans, repetitions);
+      MeasureRates(*device, *endpoint, bytes, spans, repetitions);
     }
   }
-  MeasureSharedCore(*endpoint, repetitions);
-  MeasureWaiting(*endpoint, 8, false, repetitions);
-  MeasureWaiting(*endpoint, 16 << 20, true, repetitions);
+  MeasureSharedCore(*device, *endpoint, repetitions);
+  MeasureWaiting(*device, *endpoint, 8, false, repetitions);
+  MeasureWaiting(*device, *endpoint, 16 << 20, true, repetitions);
   if (rank == 0) std::printf("after the run: %s\n", (*worker)->Describe().c_str());
 }
 
