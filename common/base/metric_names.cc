@@ -41,6 +41,10 @@ const MetricLabel kDeviceState = {"state",
                                   {"FREE", "BUSY", "DRAINING", "LOST", "SET_ASIDE"}};
 const MetricLabel kNode = {"node", "name of the node", {}};
 const MetricLabel kDevice = {"device", "index of the device within its node", {}};
+const MetricLabel kCertificate = {
+    "certificate",
+    "own: --tls-cert; authority: the first one of --tls-client-ca, or of a worker's --tls-ca",
+    {"own", "authority"}};
 const MetricLabel kStoreOperation = {"operation",
                                      "on the job store",
                                      {"write", "backup", "find", "get", "list", "load_live", "load_attempt",
@@ -113,6 +117,12 @@ std::vector<MetricInfo> CommonRows() {
                "Free space, for this user, on the file system of --state-dir", {}),
       in.Gauge(Metric::kStateDirSize, "seqpar_state_dir_size_bytes", "Size of the file system of --state-dir",
                {}),
+      in.Gauge(Metric::kCertificateExpiry, "seqpar_tls_certificate_expiry_timestamp_seconds",
+               "When a certificate that the process was given ends, Unix time; read from its file at each "
+               "scrape; none without TLS",
+               {kCertificate}),
+      in.Gauge(Metric::kCertificateLifetime, "seqpar_tls_certificate_lifetime_seconds",
+               "Time from the beginning to the end of that certificate", {kCertificate}),
   };
 }
 

@@ -23,6 +23,8 @@ enum class Metric {
   kProcessOpenFds,
   kStateDirFree,
   kStateDirSize,
+  kCertificateExpiry,
+  kCertificateLifetime,
   // Coordinator: jobs.
   kJobs,
   kJobsSubmitted,

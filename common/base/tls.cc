@@ -83,6 +83,10 @@ int64_t ToUs(const ASN1_TIME* time) {
   return static_cast<int64_t>(timegm(&tm)) * 1'000'000;
 }
 
+CertificateTimes TimesOf(const X509* certificate) {
+  return {ToUs(X509_get0_notBefore(certificate)), ToUs(X509_get0_notAfter(certificate))};
+}
+
 std::string TimeText(int64_t us) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::FromUnixMicros(us), absl::UTCTimeZone());
 }
@@ -100,13 +104,12 @@ absl::Status CheckPair(const std::string& cert_file, const std::string& key_file
     return Refuse(absl::StrCat("--tls-key ", key_file, " does not belong to the certificate in --tls-cert ",
                                cert_file));
   }
-  const int64_t begin_us = ToUs(X509_get0_notBefore(certificate.get()));
-  const int64_t end_us = ToUs(X509_get0_notAfter(certificate.get()));
-  if (wall_us < begin_us) {
-    return Refuse(absl::StrCat("--tls-cert ", cert_file, " is valid only from ", TimeText(begin_us)));
+  const CertificateTimes times = TimesOf(certificate.get());
+  if (wall_us < times.begin_us) {
+    return Refuse(absl::StrCat("--tls-cert ", cert_file, " is valid only from ", TimeText(times.begin_us)));
   }
-  if (wall_us >= end_us)
-    return Refuse(absl::StrCat("--tls-cert ", cert_file, " ended at ", TimeText(end_us)));
+  if (wall_us >= times.end_us)
+    return Refuse(absl::StrCat("--tls-cert ", cert_file, " ended at ", TimeText(times.end_us)));
   return absl::OkStatus();
 }
 
@@ -141,9 +144,9 @@ absl::Status CheckTls(const ClientTls& tls, int64_t wall_us) {
   return tls.has_token() ? ReadToken(tls).status() : absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> CertificateEndUs(const std::string& cert_file) {
+absl::StatusOr<CertificateTimes> ReadCertificateTimes(const std::string& cert_file) {
   SEQPAR_ASSIGN_OR_RETURN(const CertificatePtr certificate, ReadCertificate("certificate", cert_file));
-  return ToUs(X509_get0_notAfter(certificate.get()));
+  return TimesOf(certificate.get());
 }
 
 absl::StatusOr<std::string> ReadToken(const ClientTls& tls) {

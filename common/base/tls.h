@@ -40,8 +40,11 @@ struct ClientTls {
 absl::Status CheckTls(const ServerTls& tls, int64_t wall_us);
 absl::Status CheckTls(const ClientTls& tls, int64_t wall_us);
 
-// When the first certificate of a PEM file ends, in microseconds since the epoch.
-absl::StatusOr<int64_t> CertificateEndUs(const std::string& cert_file);
+// From when until when the first certificate of a PEM file counts, in microseconds since the epoch.
+struct CertificateTimes {
+  int64_t begin_us = 0, end_us = 0;
+};
+absl::StatusOr<CertificateTimes> ReadCertificateTimes(const std::string& cert_file);
 
 // The token to send now: of the file, without the white space around it, or of the environment.
 // INVALID_ARGUMENT for a file that cannot be read and for a token of other characters than HTTP allows there

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/metrics/certificate_metrics.h"
 #include "common/metrics/http_server.h"
 #include "common/metrics/process_metrics.h"
 #include "common/metrics/registry.h"
@@ -24,10 +25,11 @@ class CoordinatorMetrics::Impl {
   std::unique_ptr<HttpServer> server;
 };
 
-CoordinatorMetrics::CoordinatorMetrics(const EngineConfig& engine, const std::string& state_dir,
-                                       const Clock* clock)
+CoordinatorMetrics::CoordinatorMetrics(const EngineConfig& engine, const ServerTls& tls,
+                                       const std::string& state_dir, const Clock* clock)
     : impl_(std::make_unique<Impl>(clock)) {
   AddProcessMetrics("coordinator", state_dir, &impl_->registry);
+  AddCertificateMetrics(tls.cert_file, tls.client_ca_file, &impl_->registry);
   impl_->registry.Gauge(Metric::kLeaseLength).Set(static_cast<double>(engine.lease_us) / 1e6);
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
+#include "common/base/tls.h"
 #include "coordinator/api/rpc_observer.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/store.h"
@@ -19,7 +20,8 @@ namespace seqpar {
 // Outlives all that it measures; what it asks for at a scrape outlives StopServing.
 class CoordinatorMetrics {
  public:
-  CoordinatorMetrics(const EngineConfig& engine, const std::string& state_dir, const Clock* clock);
+  CoordinatorMetrics(const EngineConfig& engine, const ServerTls& tls, const std::string& state_dir,
+                     const Clock* clock);
   ~CoordinatorMetrics();
 
   std::unique_ptr<Store> Observe(std::unique_ptr<Store> store);

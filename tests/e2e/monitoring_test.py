@@ -17,11 +17,13 @@ import monitoring  # noqa: E402
 
 monitoring.need(programs=["prometheus"])
 
+from certificates import Authority, Tokens  # noqa: E402
 from grafana import ALL, Board  # noqa: E402
 from harness import BIN, ClusterTest, Process, alive, log_tail, scaled, wait_for  # noqa: E402
 from prometheus import DcgmExporter, Prometheus, finite  # noqa: E402
 
 NODES = ("node-a", "node-b")
+BY_SMALL = {"SeqparDiskFilling", "SeqparCertificateExpiring"}  # alerts that need a worker with a small disk
 SLOTS = 2
 # A model that keeps one slow core busy for some scrapes.
 LARGE = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64,
@@ -71,9 +73,30 @@ class Monitored(ClusterTest):
 
 
 class Dashboards(Monitored):
+    """Over TLS, as a cluster is: certificates have a panel too."""
     # Long enough for some scrapes each, on one slow core too.
     JOBS = {"ring": {"parallelism": {"strategy": "ring", "ring": 4}, "input": {"seed": 2, "tokens": 3501}},
             "ulysses": {"parallelism": {"strategy": "ulysses", "ulysses": 4}, "input": {"seed": 2, "tokens": 2501}}}
+
+    def holds(self):
+        return ()
+
+    def start_coordinator(self, *more):
+        folder = self.dir / "certificates"
+        folder.mkdir()
+        self.authority, tokens = Authority(folder), Tokens(folder)
+        self.user = ("--tls-ca", self.authority.cert, "--token-file", tokens.add("ops", role="operator", tenant="ops"))
+        certificate, key = self.authority.issue("coordinator", "DNS:localhost,IP:127.0.0.1")
+        return super().start_coordinator("--tls-cert", certificate, "--tls-key", key, "--tls-client-ca",
+                                         self.authority.cert, "--tokens", tokens.file, *more)
+
+    def start_worker(self, name, *more, **kinds):
+        certificate, key = self.authority.issue(name, f"URI:seqpar://node/{name}")
+        return super().start_worker(name, "--tls-ca", self.authority.cert, "--tls-cert", certificate, "--tls-key", key,
+                                    *more, **kinds)
+
+    def run_cli(self, *args, timeout=120):
+        return super().run_cli(*self.user, *args, timeout=timeout)
 
     def job(self, strategy):
         """A job on all four slots, until it has ended: (id, when it began, when it had ended)."""
@@ -185,18 +208,22 @@ class Alerts(Monitored):
                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
     def start_others(self):
-        """A worker that belongs to no cluster, whose state folder is a file system of its own: for it to be filled."""
+        """A worker that belongs to no cluster: its state folder is a file system of its own, for it to be filled, and its
+        certificate can be replaced by one that ends soon."""
         folder, ports = self.dir / "small-state", self.dir / "small.metrics"
         folder.mkdir()
+        self.authority = Authority(self.dir)
+        certificate, key = self.authority.issue("small", "URI:seqpar://node/small")
         root = [] if os.getuid() == 0 else ["-Ur"]
         mount = f'mount -t tmpfs -o size=4m none "{folder}" && exec "$@"'
         worker = [BIN / "seqpar-worker", "--coordinator", "127.0.0.1:1", "--node-name", "small", "--cpu-slots", 1,
+                  "--tls-ca", self.authority.cert, "--tls-cert", certificate, "--tls-key", key,
                   "--state-dir", folder, "--metrics-listen", "127.0.0.1:0", "--metrics-port-file", ports]
         self.small = self.start(["unshare", "-m", *root, "sh", "-c", mount, "sh", *worker], self.dir / "small.log")
         self.small_folder = pathlib.Path(f"/proc/{self.small.pid}/root{folder}")
         wait_for(lambda: ports.exists() or self.small.popen.poll() is not None, "the worker with a small disk")
         if self.small.popen.poll() is not None:
-            print(f"... SKIPPED: no file system can be mounted for SeqparDiskFilling: {log_tail(self.small.log, 2)}")
+            print(f"... SKIPPED: no file system can be mounted for {BY_SMALL}: {log_tail(self.small.log, 2)}")
             self.small = None
             return {}
         return {"small": [self.metrics_address("small")]}
@@ -221,7 +248,9 @@ class Alerts(Monitored):
         wait_for(lambda: self.prometheus.number("count(seqpar_state_dir_free_bytes)"), "a scrape")
         with contextlib.ExitStack() as slow_alerts:  # those that wait long: the others meanwhile
             if self.small is not None:
-                slow_alerts.enter_context(self.fault("SeqparDiskFilling"))
+                for name in BY_SMALL:
+                    slow_alerts.enter_context(self.fault(name))
+                self.authority.issue("small", "URI:seqpar://node/small", days=10)
                 (self.small_folder / "fill").write_bytes(bytes(int(3.8 * 2**20)))
             slow_alerts.enter_context(self.fault("SeqparPredictionDrift"))
             self.late_jobs(4)
@@ -237,7 +266,7 @@ class Alerts(Monitored):
             self.lease_margin_low()
         self.worker_lost()
         self.coordinator_down()
-        missing = set() if self.small else {"SeqparDiskFilling"}
+        missing = set() if self.small else BY_SMALL
         self.assertEqual(self.fired, monitoring.alert_names() - missing)
 
     def verification_error(self):

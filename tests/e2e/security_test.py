@@ -3,6 +3,7 @@ import json
 import os
 import ssl
 import subprocess
+import time
 import unittest
 
 from certificates import Authority, Tokens
@@ -149,6 +150,7 @@ class Encrypted(SecurityTest):
         self.as_user("root")
 
     def test_certificates_and_tokens_change_without_a_restart(self):
+        self.metrics = True
         coordinator = self.start_secure()
         node = self.ca.issue("node-a", "URI:seqpar://node/node-a")
         self.start_tls_worker("node-a", node)
@@ -161,9 +163,16 @@ class Encrypted(SecurityTest):
             with socket.create_connection(("127.0.0.1", self.port), timeout=10) as raw:
                 with context.wrap_socket(raw, server_hostname="localhost") as tls:
                     return tls.getpeercert()["serialNumber"]
+        def days_left(process, certificate):
+            (found,) = self.scrape(process).find("seqpar_tls_certificate_expiry_timestamp_seconds", certificate=certificate)
+            return (found[1] - time.time()) / 86400
         before = shown()
-        self.ca.issue("coordinator", TLS_NAMES)
+        self.assertGreater(days_left("coordinator", "own"), 365)
+        self.ca.issue("coordinator", TLS_NAMES, days=20)
         wait_for(lambda: shown() != before, "the new certificate")
+        self.ca.issue("node-a", "URI:seqpar://node/node-a", days=10)
+        self.assertEqual([round(days_left(p, c)) for p in ("coordinator", "node-a") for c in ("own", "authority")],
+                         [20, 2, 10, 2])
         self.assertIn("node-a", self.node_states())
 
         self.tokens.add("eve", role="viewer", tenant="search")

@@ -352,7 +352,7 @@ absl::Status Run(const WorkerConfig& config) {
   if (!config.pid_file.empty()) {
     SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
   }
-  WorkerMetrics metrics(config.node_name, config.state_dir, &Clock::System());
+  WorkerMetrics metrics(config.node_name, config.tls, config.state_dir, &Clock::System());
   SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &metrics));
   const absl::StatusOr<FoundDevices> found = FindDevices(config, signals);
   if (absl::IsCancelled(found.status())) return absl::OkStatus();

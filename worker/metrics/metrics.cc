@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/metrics/certificate_metrics.h"
 #include "common/metrics/http_server.h"
 #include "common/metrics/process_metrics.h"
 #include "common/metrics/registry.h"
@@ -26,9 +27,11 @@ class WorkerMetrics::Impl {
   std::unique_ptr<HttpServer> server;  // last: asks the others
 };
 
-WorkerMetrics::WorkerMetrics(const std::string& node, const std::string& state_dir, const Clock* clock)
+WorkerMetrics::WorkerMetrics(const std::string& node, const ClientTls& tls, const std::string& state_dir,
+                             const Clock* clock)
     : impl_(std::make_unique<Impl>(node, clock)) {
   AddProcessMetrics("worker", state_dir, &impl_->registry);
+  AddCertificateMetrics(tls.cert_file, tls.ca_file, &impl_->registry);
 }
 
 WorkerMetrics::~WorkerMetrics() = default;

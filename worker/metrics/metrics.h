@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
+#include "common/base/tls.h"
 #include "seqpar/v1/plan.pb.h"
 #include "worker/daemon/agent_observer.h"
 
@@ -14,7 +15,8 @@ namespace seqpar {
 
 class WorkerMetrics {
  public:
-  WorkerMetrics(const std::string& node, const std::string& state_dir, const Clock* clock);
+  WorkerMetrics(const std::string& node, const ClientTls& tls, const std::string& state_dir,
+                const Clock* clock);
   // Stops serving.
   ~WorkerMetrics();
 

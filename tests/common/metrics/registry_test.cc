@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/metrics/certificate_metrics.h"
 #include "common/metrics/process_metrics.h"
 #include "tests/support/scrape.h"
+#include "tests/support/test_certificates.h"
 
 namespace seqpar {
 namespace {
@@ -100,6 +102,28 @@ TEST(ProcessMetricsTest, AreReadAtEachScrape) {
     series = SeriesOf(registry.Scrape());
   } while (series.at("seqpar_process_cpu_seconds_total") == before);
   EXPECT_GT(series.at("seqpar_process_cpu_seconds_total"), before);
+}
+
+TEST(CertificateMetricsTest, FollowTheFilesAndKeepWhatWasReadLast) {
+  TestCertificates certificates;
+  certificates.Issue("a", "DNS:a", "2027", "2028");
+  MetricRegistry registry(MetricProcess::kCoordinator);
+  AddCertificateMetrics(certificates.Cert("a"), certificates.Ca(), &registry);
+  const std::string expiry = "seqpar_tls_certificate_expiry_timestamp_seconds{certificate=\"own\"}";
+  auto series = SeriesOf(registry.Scrape());
+  EXPECT_EQ(series.at(expiry), 1'830'297'600);
+  EXPECT_EQ(series.at("seqpar_tls_certificate_lifetime_seconds{certificate=\"own\"}"), 365 * 24 * 3600);
+  EXPECT_EQ(series.at("seqpar_tls_certificate_lifetime_seconds{certificate=\"authority\"}"), 2 * 24 * 3600);
+  certificates.Issue("a", "DNS:a", "2027", "2029");
+  EXPECT_EQ(SeriesOf(registry.Scrape()).at(expiry), 1'861'920'000);
+  certificates.Run("x509 -in a.crt -outform DER -out a.crt");  // no PEM
+  EXPECT_EQ(SeriesOf(registry.Scrape()).at(expiry), 1'861'920'000);
+}
+
+TEST(CertificateMetricsTest, ThereAreNoneWithoutTls) {
+  MetricRegistry registry(MetricProcess::kWorker);
+  AddCertificateMetrics("", "", &registry);
+  EXPECT_THAT(registry.Scrape(), Not(HasSubstr("seqpar_tls_certificate_expiry_timestamp_seconds{")));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ import yaml  # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent
 ALERTS = {"SeqparCoordinatorDown", "SeqparWorkerLost", "SeqparDeviceSetAside", "SeqparAttemptsFailing", "SeqparQueueStuck",
           "SeqparLeaseMarginLow", "SeqparStoreSlow", "SeqparDiskFilling", "SeqparSlowRank", "SeqparVerificationError",
-          "SeqparPredictionDrift"}
+          "SeqparPredictionDrift", "SeqparCertificateExpiring"}
 
 
 class Rules(unittest.TestCase):
