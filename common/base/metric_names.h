@@ -78,6 +78,7 @@ enum class Metric {
   kDeviceMemoryUsed,
   kDeviceMemoryPeak,
   kDeviceMemoryPredicted,
+  kDeviceStepPredicted,
   kDeviceExecutorsStarted,
   kDeviceExecutorRestarts,
   kDeviceBootstrapSeconds,

@@ -12,6 +12,8 @@ PHASE_TEXTS = value_texts({0: ("not seen yet", GREY), **{
     for number, (phase, colour) in enumerate(zip(PHASES, ("purple", BLUE, GREEN, YELLOW, GREY)), 1)}})
 
 PHASE = "seqpar_device_phase_seconds_total"
+EXECUTE = PHASE + '{phase="execute"}'
+STEP = "seqpar_device_predicted_step_seconds"
 TOKENS = "seqpar_device_tokens_total"
 FLOPS = "seqpar_device_flops_total"
 COMPUTE = "seqpar_device_compute_seconds_total"
@@ -140,13 +142,17 @@ def predicted():
                    "more than was planned for it.",
                    query(f"max by (rank) ({RANKS.join(f'({PREDICTED} / {PEAK})', 'rank')})", RANK), "none", decimals=2,
                    limits=thresholds((RED,), (GREEN, 1))),
+        bargauge("Time in execute", "Seconds of each rank within the time range, and what the plan predicted for this job's "
+                 "slowest rank: a rank beyond it makes the job late.",
+                 [query(f"max({RANKS.last(STEP, 'rank')})", "predicted"),
+                  query(f"max by (rank) ({RANKS.increase(EXECUTE, 'rank')})", RANK)], "s", width=8),
         timeseries("Predicted over measured, finished attempts", "Mean over the attempts of the job's strategy that "
                    "finished within the time range, this job's among them: 1 is exact, 2 took half of what was predicted.",
-                   [mean("time"), mean("memory")], "none", decimals=2),
+                   [mean("time"), mean("memory")], "none", decimals=2, width=8),
         timeseries("Verification", "Worst error of the last verified rank of each device, and the bound of its job.",
                    [query(now_by_rank("seqpar_device_verification_error"), "error " + RANK),
                     query(now_by_rank("seqpar_device_verification_error_bound"), "bound " + RANK)], "sci", low=None,
-                   log=True),
+                   log=True, width=8),
     ]
 
 

@@ -152,6 +152,7 @@ class Metrics(WithMetrics):
                      "seqpar_device_communication_hidden_seconds_total": rank["communication_hidden_seconds"],
                      "seqpar_device_memory_peak_bytes": int(rank["peak_bytes"]),
                      "seqpar_device_memory_predicted_bytes": int(rank["predicted_peak_bytes"]),
+                     "seqpar_device_predicted_step_seconds": report["predicted_step_seconds"],
                      "seqpar_device_verification_error": rank["verify_error"]}
             for name, reported in close.items():
                 self.assertAlmostEqual(after.sum(name, **device), reported, delta=1e-6 * max(1, reported), msg=name)

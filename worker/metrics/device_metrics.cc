@@ -24,6 +24,7 @@ constexpr Metric kOfDevices[] = {Metric::kDeviceBusy,
                                  Metric::kDeviceMemoryUsed,
                                  Metric::kDeviceMemoryPeak,
                                  Metric::kDeviceMemoryPredicted,
+                                 Metric::kDeviceStepPredicted,
                                  Metric::kDeviceExecutorsStarted,
                                  Metric::kDeviceExecutorRestarts,
                                  Metric::kDeviceBootstrapSeconds,
@@ -94,6 +95,8 @@ void DeviceMetrics::RankStarted(const RankKey& key, int device, const v1::StartR
     predicted = static_cast<double>(start.plan().ranks(key.rank).predicted_peak_bytes());
   }
   registry_->Gauge(Metric::kDeviceMemoryPredicted, Device(device)).Set(predicted);
+  registry_->Gauge(Metric::kDeviceStepPredicted, Device(device))
+      .Set(start.plan().prediction().step_seconds());
   registry_->Counter(Metric::kDeviceExecutorsStarted, Device(device)).Increment();
 }
 

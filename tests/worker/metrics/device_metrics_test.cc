@@ -31,6 +31,7 @@ class DeviceMetricsTest : public ::testing::Test {
   static v1::StartRanks Start() {
     v1::StartRanks start;
     start.mutable_plan()->set_strategy(v1::STRATEGY_ULYSSES);
+    start.mutable_plan()->mutable_prediction()->set_step_seconds(2.5);
     for (int i = 0; i < 3; ++i) start.mutable_plan()->add_ranks()->set_predicted_peak_bytes(1000 + i);
     start.mutable_job()->mutable_verify()->set_rows(1);
     start.mutable_job()->mutable_verify()->set_max_error(0.5);
@@ -102,6 +103,7 @@ TEST_F(DeviceMetricsTest, ARankIsShownWhileItRuns) {
   EXPECT_EQ(Value(info), 1);
   EXPECT_EQ(Of1("seqpar_device_busy"), 1);
   EXPECT_EQ(Of1("seqpar_device_memory_predicted_bytes"), 1001);
+  EXPECT_EQ(Of1("seqpar_device_predicted_step_seconds"), 2.5);
   EXPECT_EQ(Of1("seqpar_device_executors_started_total"), 1);
   metrics_.RankProgressed(key_, Progress(10, 100));
   EXPECT_EQ(Of1("seqpar_rank_progress_ratio"), 0.5);
