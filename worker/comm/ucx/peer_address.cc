@@ -58,9 +58,12 @@ int64_t ProcessStartTicks(int64_t pid) {
 
 ProcessIdentity ProcessIdentity::Self() {
   ProcessIdentity self;
-  struct stat space {};
-  const bool known = stat("/proc/self/ns/pid", &space) == 0;
-  self.machine = absl::StrCat(FirstLine("/proc/sys/kernel/random/boot_id"), "/", known ? space.st_ino : 0);
+  self.machine = FirstLine("/proc/sys/kernel/random/boot_id");
+  // The kernel tells start times by the reader's time namespace.
+  for (const char* space : {"/proc/self/ns/pid", "/proc/self/ns/time"}) {
+    struct stat info {};
+    absl::StrAppend(&self.machine, "/", stat(space, &info) == 0 ? info.st_ino : 0);
+  }
   self.pid = getpid();
   self.start_ticks = ProcessStartTicks(self.pid);
   return self;

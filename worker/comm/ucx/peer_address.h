@@ -11,7 +11,7 @@ namespace seqpar {
 
 // A process, such that two ranks can tell whether they may watch each other.
 struct ProcessIdentity {
-  std::string machine;  // boot id and process namespace: equal where process ids mean the same
+  std::string machine;  // boot id, namespaces of processes and time: equal where ids and starts mean the same
   int64_t pid = 0;
   int64_t start_ticks = 0;  // tells apart processes that had the same id
 
