@@ -10,6 +10,7 @@ namespace seqpar {
 namespace reason {
 inline constexpr char kNodeDrained[] = "NODE_DRAINED";
 inline constexpr char kTooManyJobs[] = "TOO_MANY_JOBS";
+inline constexpr char kTenantLimit[] = "TENANT_LIMIT";
 inline constexpr char kOverloaded[] = "OVERLOADED";
 }  // namespace reason
 

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/base/error_info.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -81,6 +82,7 @@ google::rpc::Status StatusToProto(const absl::Status& status) {
     google::rpc::ErrorInfo info;
     info.set_reason(why);
     info.set_domain(kDomain);
+    for (const auto& [name, value] : MetadataOf(status)) (*info.mutable_metadata())[name] = value;
     proto.add_details()->PackFrom(info);
   }
   const std::vector<Violation> violations = ViolationsOf(status);
@@ -115,6 +117,7 @@ absl::Status StatusFromProto(const google::rpc::Status& proto) {
     if (detail.UnpackTo(&retry)) status = WithRetry(status, static_cast<int>(retry.retry_delay().seconds()));
     if (detail.UnpackTo(&info)) {
       why = info.reason();
+      status = WithMetadata(status, {info.metadata().begin(), info.metadata().end()});
     } else if (detail.UnpackTo(&bad)) {
       for (const auto& violation : bad.field_violations())
         violations.push_back(ViolationFromProto(violation));

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/error_info.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
 
@@ -402,6 +403,20 @@ TEST(StatusProto, CarriesWhenToTryAgain) {
   EXPECT_EQ(RetrySecondsOf(back), 5);
   EXPECT_EQ(ReasonOf(back), reason::kTooManyJobs);
   EXPECT_EQ(RetrySecondsOf(absl::InternalError("another")), 0);
+}
+
+TEST(StatusProto, CarriesFactsForPrograms) {
+  const std::map<std::string, std::string> facts = {{"limit", "devices"}, {"value", "8"}};
+  const absl::Status full =
+      WithMetadata(MakeError(absl::StatusCode::kResourceExhausted, reason::kTenantLimit, "full"), facts);
+  const google::rpc::Status proto = StatusToProto(full);
+  google::rpc::ErrorInfo info;
+  ASSERT_TRUE(proto.details(0).UnpackTo(&info));
+  EXPECT_EQ(info.reason(), reason::kTenantLimit);
+  EXPECT_EQ(info.metadata().at("value"), "8");
+  EXPECT_EQ(MetadataOf(StatusFromProto(proto)), facts);
+  EXPECT_TRUE(MetadataOf(absl::InternalError("another")).empty());
+  EXPECT_TRUE(WithMetadata(absl::OkStatus(), facts).ok());
 }
 
 }  // namespace
