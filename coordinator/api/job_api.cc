@@ -289,7 +289,7 @@ absl::StatusOr<v1::GetJobLogsResponse> JobApi::GetJobLogs(const Caller& caller,
   std::optional<int> rank, attempt;
   if (request.has_rank()) rank = request.rank();
   if (request.has_attempt()) attempt = request.attempt();
-  return engine_->AskLogs(request.id(), rank, attempt)->Wait(kLogsTimeout);
+  return engine_->AskLogs(job, rank, attempt)->Wait(kLogsTimeout);
 }
 
 absl::StatusOr<v1::GetJobTraceResponse> JobApi::GetJobTrace(const Caller& caller,

@@ -88,8 +88,8 @@ class Engine {
   std::vector<v1::Node> Nodes(const std::optional<std::string>& tenant);
   // Durable when it returns. NOT_FOUND where no such node ever attached.
   absl::StatusOr<v1::Node> Drain(const std::string& node, bool undo);
-  // Asks every node for the logs of a job.
-  std::shared_ptr<LogCollector> AskLogs(const std::string& job, std::optional<int> rank,
+  // Asks every node for the logs of a job, which is seen as it is now.
+  std::shared_ptr<LogCollector> AskLogs(const v1::Job& job, std::optional<int> rank,
                                         std::optional<int> attempt);
 
   // --- from the streams of workers; these never wait ---
@@ -196,6 +196,8 @@ class Engine {
   bool SpeaksForItself(const std::string& node, const v1::WorkerMessage& message) const;
   // Whether a message from `node` about a rank of a present gang is about a rank of another node.
   bool IsElsewhere(const std::string& node, const v1::GangId& gang, int rank) const;
+  // Closes the stream of a node that spoke for a rank which it does not hold.
+  void TurnAway(const std::string& node);
   void HideOthers(const std::string& tenant, v1::Node* node) const;
 
   const EngineConfig config_;

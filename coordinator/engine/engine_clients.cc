@@ -152,15 +152,15 @@ absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {
   });
 }
 
-std::shared_ptr<LogCollector> Engine::AskLogs(const std::string& job, std::optional<int> rank,
+std::shared_ptr<LogCollector> Engine::AskLogs(const v1::Job& job, std::optional<int> rank,
                                               std::optional<int> attempt) {
-  return Call<std::shared_ptr<LogCollector>>([this, job, rank, attempt] {
-    auto collector = std::make_shared<LogCollector>();
+  return Call<std::shared_ptr<LogCollector>>([this, id = job.id(), holders = HoldersOf(job), rank, attempt] {
+    auto collector = std::make_shared<LogCollector>(holders);
     const int64_t query = next_log_query_++;
     log_queries_[query] = {collector, Time().boot_us};
     v1::CoordinatorMessage message;
     message.mutable_logs()->set_query(query);
-    message.mutable_logs()->set_job(job);
+    message.mutable_logs()->set_job(id);
     if (rank) message.mutable_logs()->set_rank(*rank);
     if (attempt) message.mutable_logs()->set_attempt(*attempt);
     for (const auto& [name, node] : registry_.nodes()) {

@@ -1,7 +1,9 @@
 // The engine's side of nodes: streams, heartbeats and what ranks say.
+#include <algorithm>
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -144,13 +146,16 @@ bool Engine::SpeaksForItself(const std::string& node, const v1::WorkerMessage& m
   }
 }
 
+void Engine::TurnAway(const std::string& node) {
+  LogError("a node spoke for a rank that it does not hold: its stream is closed", {{"node", node}});
+  NodeLink* link = registry_.LinkOf(node);
+  if (link == nullptr) return;  // the coordinator is shutting down
+  link->Close(MakeError(absl::StatusCode::kPermissionDenied, reason::kPermissionDenied,
+                        absl::StrCat("node ", node, " does not hold the rank that it speaks for")));
+}
+
 void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us) {
-  if (!SpeaksForItself(node, message)) {
-    LogError("a node spoke for a rank that it does not hold: its stream is closed", {{"node", node}});
-    return registry_.LinkOf(node)->Close(
-        MakeError(absl::StatusCode::kPermissionDenied, reason::kPermissionDenied,
-                  absl::StrCat("node ", node, " does not hold the rank that it speaks for")));
-  }
+  if (!SpeaksForItself(node, message)) return TurnAway(node);
   switch (message.message_case()) {
     case v1::WorkerMessage::kHeartbeat: {
       NodeEntry* entry = registry_.Find(node);
@@ -179,7 +184,8 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
     case v1::WorkerMessage::kLogs: {
       const auto found = log_queries_.find(message.logs().query());
       if (found == log_queries_.end()) return;
-      if (const auto collector = found->second.first.lock()) collector->Add(node, message.logs());
+      const auto collector = found->second.first.lock();
+      if (collector != nullptr && !collector->Add(node, message.logs())) TurnAway(node);
       return;
     }
     case v1::WorkerMessage::kTrace:
@@ -206,15 +212,24 @@ void Engine::HandleSetAside(const std::string& name, const v1::Heartbeat& heartb
 
 void Engine::HandleTrace(const std::string& node, const v1::RankTrace& trace) {
   const auto found = live_.find(trace.gang().job());
+  if (found == live_.end()) return;
   const int attempt = trace.gang().attempt();
-  if (found == live_.end() || attempt < 1 || attempt > found->second.attempt) return;
+  const int rank = trace.chunk().rank();
+  const std::vector<AttemptRecord>& attempts = found->second.attempts;
+  const auto held = std::find_if(attempts.begin(), attempts.end(), [&](const AttemptRecord& a) {
+    return a.attempt == attempt && rank >= 0 && rank < static_cast<int>(a.devices.size()) &&
+           absl::StartsWith(a.devices[rank], node + "/");
+  });
+  if (held == attempts.end()) {
+    return LogWarning("a piece of a trace is of a rank that its node never held",
+                      {{"node", node}, {"job", found->first}, {"attempt", attempt}, {"rank", rank}});
+  }
   std::string chunk = trace.chunk().SerializeAsString();
   if (chunk.size() > kTraceChunkBytesMax) {
     return LogWarning("a piece of a trace is too large and is not kept",
                       {{"node", node}, {"job", found->first}, {"bytes", chunk.size()}});
   }
-  batch_.traces.push_back(
-      {found->first, attempt, trace.chunk().rank(), trace.chunk().number(), std::move(chunk)});
+  batch_.traces.push_back({found->first, attempt, rank, trace.chunk().number(), std::move(chunk)});
 }
 
 void Engine::HandleEvent(const v1::RankEvent& event) {

@@ -32,6 +32,7 @@ class FakeWorker {
     int64_t highest_term = 0;
     int64_t memory_bytes = int64_t{1} << 30;  // of each device
     bool hold = false;                        // ranks meet and then wait for FinishAll or FailRank
+    std::optional<int> logs_of_rank;  // asked for logs, it answers with this rank's instead of its own
     std::vector<v1::RunningRank> running;
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   };
@@ -236,10 +237,12 @@ class FakeWorker {
       v1::WorkerMessage log;
       log.mutable_logs()->set_query(message.logs().query());
       log.mutable_logs()->set_attempt(1);
-      log.mutable_logs()->set_rank(0);
-      log.mutable_logs()->set_device(options_.node + "/0");
       log.mutable_logs()->set_text("said by " + options_.node);
-      answers.push_back(log);
+      for (const int rank : options_.logs_of_rank ? std::set<int>{*options_.logs_of_rank} : ranks_) {
+        log.mutable_logs()->set_rank(rank);
+        log.mutable_logs()->set_device(options_.node + "/0");
+        answers.push_back(log);
+      }
       log.mutable_logs()->set_attempt(0);
       log.mutable_logs()->set_last(true);
       answers.push_back(log);

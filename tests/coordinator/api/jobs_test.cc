@@ -354,8 +354,8 @@ TEST_F(JobsTest, PlansOnAClusterThatOnlyExistsInARequest) {
 }
 
 TEST_F(JobsTest, LogsComeFromEveryNode) {
-  auto a = Worker({.node = "a"});
-  auto b = Worker({.node = "b"});
+  auto a = Worker({.node = "a", .devices = 1});
+  auto b = Worker({.node = "b", .devices = 1});
   const v1::Job job = Create(Job());
   WaitEnded(job.id());
   Call call;

@@ -308,5 +308,45 @@ TEST_F(ClearTest, ANodeSpeaksForItsOwnRanksOnly) {
   EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
+TEST_F(ClearTest, ANodeAnswersWithTheLogsOfItsOwnRanksOnly) {
+  auto worker = Worker({.node = "a"});
+  const v1::Job job = Create(Job());
+  EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_SUCCEEDED);
+  auto other = Worker({.node = "b", .logs_of_rank = 0});
+  auto none = Worker({.node = "c", .logs_of_rank = 7});
+  Call call;
+  v1::GetJobLogsRequest request;
+  request.set_id(job.id());
+  v1::GetJobLogsResponse response;
+  ASSERT_TRUE(jobs_->GetJobLogs(&call.context, request, &response).ok());
+  ASSERT_EQ(response.logs_size(), 2);
+  for (const v1::RankLog& log : response.logs()) EXPECT_EQ(log.text(), "said by a");
+  EXPECT_EQ(other->WaitStatus().error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(none->WaitStatus().error_code(), grpc::StatusCode::PERMISSION_DENIED);
+}
+
+TEST_F(ClearTest, ANodeTracesTheRanksThatItHeldOnly) {
+  auto worker = Worker({.node = "a", .hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(worker->WaitTables(1));
+  const v1::GangId first = worker->gang();
+  worker->FailRank(1, "it broke");
+  WaitReason(job.id(), "attempt");
+  auto other = Worker({.node = "b", .devices = 0});
+  other->SendTrace(first, 0, 1, 1);
+  other->Heartbeat(1);
+  ASSERT_TRUE(other->WaitHeartbeatAnswer(1));
+  worker->SendTrace(first, 0, 0, 1);
+  worker->Heartbeat(1);
+  ASSERT_TRUE(worker->WaitHeartbeatAnswer(1));
+  Call call;
+  v1::GetJobTraceRequest request;
+  request.set_id(job.id());
+  v1::GetJobTraceResponse response;
+  ASSERT_TRUE(jobs_->GetJobTrace(&call.context, request, &response).ok());
+  ASSERT_EQ(response.chunks_size(), 1);
+  EXPECT_EQ(response.chunks(0).number(), 0) << "that of the node which held the rank";
+}
+
 }  // namespace
 }  // namespace seqpar
