@@ -28,6 +28,8 @@ constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --listen 0.0.0.0:7700 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt \
       --tokens tokens --data-root models=/srv/models --data-root search/data=/srv/search
   openssl rand -hex 32 | tee alice.token | seqpar-coordinator --hash-token
+  echo 'tenant=* queued_jobs=100 running_jobs=4 devices=16 output_bytes=2Ti' > tenants
+  seqpar-coordinator --tenants tenants --data-root data=/srv/data
   seqpar-coordinator --state-dir /var/lib/seqpar --restore backups/jobs-20261128T064500.000Z.sqlite
   SEQPAR_COORDINATOR_LISTEN=127.0.0.1:0 seqpar-coordinator --port-file /run/seqpar.port
 
@@ -58,6 +60,7 @@ struct RawFlags {
   std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s", checkpoint = "60s",
                          step = "10s";
   std::string log_level = "info", log_format = "text";
+  std::string tenants_file;
   int keep_days = 30;
 };
 
@@ -105,6 +108,11 @@ void Finish(const RawFlags& raw, CoordinatorConfig* config) {
     config->data_roots.push_back(*root);
   }
   EngineConfig& engine = config->engine;
+  if (!raw.tenants_file.empty()) {
+    absl::StatusOr<TenantPolicy> tenants = ReadTenants(raw.tenants_file);
+    if (!tenants.ok()) throw CLI::ValidationError(std::string(tenants.status().message()));
+    engine.tenants = *std::move(tenants);
+  }
   engine.keep_us = int64_t{raw.keep_days} * 24 * 3600 * 1'000'000;
   engine.lease_us = ParseDuration("--lease", raw.lease);
   engine.heartbeat_us = raw.heartbeat.empty() ? std::min(kHeartbeatUs, engine.lease_us / kHeartbeatsPerLease)
@@ -193,6 +201,9 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   add("--max-jobs", &config->engine.max_live_jobs, "SEQPAR_COORDINATOR_MAX_JOBS",
       "Refuse submits while so many jobs have not ended")
       ->check(CLI::Range(size_t{1}, size_t{10'000'000}));
+  add("--tenants", &raw->tenants_file, "SEQPAR_COORDINATOR_TENANTS",
+      "File of what each tenant may have at once, a line each: tenant=NAME (*: every other) queued_jobs= "
+      "running_jobs= devices= output_bytes=; what is not said has no limit. Read at the start");
   app->add_option(
       "--restore", config->restore,
       "Make this backup (see seqpar backup) the store of --state-dir, which must have none, and end");

@@ -5,21 +5,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <limits>
-#include <system_error>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/time.h"
 #include "common/base/failpoints.h"
-#include "common/base/log.h"
 #include "common/base/random_id.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
+#include "coordinator/api/answers.h"
 #include "coordinator/api/page_token.h"
 #include "coordinator/engine/record_codec.h"
 #include "coordinator/validate/validate.h"
@@ -29,7 +25,6 @@ namespace {
 
 constexpr size_t kRequestIdMax = 128;
 constexpr int kRowsAtOnce = 500;
-constexpr char kNodesQuery[] = "nodes";
 constexpr int64_t kTracePageBytes = 1 << 20;
 constexpr auto kLogsTimeout = std::chrono::seconds(3);
 
@@ -60,11 +55,6 @@ class PhaseTimer {
   const std::chrono::steady_clock::time_point begin_;
 };
 
-absl::Status NotFound(const char* what, const std::string& id) {
-  return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
-                   absl::StrCat("there is no ", what, " ", id));
-}
-
 // NOT_FOUND where the job's attempts, as far as there are any, have no such attempt or rank.
 absl::Status CheckLogsQuery(const v1::GetJobLogsRequest& request, const v1::Job& job) {
   int ranks = 0;
@@ -91,12 +81,6 @@ std::string KeyOf(const std::string& tenant, const std::string& request_id) {
   return absl::StrCat(tenant, "/", request_id);
 }
 
-// Whose jobs to look at: everybody's for those who see them.
-std::optional<std::string> TenantOf(const Caller& caller) {
-  if (caller.role == Role::kOperator) return std::nullopt;
-  return caller.tenant;
-}
-
 // What an answer to `request` depends on, but for the page.
 std::string QueryOf(v1::ListJobsRequest request) {
   request.clear_page_size();
@@ -117,14 +101,6 @@ absl::StatusOr<std::vector<int>> StatesOf(const v1::ListJobsRequest& request) {
     states.push_back(static_cast<int>(StateFromProto(state)));
   }
   return states;
-}
-
-bool IsFileName(const std::string& name) {
-  constexpr size_t kNameMax = 100;
-  for (const char c : name) {
-    if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') return false;
-  }
-  return !name.empty() && name.size() <= kNameMax && name[0] != '.';
 }
 
 template <typename Labels>
@@ -151,10 +127,13 @@ absl::StatusOr<std::optional<v1::Job>> JobApi::FindRepeated(const std::string& k
   return std::optional<v1::Job>(std::move(view));
 }
 
-absl::StatusOr<bool> JobApi::CheckFits(const JobSpec& spec) {
+absl::StatusOr<bool> JobApi::CheckFits(const std::string& tenant, const JobSpec& spec) {
+  const TenantLimits& limits = engine_->LimitsOf(tenant);
+  SEQPAR_RETURN_IF_ERROR(CheckDemand(tenant, limits, DemandOf(spec)));
   auto [cluster, calibration] = engine_->Cluster();
   if (CountDevices(cluster, false) == 0) return false;  // not known before a node attaches
-  const absl::Status planned = hooks_.plan(spec, cluster, calibration, {}).status();
+  const absl::Status planned =
+      hooks_.plan(WithDevices(spec, limits.devices), cluster, calibration, {}).status();
   if (!planned.ok() && !absl::IsUnavailable(planned)) return planned;
   return true;
 }
@@ -189,7 +168,7 @@ absl::StatusOr<JobRecord> JobApi::Validate(const Caller& caller, const v1::Creat
   }
   SEQPAR_RETURN_IF_ERROR(valid.status());
   JobRecord record;
-  SEQPAR_ASSIGN_OR_RETURN(record.fits, CheckFits(valid->spec));
+  SEQPAR_ASSIGN_OR_RETURN(record.fits, CheckFits(caller.tenant, valid->spec));
   record.tenant = caller.tenant;
   record.spec = std::move(valid->spec);
   record.inputs = std::move(valid->inputs);
@@ -267,13 +246,19 @@ absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const Caller& caller, const 
   SEQPAR_ASSIGN_OR_RETURN(const ValidatedJob valid,
                           ValidateJob(request.job(), roots_->ForTenant(caller.tenant)));
   auto [cluster, calibration] = engine_->Cluster();
+  int64_t devices = engine_->LimitsOf(caller.tenant).devices;
   if (request.has_cluster()) {
     SEQPAR_ASSIGN_OR_RETURN(cluster, ClusterFromProto(request.cluster()));
-    calibration = Calibration();  // learnt on other machines
+    calibration = Calibration();    // learnt on other machines
+    devices = TenantLimits::kNone;  // of which the tenant has a share here
+  } else {
+    SEQPAR_RETURN_IF_ERROR(
+        CheckDemand(caller.tenant, engine_->LimitsOf(caller.tenant), DemandOf(valid.spec)));
   }
   PlanOptions options;
   options.all_candidates = request.all_candidates();
-  SEQPAR_ASSIGN_OR_RETURN(const PlannedJob planned, hooks_.plan(valid.spec, cluster, calibration, options));
+  SEQPAR_ASSIGN_OR_RETURN(const PlannedJob planned,
+                          hooks_.plan(WithDevices(valid.spec, devices), cluster, calibration, options));
   v1::PlanJobResponse response;
   *response.mutable_plan() = PlanToProto(planned.plan);
   *response.mutable_explanation() = ExplanationToProto(planned.explanation);
@@ -337,68 +322,6 @@ absl::Status JobApi::WatchJob(const Caller& caller, const v1::WatchJobRequest& r
   if (job.revision() > request.revision()) watcher->Offer(job);
   watcher->End(absl::OkStatus());
   return absl::OkStatus();
-}
-
-absl::StatusOr<v1::ListNodesResponse> JobApi::ListNodes(const Caller& caller,
-                                                        const v1::ListNodesRequest& request) {
-  SEQPAR_ASSIGN_OR_RETURN(const int page_size, PageSizeOf(request.page_size()));
-  std::string after;  // by name
-  if (!request.page_token().empty()) {
-    SEQPAR_ASSIGN_OR_RETURN(after, ReadPageToken(request.page_token(), kNodesQuery));
-  }
-  v1::ListNodesResponse response;
-  for (v1::Node& node : engine_->Nodes(TenantOf(caller))) {
-    if (node.name() <= after) continue;
-    if (response.nodes_size() == page_size) {
-      response.set_next_page_token(MakePageToken(response.nodes(page_size - 1).name(), kNodesQuery));
-      break;
-    }
-    *response.add_nodes() = std::move(node);
-  }
-  return response;
-}
-
-absl::StatusOr<v1::Node> JobApi::GetNode(const Caller& caller, const v1::GetNodeRequest& request) {
-  for (v1::Node& node : engine_->Nodes(TenantOf(caller))) {
-    if (node.name() == request.name()) return std::move(node);
-  }
-  return NotFound("node", request.name());
-}
-
-absl::StatusOr<v1::Node> JobApi::DrainNode(const Caller& caller, const v1::DrainNodeRequest& request) {
-  absl::StatusOr<v1::Node> node = engine_->Drain(request.name(), request.undo());
-  SEQPAR_RETURN_IF_ERROR(engine_->Health());
-  return node;
-}
-
-absl::StatusOr<v1::BackupStoreResponse> JobApi::BackupStore(const Caller&,
-                                                            const v1::BackupStoreRequest& request) {
-  std::string name = request.name();
-  if (name.empty()) {
-    name = absl::FormatTime("jobs-%Y%m%dT%H%M%E3SZ.sqlite", absl::FromUnixMicros(clock_->WallMicros()),
-                            absl::UTCTimeZone());
-  }
-  if (!IsFileName(name)) {
-    return InvalidInput(
-        reason::kInvalidArgument,
-        {{"name",
-          "is no file name of at most 100 letters, digits, '-', '_' and '.', which does not begin "
-          "with '.'",
-          ""}});
-  }
-  const std::filesystem::path folder = std::filesystem::absolute(state_dir_) / "backups";
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    return MakeError(absl::StatusCode::kInternal, reason::kStorage,
-                     absl::StrCat("cannot create ", folder.string(), ": ", error.message()));
-  }
-  v1::BackupStoreResponse response;
-  response.set_file((folder / name).string());
-  SEQPAR_RETURN_IF_ERROR(store_->Backup(response.file()));
-  response.set_bytes(static_cast<int64_t>(std::filesystem::file_size(folder / name, error)));
-  LogInfo("job store backed up", {{"file", response.file()}, {"bytes", response.bytes()}});
-  return response;
 }
 
 }  // namespace seqpar

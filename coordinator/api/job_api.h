@@ -31,7 +31,7 @@ class JobApi {
         hooks_(std::move(hooks)) {}
 
   // Durable when it returns. ALREADY_EXISTS (REQUEST_ID_REUSED), OUTPUT_IN_USE, INFEASIBLE where no mesh
-  // within the job's limits fits the nodes that are attached, INVALID_JOB.
+  // within the job's limits fits the nodes that are attached, INVALID_JOB, TENANT_LIMIT.
   absl::StatusOr<v1::Job> CreateJob(const Caller& caller, const v1::CreateJobRequest& request);
   absl::StatusOr<v1::Job> GetJob(const Caller& caller, const v1::GetJobRequest& request);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const Caller& caller, const v1::ListJobsRequest& request);
@@ -60,9 +60,9 @@ class JobApi {
   // Validates, and submits what is valid. `bytes`: the job as it came.
   absl::StatusOr<v1::Job> CreateNew(const Caller& caller, const v1::CreateJobRequest& request,
                                     const std::string& bytes);
-  // True where the nodes that are here, or more of their kind, can run it; false where none is here. An error
-  // where it is refused.
-  absl::StatusOr<bool> CheckFits(const JobSpec& spec);
+  // True where the nodes that are here, or more of their kind, can run it on what `tenant` may hold of them;
+  // false where none is here. An error where it is refused.
+  absl::StatusOr<bool> CheckFits(const std::string& tenant, const JobSpec& spec);
 
   Engine* const engine_;
   Store* const store_;

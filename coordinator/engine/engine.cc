@@ -115,7 +115,7 @@ void Engine::Stop() {
 void Engine::Post(std::function<void()> task) {
   {
     MutexLock lock(mutex_);
-    queue_.push_back(std::move(task));
+    posted_.push_back(std::move(task));
   }
   wake_.notify_one();
 }
@@ -128,9 +128,9 @@ void Engine::Loop() {
     {
       MutexLock lock(mutex_);
       const auto due = [this]()
-                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); };
+                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !posted_.empty(); };
       wake_.wait_for(mutex_, wait, due);
-      tasks.swap(queue_);
+      tasks.swap(posted_);
       stopping = stopping_;
     }
     if (stopping && tasks.empty()) return;
@@ -168,7 +168,7 @@ void Engine::Tick() {
     schedule_ = true;
   }
   if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) {
-    unfit_nodes_.clear();  // those that were to be refused may be now
+    queue_.SetNodes("");  // those that were to be refused may be now
     schedule_ = true;
   }
   if (now_us >= next_expiry_us_) {

@@ -22,6 +22,8 @@
 #include "common/base/clock.h"
 #include "common/base/data_roots.h"
 #include "common/base/mutex.h"
+#include "coordinator/admission/tenant_ledger.h"
+#include "coordinator/admission/tenant_limits.h"
 #include "coordinator/engine/log_collector.h"
 #include "coordinator/engine/observer.h"
 #include "coordinator/engine/task_pool.h"
@@ -32,6 +34,7 @@
 #include "coordinator/fleet/node_registry.h"
 #include "coordinator/job_machine/job_machine.h"
 #include "coordinator/planner/planner.h"
+#include "coordinator/scheduler/job_queue.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/store/store.h"
 #include "seqpar/v1/service.pb.h"
@@ -46,6 +49,7 @@ struct EngineConfig {
   int64_t keep_jobs = 100'000;
   int64_t keep_us = int64_t{30} * 24 * 3600 * 1'000'000;
   size_t max_live_jobs = 20'000;  // that have not ended; above them submits are refused
+  TenantPolicy tenants;           // beside that
 };
 
 // What others put around the engine.
@@ -76,6 +80,7 @@ class Engine {
   // which to try again, where there are too many jobs or the store's disk is full. `request`: the submitted
   // bytes.
   absl::StatusOr<v1::Job> Submit(JobRecord record, const std::string& request);
+  const TenantLimits& LimitsOf(const std::string& tenant) const { return config_.tenants.Of(tenant); }
   // Nothing where the job is not live: the store has it.
   std::optional<v1::Job> ViewLive(const std::string& id);
   // Asks a live job to end; nothing where it is not live.
@@ -136,6 +141,10 @@ class Engine {
   void SendLater(const std::string& node, v1::CoordinatorMessage message);
   // Why no more jobs are taken now; OK: they are.
   absl::Status Admission() const;
+  // Why `record` is not; OK: it is.
+  absl::Status Admission(const JobRecord& record) const;
+  // What a job that was taken just now waits for, as far as that is known before a pass; nothing: one is due.
+  std::optional<std::string> WaitsBehind(const Turn& turn) const;
   // Runs `task` on the worker threads after the commit, then posts the event that it returns (none: shutting
   // down).
   void WorkLater(const std::string& job, std::function<std::optional<JobEvent>()> task);
@@ -171,15 +180,14 @@ class Engine {
   void Do(JobRecord* record, const action::Merge& a);
   void Do(JobRecord* record, const action::Commit& a);
   void Do(JobRecord* record, const action::Report& a);
-  void Schedule();
   // Unlinks the staging files of attempts 1 to `attempt`. `ended`: and that was the last of the job.
   void CleanLater(const std::string& job, const JobSpec& spec, int attempt, bool ended);
-  // What a pass looked at beside its queue.
-  struct PassView {
-    std::string nodes;  // KnownNodes
-    bool more = false;  // jobs waited behind those of the pass
-  };
+
+  // engine_schedule.cc
+  struct PassView;
+  void Schedule();
   void SetAside(const JobRecord& record, const PassView& view);
+  void ReleaseOthers(const std::set<std::string>& held_back, const PassView& view);
   void ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view);
   void Place(const std::string& job, const Plan& plan);
 
@@ -214,7 +222,7 @@ class Engine {
 
   Mutex mutex_;
   ConditionVariable wake_;
-  std::vector<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::function<void()>> posted_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
   std::atomic<bool> fatal_{false};
@@ -227,23 +235,11 @@ class Engine {
   // devices.
   std::set<std::string> timed_;
   std::map<std::string, std::string> targets_;  // output file -> its job
-  // Those that wait for devices, in the order of their turns.
-  struct Turn {
-    int priority = 0;
-    int64_t sequence = 0;
-    std::string job;
-    friend bool operator<(const Turn& a, const Turn& b) {
-      return a.priority != b.priority ? a.priority > b.priority : a.sequence < b.sequence;
-    }
-  };
-  static Turn TurnOf(const JobRecord& record) { return {record.spec.priority, record.sequence, record.id}; }
-  // Whether fewer than kPassJobs have their turn before it.
-  bool IsAmongFirst(const Turn& turn) const;
-  std::set<Turn> turns_;
-  // Of these, those that the nodes unfit_nodes_ (NodeRegistry::KnownNodes) cannot serve, however free they
-  // are: set aside until there are others.
-  std::set<Turn> unfit_;
-  std::string unfit_nodes_;
+  static Turn TurnOf(const JobRecord& record) {
+    return {record.spec.priority, record.sequence, record.id, record.tenant};
+  }
+  JobQueue queue_;  // those that wait for devices; its nodes are NodeRegistry::KnownNodes
+  TenantLedger tenants_;
   NodeRegistry registry_;
   Watchers watchers_;
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/error_info.h"
 #include "common/base/log.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
@@ -27,12 +28,35 @@ absl::Status Engine::Admission() const {
                      kRetryDiskSeconds);
   }
   if (live_.size() >= config_.max_live_jobs) {
-    return WithRetry(MakeError(absl::StatusCode::kResourceExhausted, reason::kTooManyJobs,
-                               absl::StrCat(live_.size(), " jobs have not ended, of ", config_.max_live_jobs,
-                                            " that there may be")),
-                     kRetryQueueSeconds);
+    const absl::Status refused = MakeError(
+        absl::StatusCode::kResourceExhausted, reason::kTooManyJobs,
+        absl::StrCat(live_.size(), " jobs have not ended, of ", config_.max_live_jobs, " that there may be"));
+    return WithRetry(
+        WithMetadata(refused, {{"limit", "jobs"}, {"value", absl::StrCat(config_.max_live_jobs)}}),
+        kRetryQueueSeconds);
   }
   return absl::OkStatus();
+}
+
+absl::Status Engine::Admission(const JobRecord& record) const {
+  SEQPAR_RETURN_IF_ERROR(Admission());
+  SEQPAR_RETURN_IF_ERROR(
+      CheckRoom(record.tenant, LimitsOf(record.tenant), tenants_.Of(record.tenant), DemandOf(record.spec)));
+  const std::string& target = record.spec.output_file;
+  const auto other = targets_.find(target);
+  if (other == targets_.end()) return absl::OkStatus();
+  const bool own = live_.at(other->second).tenant == record.tenant;
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
+      absl::StrCat(target, " is the output of ", own ? other->second : kOthersJob, ", which has not ended"));
+}
+
+std::optional<std::string> Engine::WaitsBehind(const Turn& turn) const {
+  if (const Turn* first = queue_.FirstHeld(turn.tenant); first != nullptr && *first < turn) {
+    return absl::StrCat("waits behind ", first->job, " of its tenant, which has all that it may have");
+  }
+  if (queue_.IsAmongFirst(turn, kPassJobs)) return std::nullopt;
+  return absl::StrCat("waits for its turn: at least ", kPassJobs, " jobs are before it");
 }
 
 absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& request) {
@@ -41,24 +65,15 @@ absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& requ
   auto future = promise->get_future();
   Post([this, promise, &record, &request] {
     // Known when the batch has been written.
-    const auto outcome = std::make_shared<absl::Status>(Admission());
-    const std::string& target = record.spec.output_file;
-    if (const auto other = targets_.find(target); outcome->ok() && other != targets_.end()) {
-      const bool own = live_.at(other->second).tenant == record.tenant;
-      *outcome = MakeError(absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
-                           absl::StrCat(target, " is the output of ", own ? other->second : kOthersJob,
-                                        ", which has not ended"));
-    }
+    const auto outcome = std::make_shared<absl::Status>(Admission(record));
     v1::Job view;
     if (outcome->ok()) {
       record.sequence = store_->NewSequence();
       Step(&record, event::Submitted{}, config_.machine, Time());
-      if (IsAmongFirst(TurnOf(record))) {
-        schedule_ = true;
+      if (const std::optional<std::string> behind = WaitsBehind(TurnOf(record))) {
+        Step(&record, event::Waits{*behind}, config_.machine, Time());
       } else {
-        Step(&record,
-             event::Waits{absl::StrCat("waits for its turn: at least ", kPassJobs, " jobs are before it")},
-             config_.machine, Time());
+        schedule_ = true;
       }
       record.revision = ++revision_;
       JobRow row = RowOf(record, Time().boot_us);

@@ -1,4 +1,4 @@
-// The engine's side of jobs: events to machines, their actions to effects, and the scheduler's passes.
+// The engine's side of jobs: events to machines, and their actions to effects.
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -13,7 +13,6 @@
 #include "coordinator/job_machine/checkpoints.h"
 #include "coordinator/report/learn.h"
 #include "coordinator/report/report.h"
-#include "coordinator/scheduler/scheduler.h"
 
 namespace seqpar {
 namespace {
@@ -65,11 +64,13 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
                   {"why", why.message()}});
   if (!record.HoldsDevices()) {
     registry_.Release(job);
+    queue_.Release(record.tenant);
     schedule_ = true;
   }
 }
 
 void Engine::Add(JobRecord record) {
+  tenants_.Add(record.id, record.tenant, DemandOf(record.spec).output_bytes);
   if (!record.spec.output_file.empty()) targets_[record.spec.output_file] = record.id;
   Enlist(record);
   const std::string id = record.id;
@@ -84,8 +85,10 @@ void Engine::Remove(const std::string& job) {
       target != targets_.end() && target->second == job) {
     targets_.erase(target);
   }
-  turns_.erase(TurnOf(record));
-  unfit_.erase(TurnOf(record));
+  queue_.Remove(TurnOf(record));
+  tenants_.Remove(job);
+  // One that waited may have kept others of its tenant waiting.
+  schedule_ = queue_.Release(record.tenant) || schedule_;
   timed_.erase(job);
   live_.erase(found);
 }
@@ -97,12 +100,15 @@ void Engine::Enlist(const JobRecord& record) {
   } else {
     timed_.insert(record.id);
   }
-  const Turn turn = TurnOf(record);
-  if (!queued) {
-    turns_.erase(turn);
-    unfit_.erase(turn);
-  } else if (unfit_.count(turn) == 0) {
-    turns_.insert(turn);
+  if (queued) {
+    queue_.Add(TurnOf(record));
+  } else {
+    queue_.Remove(TurnOf(record));
+  }
+  if (record.ended()) {
+    tenants_.Remove(record.id);
+  } else {
+    tenants_.Hold(record.id, record.HoldsDevices() ? static_cast<int64_t>(record.plan.ranks.size()) : 0);
   }
 }
 
@@ -277,101 +283,6 @@ void Engine::Do(JobRecord* record, const action::Report&) {
     PassFailpoint("coordinator.report", {id});
     return event::Reported{};
   });
-}
-
-// --- scheduling ---
-
-void Engine::Schedule() {
-  schedule_ = false;
-  const int64_t now_us = clock_->BootMicros();
-  PassView view;
-  view.nodes = registry_.KnownNodes();
-  if (view.nodes != unfit_nodes_) {
-    turns_.merge(unfit_);
-    unfit_.clear();
-    unfit_nodes_ = view.nodes;
-  }
-  std::vector<QueuedJob> queue;
-  for (const Turn& turn : turns_) {
-    const JobRecord& record = live_.at(turn.job);
-    if (record.not_before_us > now_us) continue;
-    view.more = queue.size() == kPassJobs;
-    if (view.more) break;
-    queue.push_back({record.id, record.sequence, record.fits || record.attempt > 0, record.spec});
-  }
-  if (queue.empty()) return;
-  scheduling_ = true;
-  // Planning takes its time: not in this thread, which answers heartbeats.
-  Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_, view] {
-    const bool runs = work_->Run([this, queue, cluster, calibration, view] {
-      if (!hold_->Wait(JobPhase::kPlan, queue.front().id).ok()) return;
-      PassFailpoint("coordinator.plan", {queue.front().id});
-      std::vector<Decision> decisions = seqpar::Schedule(
-          queue, cluster,
-          [&](const JobSpec& job, const ClusterSnapshot& snapshot, const PlanOptions& options) {
-            return plan_(job, snapshot, calibration, options);
-          });
-      PassFailpoint("coordinator.plan.decided", {queue.front().id});
-      Post([this, decisions = std::move(decisions), view] { ApplyDecisions(decisions, view); });
-    });
-    if (!runs) scheduling_ = false;
-  });
-}
-
-bool Engine::IsAmongFirst(const Turn& turn) const {
-  size_t before = 0;
-  for (auto it = turns_.begin(); it != turns_.end() && *it < turn && before < kPassJobs; ++it) ++before;
-  return before < kPassJobs;
-}
-
-void Engine::SetAside(const JobRecord& record, const PassView& view) {
-  if (view.nodes != unfit_nodes_) return;  // others have come meanwhile
-  turns_.erase(TurnOf(record));
-  unfit_.insert(TurnOf(record));
-}
-
-void Engine::ApplyDecisions(const std::vector<Decision>& decisions, const PassView& view) {
-  scheduling_ = false;
-  bool held_up = false;
-  for (const Decision& decision : decisions) {
-    const auto found = live_.find(decision.id);
-    if (found == live_.end() || found->second.stage != Stage::kQueued) continue;
-    if (const auto* wait = std::get_if<Decision::Wait>(&decision.what)) {
-      if (wait->for_nodes) SetAside(found->second, view);
-      held_up = held_up || !wait->for_nodes;
-      Apply(decision.id, event::Waits{wait->reason});
-    } else if (const auto* refuse = std::get_if<Decision::Refuse>(&decision.what)) {
-      // Not on the word of the first nodes of a cluster that is still coming up.
-      if (clock_->BootMicros() < settled_us_) {
-        SetAside(found->second, view);  // planned again when other nodes are ready, or it has settled
-        Apply(decision.id,
-              event::Waits{absl::StrCat("waits to see which nodes come: ", refuse->status.message())});
-      } else {
-        Apply(decision.id, event::Refused{refuse->status});
-      }
-    } else {
-      Place(decision.id, std::get<Decision::Place>(decision.what).plan);
-    }
-  }
-  // Nobody of this pass waits for devices to become free: those behind it may have some.
-  if (view.more && !held_up) schedule_ = true;
-}
-
-// The cluster may have changed while the plan was made: then the next pass plans anew.
-void Engine::Place(const std::string& job, const Plan& plan) {
-  event::Placed placed;
-  placed.plan = plan;
-  for (const RankPlan& rank : plan.ranks) {
-    const NodeEntry* node = registry_.Find(rank.node);
-    if (node == nullptr || !node->Ready() || rank.device >= static_cast<int>(node->devices.size()) ||
-        node->busy.count(rank.device) != 0 || node->set_aside.count(rank.device) != 0) {
-      schedule_ = true;
-      return;
-    }
-    placed.devices.push_back({node->devices[rank.device].threads, node->hello.incarnation()});
-  }
-  for (const RankPlan& rank : plan.ranks) registry_.Occupy(rank.node, rank.device, job, rank.rank);
-  Apply(job, placed);
 }
 
 }  // namespace seqpar

@@ -10,7 +10,7 @@
 namespace seqpar {
 namespace {
 
-void Take(const Plan& plan, ClusterSnapshot* cluster) {
+void TakeDevices(const Plan& plan, ClusterSnapshot* cluster) {
   for (const RankPlan& rank : plan.ranks) {
     for (NodeSnapshot& node : cluster->nodes) {
       if (node.name == rank.node && rank.device < static_cast<int>(node.free.size()))
@@ -29,7 +29,121 @@ void Reserve(const JobSpec& job, ClusterSnapshot* cluster) {
   }
 }
 
-std::string Devices(int count) { return absl::StrCat(count, count == 1 ? " device" : " devices"); }
+std::string Devices(int64_t count) { return absl::StrCat(count, count == 1 ? " device" : " devices"); }
+
+// What the pass has left of each tenant's share.
+class Shares {
+ public:
+  explicit Shares(std::map<std::string, TenantShare> tenants) : tenants_(std::move(tenants)) {}
+
+  // Devices that the tenant may hold at once, and those of them that it does not hold.
+  int64_t All(const std::string& tenant) { return tenants_[tenant].limits.devices; }
+  int64_t Left(const std::string& tenant) {
+    const TenantShare& share = tenants_[tenant];
+    return share.limits.devices == TenantLimits::kNone ? TenantLimits::kNone
+                                                       : share.limits.devices - share.use.devices;
+  }
+  // Why the tenant's share has no room for `job` now; "": it may have.
+  std::string WhyNot(const QueuedJob& job) {
+    const TenantShare& share = tenants_[job.tenant];
+    if (const auto before = waiting_.find(job.tenant); before != waiting_.end()) {
+      return absl::StrCat("waits behind ", before->second, " of its tenant, which has all that it may have");
+    }
+    if (share.use.running_jobs >= share.limits.running_jobs) {
+      return absl::StrCat("waits for a job of its tenant to end: ", share.limits.running_jobs,
+                          " may run at once");
+    }
+    const int least = std::max(1, job.spec.min_workers);
+    return Left(job.tenant) < least ? TooFew(job, absl::StrCat("it takes at least ", least)) : "";
+  }
+  std::string TooFew(const QueuedJob& job, const std::string& why) {
+    return absl::StrCat("waits for jobs of its tenant to end: they may hold ", Devices(All(job.tenant)),
+                        " at once, and ", why);
+  }
+  void Place(const QueuedJob& job, size_t devices) {
+    TenantUse& use = tenants_[job.tenant].use;
+    ++use.running_jobs;
+    use.devices += static_cast<int64_t>(devices);
+  }
+  // Those of its tenant that come now wait behind it.
+  void Wait(const QueuedJob& job) { waiting_.emplace(job.tenant, job.id); }
+
+ private:
+  std::map<std::string, TenantShare> tenants_;
+  std::map<std::string, std::string> waiting_;  // by tenant: its first job that waits for its share
+};
+
+// One pass: each job of the queue in its turn.
+class Pass {
+ public:
+  Pass(ClusterSnapshot cluster, const PlanFunction& plan, std::map<std::string, TenantShare> tenants)
+      : cluster_(std::move(cluster)),
+        plan_(plan),
+        shares_(std::move(tenants)),
+        attached_(CountDevices(cluster_, false)) {}
+
+  void Consider(const QueuedJob& job) {
+    if (attached_ == 0) return Wait(job, "waits for a node: none is ready", true);
+    if (std::string why = shares_.WhyNot(job); !why.empty()) return WaitForTenant(job, std::move(why));
+    const int64_t left = shares_.Left(job.tenant);
+    const int free = CountDevices(cluster_, true);
+    if (free > 0) {
+      absl::StatusOr<PlannedJob> now = PlanOn(job, left, true);
+      if (now.ok()) return Place(job, std::move(now->plan));
+    }
+    if (!blocker_.empty()) {
+      return Wait(job, absl::StrCat("waits behind ", blocker_, ", which waits for devices to become free"));
+    }
+    absl::StatusOr<PlannedJob> whole = PlanOn(job, left, false);
+    if (!whole.ok() && left < shares_.All(job.tenant)) {
+      whole = PlanOn(job, shares_.All(job.tenant), false);
+      if (whole.ok()) return WaitForTenant(job, shares_.TooFew(job, "it does not fit on those left"));
+    }
+    if (!whole.ok()) return WaitOrRefuse(job, whole.status());
+    blocker_ = job.id;
+    Reserve(job.spec, &cluster_);
+    Wait(job, absl::StrCat("waits for ", Devices(static_cast<int64_t>(whole->plan.ranks.size())),
+                           " to become free: ", free, " of ", attached_, " are"));
+  }
+
+  std::vector<Decision> Take() { return std::move(decisions_); }
+
+ private:
+  absl::StatusOr<PlannedJob> PlanOn(const QueuedJob& job, int64_t devices, bool only_free) const {
+    PlanOptions options;
+    options.only_free = only_free;
+    return plan_(WithDevices(job.spec, devices), cluster_, options);
+  }
+  void Place(const QueuedJob& job, Plan plan) {
+    shares_.Place(job, plan.ranks.size());
+    TakeDevices(plan, &cluster_);
+    decisions_.push_back({job.id, Decision::Place{std::move(plan)}});
+  }
+  void Wait(const QueuedJob& job, std::string reason, bool for_nodes = false) {
+    decisions_.push_back({job.id, Decision::Wait{std::move(reason), for_nodes}});
+  }
+  void WaitForTenant(const QueuedJob& job, std::string reason) {
+    shares_.Wait(job);
+    decisions_.push_back({job.id, Decision::Wait{std::move(reason), false, true}});
+  }
+  // The nodes that are ready cannot run it.
+  void WaitOrRefuse(const QueuedJob& job, const absl::Status& why) {
+    if (absl::IsUnavailable(why)) {
+      Wait(job, std::string(why.message()), true);
+    } else if (job.fitted) {
+      Wait(job, absl::StrCat("waits for other nodes: ", why.message()), true);
+    } else {
+      decisions_.push_back({job.id, Decision::Refuse{why}});
+    }
+  }
+
+  ClusterSnapshot cluster_;
+  const PlanFunction& plan_;
+  Shares shares_;
+  const int attached_;
+  std::string blocker_;  // the first that waits for devices to become free
+  std::vector<Decision> decisions_;
+};
 
 }  // namespace
 
@@ -44,56 +158,14 @@ int CountDevices(const ClusterSnapshot& cluster, bool free_only) {
 }
 
 std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot cluster,
-                               const PlanFunction& plan) {
+                               const PlanFunction& plan, std::map<std::string, TenantShare> tenants) {
   std::stable_sort(queue.begin(), queue.end(), [](const QueuedJob& a, const QueuedJob& b) {
     if (a.spec.priority != b.spec.priority) return a.spec.priority > b.spec.priority;
     return a.sequence < b.sequence;
   });
-  std::vector<Decision> decisions;
-  std::string blocker;
-  const auto wait = [&](const QueuedJob& job, std::string reason, bool for_nodes = false) {
-    decisions.push_back({job.id, Decision::Wait{std::move(reason), for_nodes}});
-  };
-  const int attached = CountDevices(cluster, false);
-  for (const QueuedJob& job : queue) {
-    if (attached == 0) {
-      wait(job, "waits for a node: none is ready", true);
-      continue;
-    }
-    const int free = CountDevices(cluster, true);
-    PlanOptions options;
-    if (free > 0) {
-      options.only_free = true;
-      absl::StatusOr<PlannedJob> now = plan(job.spec, cluster, options);
-      if (now.ok()) {
-        Take(now->plan, &cluster);
-        decisions.push_back({job.id, Decision::Place{std::move(now->plan)}});
-        continue;
-      }
-    }
-    if (!blocker.empty()) {
-      wait(job, absl::StrCat("waits behind ", blocker, ", which waits for devices to become free"));
-      continue;
-    }
-    options.only_free = false;
-    const absl::StatusOr<PlannedJob> whole = plan(job.spec, cluster, options);
-    if (whole.ok()) {
-      blocker = job.id;
-      Reserve(job.spec, &cluster);
-      wait(job, absl::StrCat("waits for ", Devices(static_cast<int>(whole->plan.ranks.size())),
-                             " to become free: ", free, " of ", attached, " are"));
-      continue;
-    }
-    const std::string why(whole.status().message());
-    if (absl::IsUnavailable(whole.status())) {
-      wait(job, why, true);
-    } else if (job.fitted) {
-      wait(job, absl::StrCat("waits for other nodes: ", why), true);
-    } else {
-      decisions.push_back({job.id, Decision::Refuse{whole.status()}});
-    }
-  }
-  return decisions;
+  Pass pass(std::move(cluster), plan, std::move(tenants));
+  for (const QueuedJob& job : queue) pass.Consider(job);
+  return pass.Take();
 }
 
 }  // namespace seqpar

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <vector>
+
+#include "tests/support/temp_folder.h"
 
 namespace seqpar {
 namespace {
@@ -119,6 +122,21 @@ TEST(CoordinatorConfig, TlsAndTokensComeTogether) {
     EXPECT_EQ(Parse(flags, &other, &printed), 2) << why;
     EXPECT_THAT(printed, HasSubstr(why));
   }
+}
+
+TEST(CoordinatorConfig, TenantsAreReadFromTheirFile) {
+  const TempFolder folder;
+  const std::string path = folder / "tenants";
+  std::ofstream(path) << "tenant=search devices=8\n";
+  CoordinatorConfig config;
+  ASSERT_EQ(Parse({"--tenants", path}, &config), -1);
+  EXPECT_EQ(config.engine.tenants.Of("search").devices, 8);
+  EXPECT_EQ(config.engine.tenants.Of("vision").devices, TenantLimits::kNone);
+  std::ofstream(path) << "tenant=search gpus=8\n";
+  std::string errors;
+  EXPECT_EQ(Parse({"--tenants", path}, &config, &errors), 2);
+  EXPECT_THAT(errors, HasSubstr("line 1: has a field gpus"));
+  EXPECT_THAT(errors, HasSubstr(path));
 }
 
 TEST(CoordinatorConfig, Refusals) {

@@ -79,6 +79,12 @@ struct Case {
   const char* expected;
 };
 
+QueuedJob JobOf(const std::string& tenant, const std::string& id, int workers) {
+  QueuedJob job = Job(id, workers);
+  job.tenant = tenant;
+  return job;
+}
+
 TEST(Scheduler, Table) {
   QueuedJob again = Job("a", 101);
   again.fitted = true;
@@ -130,6 +136,83 @@ TEST(Scheduler, Table) {
   for (const Case& c : kinds) {
     EXPECT_EQ(Show(Schedule(c.queue, c.cluster, FakePlan)), c.expected) << c.name;
   }
+}
+
+struct TenantCase {
+  const char* name;
+  std::vector<QueuedJob> queue;
+  int devices;
+  TenantShare search;  // vision has no limits
+  const char* expected;
+};
+
+TEST(Scheduler, Tenants) {
+  const std::vector<TenantCase> cases = {
+      {"below its limits", {JobOf("search", "a", 1)}, 2, {{.running_jobs = 2}, {0, 1, 1, 0}}, "a: a/0"},
+      {"who runs all that it may waits, and others pass",
+       {JobOf("search", "a", 1), JobOf("vision", "b", 1), JobOf("search", "c", 1)},
+       2,
+       {{.running_jobs = 1}, {0, 1, 1, 0}},
+       "a: waits for a job of its tenant to end: 1 may run at once\nb: a/0\n"
+       "c: waits behind a of its tenant, which has all that it may have"},
+      {"those that the pass places count",
+       {JobOf("search", "a", 1), JobOf("search", "b", 1), JobOf("vision", "c", 1)},
+       3,
+       {{.running_jobs = 1}, {}},
+       "a: a/0\nb: waits for a job of its tenant to end: 1 may run at once\nc: a/1"},
+      {"who would hold too many devices waits, also those behind it that would not",
+       {JobOf("search", "a", 3), JobOf("search", "b", 1), JobOf("vision", "c", 1)},
+       9,
+       {{.devices = 4}, {0, 1, 2, 0}},
+       "a: waits for jobs of its tenant to end: they may hold 4 devices at once, and it takes at least 3\n"
+       "b: waits behind a of its tenant, which has all that it may have\nc: a/0"},
+      {"devices that the pass places count",
+       {JobOf("search", "a", 3), JobOf("search", "b", 2)},
+       9,
+       {{.devices = 4}, {}},
+       "a: a/0 a/1 a/2\n"
+       "b: waits for jobs of its tenant to end: they may hold 4 devices at once, and it takes at least 2"},
+      {"its limit is no reservation: for devices it waits as all do",
+       {JobOf("search", "a", 2), JobOf("vision", "b", 1)},
+       1,
+       {{.devices = 4}, {}},
+       "a: waits for 2 devices\nb: a/0"},
+      {"more than its limit, after it was lowered",
+       {JobOf("search", "a", 1)},
+       9,
+       {{.running_jobs = 1, .devices = 2}, {0, 3, 6, 0}},
+       "a: waits for a job of its tenant to end: 1 may run at once"},
+  };
+  for (const TenantCase& c : cases) {
+    EXPECT_EQ(Show(Schedule(c.queue, Cluster(std::vector<bool>(c.devices, true)), FakePlan,
+                            {{"search", c.search}, {"vision", {}}})),
+              c.expected)
+        << c.name;
+  }
+}
+
+// One that fits on no fewer than four, whatever it says itself.
+absl::StatusOr<PlannedJob> PlanOnFour(const JobSpec& job, const ClusterSnapshot& cluster,
+                                      const PlanOptions& options) {
+  if (job.max_workers > 0 && job.max_workers < 4) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInfeasible, "too little memory");
+  }
+  JobSpec four = job;
+  four.min_workers = 4;
+  return FakePlan(four, cluster, options);
+}
+
+TEST(Scheduler, AJobIsPlannedOnWhatItsTenantMayHave) {
+  const QueuedJob job = JobOf("search", "a", 1);
+  const ClusterSnapshot cluster = Cluster(std::vector<bool>(9, true));
+  const auto plan = [&](int limit, int held) {
+    return Show(Schedule({job}, cluster, PlanOnFour, {{"search", {{.devices = limit}, {0, 1, held, 0}}}}));
+  };
+  EXPECT_EQ(plan(8, 4), "a: a/0 a/1 a/2 a/3");
+  EXPECT_EQ(plan(8, 5),
+            "a: waits for jobs of its tenant to end: they may hold 8 devices at once, and it does not fit on "
+            "those left");
+  EXPECT_EQ(plan(3, 1), "a: refused, too little memory");
 }
 
 TEST(Scheduler, CountsDevicesOfReadyNodes) {
