@@ -120,6 +120,22 @@ TEST_F(ErrorsTest, OfConflicts) {
   EXPECT_EQ(Told(TryCreate(Job("out.safetensors"), "", &created)), "FAILED_PRECONDITION: OUTPUT_IN_USE");
 }
 
+// gRPC's own word, before there is a call; others are served meanwhile and afterwards.
+TEST_F(ErrorsTest, OfMessagesThatAreTooLarge) {
+  auto worker = Worker();
+  v1::CreateJobRequest create;
+  *create.mutable_job() = Job();
+  create.set_request_id(std::string(size_t{17} << 20, 'r'));
+  EXPECT_EQ(Ask(jobs_, &v1::JobService::Stub::CreateJob, create, v1::Job()).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  v1::WorkerMessage hello;
+  hello.mutable_hello()->set_node("b");
+  hello.mutable_hello()->set_version(std::string(size_t{17} << 20, 'v'));
+  EXPECT_EQ(Attach(hello).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Nodes().size(), 1u);
+  EXPECT_EQ(WaitEnded(Create(Job()).id()).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
 TEST_F(ErrorsTest, OfWorkers) {
   v1::WorkerMessage no_hello, bad_name, old, newer, later_term;
   no_hello.mutable_heartbeat();
