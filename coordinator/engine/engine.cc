@@ -164,7 +164,7 @@ void Engine::Tick() {
       node->link = nullptr;
       node->stream = 0;
     }
-    ApplyToAll(event::NodeLost{name});
+    ApplyToHolders(event::NodeLost{name});
     schedule_ = true;
   }
   if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) {

@@ -161,7 +161,9 @@ class Engine {
 
   // engine_jobs.cc
   void Apply(const std::string& job, const JobEvent& event);
-  void ApplyToAll(const JobEvent& event);
+  // Jobs that hold devices: the others, of which there may be thousands, care for no node.
+  std::vector<std::string> Holders() const;
+  void ApplyToHolders(const JobEvent& event);
   void Add(JobRecord record);
   void Remove(const std::string& job);
   // Which lists a job stands on, by its stage.

@@ -113,9 +113,9 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
   }
   SendLater(hello.node(), std::move(message));
   for (const auto& [job, attempt] : hello.highest_attempts()) Apply(job, event::AttemptSeen{attempt});
-  if (hello.draining()) ApplyToAll(event::NodeDrains{hello.node()});
-  for (const auto& entry : live_) {
-    Apply(entry.first, event::NodeAttached{hello.node(), hello.incarnation(), running[entry.first]});
+  if (hello.draining()) ApplyToHolders(event::NodeDrains{hello.node()});
+  for (const std::string& job : Holders()) {
+    Apply(job, event::NodeAttached{hello.node(), hello.incarnation(), running[job]});
   }
 }
 
@@ -161,7 +161,7 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
       NodeEntry* entry = registry_.Find(node);
       const bool draining = message.heartbeat().draining();
       if (draining != entry->draining_itself) schedule_ = true;
-      if (draining && !entry->draining_itself) ApplyToAll(event::NodeDrains{node});
+      if (draining && !entry->draining_itself) ApplyToHolders(event::NodeDrains{node});
       entry->draining_itself = draining;
       HandleSetAside(node, message.heartbeat(), entry);
       for (const v1::RankProgress& progress : message.heartbeat().ranks()) {

@@ -112,9 +112,18 @@ void Engine::Enlist(const JobRecord& record) {
   }
 }
 
-void Engine::ApplyToAll(const JobEvent& event) {
-  // Ended records stay until the batch is flushed, so nothing is erased meanwhile.
-  for (auto& entry : live_) Apply(entry.first, event);
+std::vector<std::string> Engine::Holders() const {
+  std::vector<std::string> holders;
+  for (const std::string& job : timed_) {
+    if (const auto found = live_.find(job); found != live_.end() && found->second.HoldsDevices()) {
+      holders.push_back(job);
+    }
+  }
+  return holders;
+}
+
+void Engine::ApplyToHolders(const JobEvent& event) {
+  for (const std::string& job : Holders()) Apply(job, event);
 }
 
 void Engine::Do(JobRecord* record, const action::Persist& a) {
