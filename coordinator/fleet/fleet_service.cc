@@ -6,27 +6,17 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "coordinator/api/stream_writer.h"
 #include "coordinator/fleet/faulty_link.h"
+#include "coordinator/fleet/hello.h"
 #include "coordinator/fleet/version_rule.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
 namespace seqpar {
 namespace {
-
-constexpr size_t kNodeNameMax = 253;
-
-bool IsNodeName(const std::string& name) {
-  if (name.empty() || name.size() > kNodeNameMax) return false;
-  for (const char c : name) {
-    if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') return false;
-  }
-  return true;
-}
 
 // One call of Attach. Reads go straight to the engine; writes queue up.
 class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage> {
@@ -92,6 +82,7 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
                     absl::StrCat(caller_.name, " may attach as node ", caller_.node, ", not as ", node));
     } else {
       SEQPAR_RETURN_IF_ERROR(ServesWorker(VersionRule(), node, hello.version()));
+      SEQPAR_RETURN_IF_ERROR(CheckHello(hello));
     }
     gate_->audit()->Changed(caller_, "/seqpar.v1.FleetService/Attach", node, "", admitted);
     return admitted;

@@ -137,20 +137,23 @@ TEST_F(ErrorsTest, OfMessagesThatAreTooLarge) {
 }
 
 TEST_F(ErrorsTest, OfWorkers) {
-  v1::WorkerMessage no_hello, bad_name, old, newer, later_term;
+  v1::WorkerMessage no_hello, bad_name, old, newer, no_devices, later_term;
   no_hello.mutable_heartbeat();
   bad_name.mutable_hello()->set_node("a/b");
   old.mutable_hello()->set_node("a");
   old.mutable_hello()->set_version("0.0.1");
   newer.mutable_hello()->set_node("a");
   newer.mutable_hello()->set_version("1000.0.0");
-  later_term.mutable_hello()->set_node("a");
-  later_term.mutable_hello()->set_version(kVersion);
+  no_devices.mutable_hello()->set_node("a");
+  no_devices.mutable_hello()->set_version(kVersion);
+  later_term = no_devices;
+  *later_term.mutable_hello()->add_devices() = FakeWorker::Device();
   later_term.mutable_hello()->set_highest_term(7);
   EXPECT_EQ(Told(Attach(no_hello)), "INVALID_ARGUMENT: INVALID_ARGUMENT");
   EXPECT_EQ(Told(Attach(bad_name)), "INVALID_ARGUMENT: INVALID_ARGUMENT");
   EXPECT_EQ(Told(Attach(old)), "FAILED_PRECONDITION: VERSION_SKEW");
   EXPECT_EQ(Told(Attach(newer)), "FAILED_PRECONDITION: VERSION_SKEW");
+  EXPECT_EQ(Told(Attach(no_devices)), "INVALID_ARGUMENT: INVALID_ARGUMENT");
   EXPECT_EQ(Told(Attach(later_term)), "FAILED_PRECONDITION: FAILED_PRECONDITION");
 }
 
