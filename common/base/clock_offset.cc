@@ -9,6 +9,7 @@ constexpr size_t kSamplesMax = 64;
 // Two quartz oscillators without discipline are apart by 100 parts in a million at most (50 each, the usual
 // tolerance).
 constexpr int64_t kDriftNsPerMs = 100;
+constexpr int64_t kClockMaxUs = int64_t{100} * 365 * 24 * 3600 * 1'000'000;
 constexpr int64_t kResolutionNs = 1000;  // of the four readings
 
 }  // namespace
@@ -18,6 +19,10 @@ int64_t ClockOffsetEstimator::Sample::BoundAt(int64_t now_us) const {
 }
 
 void ClockOffsetEstimator::Add(const RoundTrip& trip) {
+  // Two clocks of a machine's life are no century apart; further, and differences of them no longer fit.
+  for (const int64_t us : {trip.sent_us, trip.received_us, trip.their_received_us, trip.their_answered_us}) {
+    if (us < -kClockMaxUs || us > kClockMaxUs) return;
+  }
   const int64_t here_us = trip.received_us - trip.sent_us;
   const int64_t there_us = trip.their_answered_us - trip.their_received_us;
   if (there_us < 0 || here_us < there_us) return;

@@ -14,6 +14,8 @@ namespace {
 
 // A cluster file says "this many": a slip of the pen must not fill the memory.
 constexpr int64_t kDevicesMax = 1 << 16;
+// What is said once is kept for each of them: long words must not fill it either.
+constexpr int kNameBytesMax = 253, kLabelsMax = 64, kRatesMax = 64;
 
 class ClusterChecker {
  public:
@@ -34,6 +36,38 @@ class ClusterChecker {
   void Link(const std::string& field, const v1::LinkRates& link) {
     NotNegative(field + ".latency", link.latency());
     Positive(field + ".bandwidth", link.bandwidth());
+  }
+
+  // Returns whether it is.
+  bool Short(const std::string& field, const std::string& text, size_t bytes_max) {
+    if (text.size() <= bytes_max) return true;
+    Add(field, absl::StrCat("has ", text.size(), " bytes; at most ", bytes_max));
+    return false;
+  }
+
+  // Whether what a node stands for many times is as short as names, labels and rates are.
+  bool IsShort(const std::string& field, const v1::NodeSpec& node) {
+    bool fits = Short(field + ".name", node.name(), kNameBytesMax);
+    if (node.labels().size() > kLabelsMax) {
+      Add(field + ".labels", absl::StrCat("has ", node.labels().size(), " entries; at most ", kLabelsMax));
+      fits = false;
+    }
+    for (const auto& [key, value] : node.labels()) {
+      if (key.size() <= kLabelBytesMax && value.size() <= kLabelBytesMax) continue;
+      Add(field + ".labels", absl::StrCat("keys and values have at most ", kLabelBytesMax, " bytes"));
+      fits = false;
+      break;
+    }
+    for (int i = 0; i < node.devices_size() && fits; ++i) {
+      const std::string device = absl::StrCat(field, ".devices[", i, "]");
+      fits = Short(device + ".kind", node.devices(i).kind(), kNameBytesMax) &&
+             Short(device + ".name", node.devices(i).name(), kNameBytesMax);
+      if (node.devices(i).rates().attention_size() <= kRatesMax) continue;
+      Add(device + ".rates.attention",
+          absl::StrCat("has ", node.devices(i).rates().attention_size(), " entries; at most ", kRatesMax));
+      fits = false;
+    }
+    return fits;
   }
 
   void Device(const std::string& field, const v1::DeviceSpec& device) {
@@ -82,6 +116,7 @@ class ClusterChecker {
   // Returns the number of nodes and the number of devices of each that `node` stands for; zeros where it is
   // wrong.
   std::pair<int64_t, int64_t> Node(const std::string& field, const v1::NodeSpec& node) {
+    if (!IsShort(field, node)) return {0, 0};
     if (node.name().empty()) Add(field + ".name", "is missing");
     if (node.count() < 0) Add(field + ".count", absl::StrCat("must be positive, is ", node.count()), "1");
     if (node.devices().empty()) Add(field + ".devices", "must list at least one device");
@@ -98,12 +133,14 @@ class ClusterChecker {
     if (node.cores() < 0) Add(field + ".cores", absl::StrCat("must not be negative, is ", node.cores()), "0");
     NotNegative(field + ".start_seconds", node.start_seconds());
     if (devices > 1 || node.has_local()) Link(field + ".local", node.local());
-    devices_ += count * devices;
+    devices_ =
+        std::min(devices_ + count * devices, kDevicesMax + 1);  // stays small, however many more follow
     if (devices_ > kDevicesMax) {
       Add(field, absl::StrCat("the cluster has more than ", kDevicesMax, " devices"),
           absl::StrCat(kDevicesMax));
       return {0, 0};
     }
+    if (node.devices().empty()) return {0, 0};  // whatever devices_each says: there is none to repeat
     return {count, devices};
   }
 

@@ -16,6 +16,7 @@ namespace {
 
 // Several times what a worker makes.
 constexpr size_t kTraceChunkBytesMax = 1 << 20;
+constexpr size_t kBlobBytesMax = 1 << 20, kGroupNameBytesMax = 64;
 
 }  // namespace
 
@@ -176,6 +177,10 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
     }
     case v1::WorkerMessage::kBlob: {
       const v1::Blob& blob = message.blob();
+      if (blob.data().size() > kBlobBytesMax || blob.group().size() > kGroupNameBytesMax) {
+        return LogWarning("a blob is too large and is not relayed",
+                          {{"node", node}, {"bytes", blob.data().size()}});
+      }
       return Apply(blob.gang().job(),
                    event::BlobArrived{blob.gang().attempt(), blob.rank(), blob.group(), blob.data()});
     }
@@ -241,7 +246,10 @@ void Engine::HandleEvent(const v1::RankEvent& event) {
     case v1::RankEvent::FINISHED:
       return Apply(job, event::RankFinished{attempt, event.rank(), event});
     case v1::RankEvent::FAILED: {
-      const absl::Status error = StatusFromProto(event.error());
+      absl::Status error = StatusFromProto(event.error());
+      if (error.ok()) {
+        error = MakeError(absl::StatusCode::kUnknown, reason::kRankFailed, "its worker gave no error");
+      }
       LogWarning("rank failed", {{"job", job},
                                  {"attempt", attempt},
                                  {"rank", event.rank()},

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/saturate.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 #include "coordinator/store/stored.pb.h"
@@ -17,7 +18,9 @@ void SetTime(int64_t us, google::protobuf::Timestamp* time) {
 }
 
 int64_t TimeUs(const google::protobuf::Timestamp& time) {
-  return time.seconds() * 1'000'000 + time.nanos() / 1000;
+  const int64_t seconds =
+      std::clamp<int64_t>(time.seconds(), -kMicrosMax / 1'000'000, kMicrosMax / 1'000'000);
+  return seconds * 1'000'000 + time.nanos() / 1000;
 }
 
 void SetProgress(const JobRecord& record, int64_t boot_us, v1::Progress* progress) {
@@ -76,12 +79,43 @@ absl::Status Damaged(const JobRow& row, const char* what) {
                    absl::StrCat("job store: ", what, " of ", row.id, " cannot be read"));
 }
 
+constexpr int kAttemptMax = 1 << 30;  // far from the end of the type: the next one is one more
+
+// What the job's machine relies on and no message says by itself.
+absl::Status CheckRecord(const JobRow& row, const stored::Job& body) {
+  const v1::Job& view = body.view();
+  if (body.stage() < 0 || body.stage() > static_cast<int>(Stage::kEnded)) return Damaged(row, "the stage");
+  for (const int count : {view.attempt(), body.attempt_floor(), body.failures(), body.same_failures(),
+                          body.checkpoint_layers(), body.checkpoint_attempt()}) {
+    if (count < 0 || count > kAttemptMax) return Damaged(row, "the attempts");
+  }
+  // Masks are made of these without another look.
+  int64_t tokens = 0;
+  for (const int64_t length : view.mask().documents()) {
+    if (length < 1 || length > view.input().tokens() - tokens) return Damaged(row, "the mask");
+    tokens += length;
+  }
+  const bool window = view.mask().kind() == v1::MASK_KIND_WINDOW;
+  if ((tokens != 0 && tokens != view.input().tokens()) ||
+      (window && (view.mask().left() < -1 || view.mask().right() < -1))) {
+    return Damaged(row, "the mask");
+  }
+  for (const stored::Rank& rank : body.ranks()) {
+    if (rank.state() < 0 || rank.state() > static_cast<int>(RankState::kFailed))
+      return Damaged(row, "a rank");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadAttempt(const JobRow& row, const stored::Job& body, const StoredAttempt& attempt,
                          JobRecord* record) {
   v1::Plan plan;
   if (!plan.ParseFromString(attempt.plan)) return Damaged(row, "the plan");
   SEQPAR_ASSIGN_OR_RETURN(record->plan, PlanFromProto(plan));
   if (body.ranks_size() != static_cast<int>(record->plan.ranks.size())) return Damaged(row, "the ranks");
+  if (record->attempts.empty() || record->attempts.back().attempt != record->attempt) {
+    return Damaged(row, "the attempts");
+  }
   record->ranks.resize(body.ranks_size());
   for (int i = 0; i < body.ranks_size(); ++i) {
     RankRecord& rank = record->ranks[i];
@@ -196,6 +230,7 @@ absl::StatusOr<v1::Job> ViewOfRow(const JobRow& row) {
 absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attempt) {
   stored::Job body;
   if (!body.ParseFromString(row.body)) return Damaged(row, "the record");
+  SEQPAR_RETURN_IF_ERROR(CheckRecord(row, body));
   JobRecord record;
   ReadView(body.view(), &record);
   record.sequence = row.sequence;

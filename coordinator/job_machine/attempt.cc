@@ -1,14 +1,22 @@
 // An attempt from its placement to its report: what goes right.
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/retry.h"
+#include "common/job/proto.h"
 #include "coordinator/job_machine/checkpoints.h"
 #include "coordinator/job_machine/stepper.h"
 #include "coordinator/report/report.h"
 
 namespace seqpar {
+namespace {
+
+constexpr size_t kGroupsMax = 64;  // of a rank: it has a handful
+
+}  // namespace
 
 // --- placing ---
 
@@ -143,9 +151,8 @@ void Stepper::On(const event::RankProgressed& e) {
   const v1::RankProgress& p = e.progress;
   RankRecord* rank = Find(e.attempt, p.rank());
   if (rank == nullptr || rank->state == RankState::kFinished || rank->state == RankState::kFailed) return;
-  const JobPhase phase = p.phase() == v1::JOB_PHASE_UNSPECIFIED
-                             ? rank->phase
-                             : static_cast<JobPhase>(static_cast<int>(p.phase()) - v1::JOB_PHASE_SUBMIT);
+  const bool known = p.phase() != v1::JOB_PHASE_UNSPECIFIED && v1::JobPhase_IsValid(p.phase());
+  const JobPhase phase = known ? PhaseFromProto(p.phase()) : rank->phase;
   rank->unheard = false;
   const bool worked = p.step() != rank->step;
   if (worked || phase != rank->phase) rank->progress_us = now_.boot_us;
@@ -157,11 +164,13 @@ void Stepper::On(const event::RankProgressed& e) {
   rank->collective = p.collective();
   rank->waiting_for_rank = p.waiting_for_rank();
   for (const v1::GroupProgress& group : p.groups()) {
+    if (rank->groups.size() >= kGroupsMax && rank->groups.count(group.group()) == 0) continue;
     rank->groups[group.group()] = {group.entered(), group.finished()};
   }
-  const bool moved = p.percent() != rank->percent;
+  const double percent = std::isfinite(p.percent()) ? std::clamp(p.percent(), 0.0, 100.0) : rank->percent;
+  const bool moved = percent != rank->percent;
   const double percent_before = r_.Percent();
-  rank->percent = p.percent();
+  rank->percent = percent;
   rank->flops = p.totals().flops();
   rank->flops_seconds = p.totals().flops_seconds();
   if (r_.Percent() != percent_before) r_.percent_us = now_.boot_us;

@@ -1,6 +1,7 @@
 #include "coordinator/job_machine/job_machine.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/base/saturate.h"
 #include "common/base/status.h"
 #include "coordinator/job_machine/stepper.h"
 #include "coordinator/job_machine/stuck.h"
@@ -109,7 +110,7 @@ bool MayPass(const absl::Status& error) {
 
 int64_t DeadlineUs(const JobRecord& record) {
   if (record.spec.deadline_seconds <= 0) return 0;
-  return record.create_us + static_cast<int64_t>(record.spec.deadline_seconds * 1e6);
+  return record.create_us + MicrosOf(record.spec.deadline_seconds);
 }
 
 }  // namespace seqpar

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/saturate.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -126,8 +127,8 @@ std::optional<Stuck> FindMissingAtBootstrap(const JobRecord& record, int64_t tim
 Patience PatienceFor(const JobRecord& record, int64_t step_timeout_us, int64_t other_us) {
   constexpr double kLayers = 5;
   const double layers = std::max<double>(1, static_cast<double>(record.spec.config.layers));
-  const double predicted_us = 1e6 * kLayers * record.plan.prediction.step_seconds / layers;
-  return {std::max(step_timeout_us, static_cast<int64_t>(predicted_us)), other_us};
+  const double predicted = kLayers * record.plan.prediction.step_seconds / layers;
+  return {std::max(step_timeout_us, MicrosOf(predicted)), other_us};
 }
 
 std::optional<Stuck> FindStandstill(const JobRecord& record, const Patience& patience, int64_t now_us) {

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -115,11 +116,15 @@ void CheckMask(const v1::Mask& mask, int64_t tokens, Violations* v) {
              "1");
       return;
     }
-    sum = length > kMaxTokens - sum ? kMaxTokens : sum + length;
+    // One above the most that an input may have stands for all that is more.
+    sum = length > kMaxTokens - sum ? kMaxTokens + 1 : sum + length;
+    if (sum > kMaxTokens) break;
   }
   if (tokens > 0 && sum != tokens) {
-    const int64_t last = mask.documents(mask.documents_size() - 1) + tokens - sum;
-    v->Add("mask.documents", absl::StrCat("sum to ", sum, "; the input has ", tokens, " tokens"),
+    const int64_t last = sum > kMaxTokens ? 0 : mask.documents(mask.documents_size() - 1) + tokens - sum;
+    v->Add("mask.documents",
+           absl::StrCat("sum to ", sum > kMaxTokens ? "more than " : "", std::min(sum, kMaxTokens),
+                        "; the input has ", tokens, " tokens"),
            last > 0 ? absl::StrCat("a last document of ", last) : "");
   }
 }
@@ -155,13 +160,20 @@ void CheckOutput(const v1::Job& job, const JobSpec& spec, Violations* v) {
 }
 
 void CheckSize(const JobSpec& spec, Violations* v) {
-  const double elements = static_cast<double>(spec.batch) * static_cast<double>(spec.tokens) *
-                          static_cast<double>(spec.config.hidden_size);
+  // A row of the widest activation: the residual stream, all queries, the inside of the MLP.
+  const ModelConfig& c = spec.config;
+  const std::pair<double, const char*> widest =
+      std::max({std::pair(static_cast<double>(c.hidden_size), "hidden_size"),
+                std::pair(static_cast<double>(c.heads) * static_cast<double>(c.head_dim),
+                          "num_attention_heads * head_dim"),
+                std::pair(c.mlp == MlpKind::kNone ? 0 : static_cast<double>(c.intermediate_size),
+                          "intermediate_size")},
+               [](const auto& a, const auto& b) { return a.first < b.first; });
+  const double elements = static_cast<double>(spec.batch) * static_cast<double>(spec.tokens) * widest.first;
   if (elements <= kMaxElements) return;
-  const double tokens =
-      kMaxElements / static_cast<double>(spec.batch) / static_cast<double>(spec.config.hidden_size);
+  const double tokens = kMaxElements / static_cast<double>(spec.batch) / widest.first;
   v->Add("input.tokens",
-         absl::StrCat("batch * tokens * hidden_size is ", elements, "; at most ", kMaxElements),
+         absl::StrCat("batch * tokens * ", widest.second, " is ", elements, "; at most ", kMaxElements),
          absl::StrCat(static_cast<int64_t>(tokens)));
 }
 

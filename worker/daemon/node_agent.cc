@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/retry.h"
+#include "common/base/saturate.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 
@@ -123,10 +124,11 @@ void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
   }
   const int64_t now_us = clock_->BootMicros();
   coordinator_clock_.Reset();  // it may be on another machine now
-  lease_us_ = std::max<int64_t>(welcome.lease_ms(), 100) * 1000;
+  lease_us_ = MicrosOfMillis(std::max<int64_t>(welcome.lease_ms(), 100));
   lease_.Grant(lease_us_ / 1000, hello_sent_us_);
   // More often where the lease is short: two in a row may be late.
-  heartbeat_us_ = std::min(std::max<int64_t>(welcome.heartbeat_ms(), 10) * 1000, lease_.length_us() / 3);
+  heartbeat_us_ =
+      std::min(MicrosOfMillis(std::max<int64_t>(welcome.heartbeat_ms(), 10)), lease_.length_us() / 3);
   SetWelcomed(true);
   observer_->LeaseExtended(lease_.deadline_us());
   last_answer_us_ = next_heartbeat_us_ = now_us;
@@ -191,12 +193,15 @@ void NodeAgent::OnStop(const v1::StopGang& stop) {
   if (!Admit("stop", stop.gang())) return;
   const auto found = gangs_.find(key);
   if (found == gangs_.end()) return;
+  absl::Status why = StatusFromProto(stop.reason());
+  if (why.ok())
+    why = MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "stopped, without a reason");
   Gang& gang = found->second;
   gang.stop_asked = true;
   for (const auto& [rank, state] : gang.ranks) {
     if (!state.running) SendEvent(key, rank, v1::RankEvent::STOPPED, {});
   }
-  AbortGang(key, &gang, StatusFromProto(stop.reason()), kStopGraceUs);
+  AbortGang(key, &gang, why, kStopGraceUs);
 }
 
 void NodeAgent::OnBlobs(const v1::BlobTable& blobs) {

@@ -46,7 +46,11 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
   } else if (message.has_event() && message.event().kind() == v1::RankEvent::CHECKPOINTED) {
     SendEvent(gang, key.rank, message.event().kind(), message.event());
   } else if (message.has_event()) {
-    const v1::RankEvent& event = message.event();
+    v1::RankEvent event = message.event();
+    if (event.kind() == v1::RankEvent::FAILED && event.error().code() == 0) {
+      *event.mutable_error() = StatusToProto(
+          MakeError(absl::StatusCode::kUnknown, reason::kRankFailed, "its executor gave no error"));
+    }
     rank->reported = true;
     observer_->RankReported(key, event);
     if (rank->kill_at_us == 0) rank->kill_at_us = clock_->BootMicros() + kExitGraceUs;

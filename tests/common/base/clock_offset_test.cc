@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <random>
 
 namespace seqpar {
@@ -29,6 +30,19 @@ TEST(ClockOffset, IsNotKnownBeforeTheFirstRoundTrip) {
   EXPECT_TRUE(estimator.Estimate(30).has_value());
   estimator.Reset();
   EXPECT_FALSE(estimator.Estimate(30).has_value());
+}
+
+TEST(ClockOffset, LeavesOutTimesThatNoClockShows) {
+  for (const int64_t wild : {std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}) {
+    ClockOffsetEstimator estimator;
+    RoundTrip trip = Trip(1000, 10, 10, 10);
+    trip.their_received_us = trip.their_answered_us = wild;
+    estimator.Add(trip);
+    trip = Trip(1000, 10, 10, 10);
+    trip.sent_us = wild;
+    estimator.Add(trip);
+    EXPECT_FALSE(estimator.Estimate(2000).has_value()) << wild;
+  }
 }
 
 TEST(ClockOffset, IsExactWhereBothWaysAreEquallyLong) {

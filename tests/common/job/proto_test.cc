@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
+#include <functional>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -381,6 +383,37 @@ TEST(ClusterProto, NamesEveryViolationAtOnce) {
   EXPECT_EQ(ViolationsOf(status)[0].nearest, "cuda");
 }
 
+TEST(ClusterProto, RefusesToRepeatADeviceThatIsNotThere) {
+  v1::Cluster proto = GoodCluster();
+  proto.mutable_nodes(0)->clear_devices();
+  proto.mutable_nodes(0)->set_devices_each(10);
+  EXPECT_THAT(std::string(ClusterFromProto(proto).status().message()),
+              HasSubstr("nodes[0].devices: must list at least one device"));
+}
+
+TEST(ClusterProto, RefusesLongWordsThatManyNodesWouldHave) {
+  const auto told = [](const std::function<void(v1::NodeSpec*)>& change) {
+    v1::Cluster proto = GoodCluster();
+    proto.mutable_nodes(0)->set_count(65536);
+    proto.mutable_nodes(0)->set_devices_each(1);
+    while (proto.nodes(0).devices_size() > 1) proto.mutable_nodes(0)->mutable_devices()->RemoveLast();
+    change(proto.mutable_nodes(0));
+    return std::string(ClusterFromProto(proto).status().message());
+  };
+  const std::string long_word(10'000'000, 'x');
+  EXPECT_THAT(told([&](v1::NodeSpec* node) { node->set_name(long_word); }), HasSubstr("nodes[0].name"));
+  EXPECT_THAT(told([&](v1::NodeSpec* node) { node->mutable_devices(0)->set_name(long_word); }),
+              HasSubstr("nodes[0].devices[0].name"));
+  EXPECT_THAT(told([&](v1::NodeSpec* node) { (*node->mutable_labels())["a"] = long_word; }),
+              HasSubstr("nodes[0].labels"));
+  EXPECT_THAT(told([](v1::NodeSpec* node) {
+                for (int i = 1; i < 100'000; ++i) {
+                  node->mutable_devices(0)->mutable_rates()->add_attention()->set_head_dim(i);
+                }
+              }),
+              HasSubstr("nodes[0].devices[0].rates.attention"));
+}
+
 TEST(ClusterProto, RefusesNamesTwiceAndClustersWithoutEnd) {
   v1::Cluster proto = GoodCluster();
   *proto.add_nodes() = proto.nodes(0);
@@ -389,6 +422,12 @@ TEST(ClusterProto, RefusesNamesTwiceAndClustersWithoutEnd) {
   proto = GoodCluster();
   proto.mutable_nodes(0)->set_count(2'000'000'000);
   EXPECT_THAT(std::string(ClusterFromProto(proto).status().message()), HasSubstr("more than 65536 devices"));
+  // However much more: what is counted does not run over.
+  proto.mutable_nodes(0)->set_count(std::numeric_limits<int32_t>::max());
+  proto.mutable_nodes(0)->set_devices_each(std::numeric_limits<int32_t>::max());
+  for (int i = 0; i < 3; ++i) *proto.add_nodes() = v1::NodeSpec(proto.nodes(0));
+  EXPECT_THAT(std::string(ClusterFromProto(proto).status().message()),
+              HasSubstr("nodes[3]: the cluster has more than"));
 }
 
 TEST(StatusProto, CarriesWhenToTryAgain) {

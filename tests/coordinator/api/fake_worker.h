@@ -162,9 +162,9 @@ class FakeWorker {
     chunk->add_activities()->set_name(std::string(name_bytes, 'x'));
     Send(message);
   }
-  void FailRank(int rank, const std::string& why) {
+  void FailRank(int rank, const std::string& why, int code = 14) {
     v1::WorkerMessage message = Event(gang(), rank, v1::RankEvent::FAILED);
-    message.mutable_event()->mutable_error()->set_code(14);
+    message.mutable_event()->mutable_error()->set_code(code);
     message.mutable_event()->mutable_error()->set_message(why);
     message.mutable_event()->set_root_cause(true);
     message.mutable_event()->set_phase(v1::JOB_PHASE_EXECUTE);

@@ -37,6 +37,19 @@ TEST_F(FaultsTest, ARankThatFailsCostsAnAttempt) {
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out.safetensors"));
 }
 
+TEST_F(FaultsTest, AFailureWithoutAnErrorIsOneAllTheSame) {
+  auto worker = Worker({.hold = true});
+  v1::Job job = Job();
+  job.set_max_attempts(1);
+  job = Create(job);
+  ASSERT_TRUE(worker->WaitTables(1));
+  worker->FailRank(1, "", 0);
+  const v1::Job failed = WaitEnded(job.id());
+  EXPECT_EQ(failed.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(ReasonOf(StatusFromProto(failed.error())), reason::kRankFailed);
+  EXPECT_THAT(failed.error().message(), HasSubstr("its worker gave no error"));
+}
+
 TEST_F(FaultsTest, ASilentNodeIsLostWithItsLease) {
   auto worker = Worker({.hold = true});
   const v1::Job job = Create(Job());

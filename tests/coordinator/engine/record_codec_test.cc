@@ -1,11 +1,20 @@
 #include "coordinator/engine/record_codec.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "common/job/proto.h"
+#include "coordinator/store/stored.pb.h"
 #include "tests/coordinator/job_machine/samples.h"
 
 namespace seqpar {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr int64_t kSecond = 1'000'000;
 
@@ -53,6 +62,53 @@ TEST(ViewOf, TimeLeftIsNotKnownBeforeTheFirstPercent) {
   record = Executing();
   record.execute_begin_us = 0;
   EXPECT_EQ(ViewOf(record, 30 * kSecond).progress().seconds_left(), 0);
+}
+
+// A record that runs, as the store has it.
+JobRow StoredRow(const std::function<void(stored::Job*)>& change = [](stored::Job*) {}) {
+  JobRecord record = Executing();
+  record.plan = SamplePlan(record.spec, 2, 1);
+  record.stage = Stage::kRunning;
+  record.attempt = 1;
+  record.attempts.resize(1);
+  record.attempts[0].attempt = 1;
+  JobRow row = RowOf(record, 0);
+  stored::Job body;
+  EXPECT_TRUE(body.ParseFromString(row.body));
+  change(&body);
+  row.body = body.SerializeAsString();
+  return row;
+}
+
+StoredAttempt StoredPlan() {
+  StoredAttempt attempt;
+  attempt.plan = PlanToProto(SamplePlan(SampleSpec(), 2, 1)).SerializeAsString();
+  return attempt;
+}
+
+TEST(RecordOf, TakesUpWhatWasWritten) {
+  const absl::StatusOr<JobRecord> record = RecordOf(StoredRow(), StoredPlan());
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(record->stage, Stage::kRunning);
+  EXPECT_EQ(record->ranks.size(), 2u);
+}
+
+TEST(RecordOf, RefusesWhatTheMachineCannotGoOnFrom) {
+  const auto told = [](const std::function<void(stored::Job*)>& change) {
+    return std::string(RecordOf(StoredRow(change), StoredPlan()).status().message());
+  };
+  EXPECT_THAT(told([](stored::Job* job) { job->set_stage(99); }), HasSubstr("the stage of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { job->mutable_ranks(1)->set_state(-1); }),
+              HasSubstr("a rank of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { job->mutable_ranks()->RemoveLast(); }),
+              HasSubstr("the ranks of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { job->set_failures(-3); }), HasSubstr("the attempts of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { job->set_attempt_floor(std::numeric_limits<int>::max()); }),
+              HasSubstr("the attempts of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { job->mutable_view()->mutable_mask()->add_documents(7); }),
+              HasSubstr("the mask of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { job->mutable_view()->clear_attempts(); }),
+              HasSubstr("the attempts of j-1"));
 }
 
 }  // namespace

@@ -112,6 +112,22 @@ const BadJob kBadJobs[] = {
        j->mutable_mask()->add_documents(50);
      },
      "mask.documents", "sum to 90; the input has 100 tokens", "a last document of 60"},
+    {"DocumentsPastAllTokens",
+     [](v1::Job* j) {
+       j->mutable_input()->set_tokens(std::numeric_limits<int32_t>::max());
+       j->mutable_mask()->add_documents(std::numeric_limits<int32_t>::max());
+       j->mutable_mask()->add_documents(7);
+     },
+     "mask.documents", "sum to more than 2147483647; the input has 2147483647 tokens", ""},
+    {"TooWide",
+     [](v1::Job* j) {
+       j->mutable_config()->set_hidden_size(1);
+       j->mutable_config()->set_num_attention_heads(4096);
+       j->mutable_config()->set_num_key_value_heads(1);
+       j->mutable_config()->set_head_dim(1024);
+       j->mutable_input()->set_tokens(2000000000);
+     },
+     "input.tokens", "batch * tokens * num_attention_heads * head_dim", "238418579"},
     {"NoWeights", [](v1::Job* j) { j->clear_weights(); }, "weights", "needs file or seed", "{seed: 0}"},
     {"NoInput", [](v1::Job* j) { j->clear_input(); }, "input", "needs file or seed",
      "{seed: 0, tokens: 4096}"},
@@ -124,7 +140,7 @@ const BadJob kBadJobs[] = {
        j->mutable_input()->set_batch(60000);
        j->mutable_input()->set_tokens(2000000000);
      },
-     "input.tokens", "batch * tokens * hidden_size", "520833333"},
+     "input.tokens", "batch * tokens * intermediate_size", "347222222"},
     {"NoGradOutput", [](v1::Job* j) { j->set_pass(v1::PASS_FORWARD_BACKWARD); }, "grad_output",
      "needs file or seed where pass is forward_backward", "{seed: 0}"},
     {"UnusedGradOutput", [](v1::Job* j) { j->mutable_grad_output()->set_seed(1); }, "grad_output",

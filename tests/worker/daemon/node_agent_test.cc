@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
@@ -502,6 +504,28 @@ TEST_F(NodeAgentTest, TracesAreHandedOnWithTheOffsetOfTheCoordinatorsClock) {
   agent_.OnDisconnected();
   Attach();  // maybe to a coordinator on another machine
   EXPECT_FALSE(told(2).chunk().clock().known());
+}
+
+TEST_F(NodeAgentTest, ALeaseThatNobodyGrantsIsLongAndEndsNothing) {
+  agent_.OnConnected();
+  v1::CoordinatorMessage message;
+  message.mutable_welcome()->set_term(1);
+  message.mutable_welcome()->set_lease_ms(std::numeric_limits<int64_t>::max());
+  message.mutable_welcome()->set_heartbeat_ms(std::numeric_limits<int64_t>::max());
+  agent_.OnMessage(message);
+  Start(Gang(1), 1);
+  TakeAsked();
+  Advance(3600 * kSecond);
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+  EXPECT_THAT(fleet_.broken, IsEmpty());
+}
+
+TEST_F(NodeAgentTest, AFailureWithoutAnErrorIsOneAllTheSame) {
+  Attach();
+  Start(Gang(1), 2);
+  TakeEvents();
+  Report({"j", 1, 0}, v1::RankEvent::FAILED, absl::OkStatus(), true);
+  EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: its executor gave no error"));
 }
 
 }  // namespace

@@ -1,0 +1,86 @@
+// Numbers from clients and workers that nobody means: the machine keeps its head.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "coordinator/engine/record_codec.h"
+#include "coordinator/job_machine/job_machine.h"
+#include "tests/coordinator/job_machine/samples.h"
+
+namespace seqpar {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+class NumbersTest : public ::testing::Test {
+ protected:
+  // A job of one rank that runs.
+  void Run() {
+    record_.id = "j-1";
+    record_.create_us = now_.wall_us;
+    Apply(event::Submitted{});
+    Apply(event::Placed{SamplePlan(record_.spec, 1, 1), {{1, 1}}});
+    Apply(event::StagingReady{});
+    Apply(event::RankStarted{1, 0});
+    ASSERT_EQ(record_.stage, Stage::kRunning);
+  }
+  void Apply(const JobEvent& event) { Step(&record_, event, config_, now_); }
+  void Progress(int phase, double percent) {
+    v1::RankProgress progress;
+    progress.set_phase(static_cast<v1::JobPhase>(phase));
+    progress.set_percent(percent);
+    Apply(event::RankProgressed{1, progress});
+  }
+  double Percent() const { return ViewOf(record_, now_.boot_us).progress().percent(); }
+
+  const MachineConfig config_;
+  Now now_{1'000'000, 1'000'000};
+  JobRecord record_{.spec = SampleSpec()};
+};
+
+TEST_F(NumbersTest, APhaseThatNobodyKnowsIsTheOneBefore) {
+  Run();
+  Progress(v1::JOB_PHASE_SHARD, 0);
+  for (const int phase : {77, -5, std::numeric_limits<int>::max(), std::numeric_limits<int>::min()}) {
+    Progress(phase, 0);
+    EXPECT_EQ(record_.ranks[0].phase, JobPhase::kShard) << phase;
+  }
+}
+
+TEST_F(NumbersTest, ProgressIsWithinAHundredPercent) {
+  Run();
+  Progress(v1::JOB_PHASE_EXECUTE, 40);
+  for (const double wild : {kNan, kInfinity, -kInfinity}) {
+    Progress(v1::JOB_PHASE_EXECUTE, wild);
+    EXPECT_EQ(Percent(), 40) << wild;
+  }
+  Progress(v1::JOB_PHASE_EXECUTE, 1e9);
+  EXPECT_EQ(Percent(), 100);
+  Progress(v1::JOB_PHASE_EXECUTE, -7);
+  EXPECT_EQ(Percent(), 0);
+}
+
+TEST_F(NumbersTest, ADeadlineAfterTheEndOfTimeIsNotOver) {
+  record_.spec.deadline_seconds = 1e300;
+  Run();
+  Apply(event::Tick{});
+  EXPECT_EQ(record_.stage, Stage::kRunning);
+  EXPECT_GT(DeadlineUs(record_), now_.wall_us);
+}
+
+TEST_F(NumbersTest, ALayerThatTakesForEverIsWaitedForThatLong) {
+  for (const double seconds : {1e300, kInfinity}) {
+    record_ = {.spec = SampleSpec()};
+    Run();
+    record_.plan.prediction.step_seconds = seconds;
+    Progress(v1::JOB_PHASE_EXECUTE, 1);
+    now_.boot_us += int64_t{1000} * 1'000'000;
+    Apply(event::Tick{});
+    EXPECT_EQ(record_.stage, Stage::kRunning) << seconds;
+  }
+}
+
+}  // namespace
+}  // namespace seqpar
