@@ -17,7 +17,7 @@ void Stepper::On(const event::NodeAttached& e) {
     }
     return;
   }
-  if (r_.stage != Stage::kRunning && r_.stage != Stage::kStopping) return;
+  if (!HoldsGang()) return;
   const bool stopping = r_.stage == Stage::kStopping;
   bool start = false, bootstrap = false, here = false;
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
@@ -40,7 +40,7 @@ void Stepper::On(const event::NodeAttached& e) {
     }
   }
   if (stopping && here) actions_.push_back(action::StopGang{e.node, r_.cause});
-  if (r_.stage == Stage::kStopping || !here) return;
+  if (r_.stage != Stage::kRunning || !here) return;
   if (start) actions_.push_back(action::StartGang{e.node});
   for (const auto& [group, blobs] : r_.blobs) {
     if (bootstrap && Complete(group)) actions_.push_back(action::SendBlobTable{group, e.node});
@@ -52,7 +52,7 @@ void Stepper::On(const event::NodeLost& e) {
     for (const RankRecord& rank : r_.ranks) r_.placement_broken = r_.placement_broken || rank.node == e.node;
     return;
   }
-  if (r_.stage != Stage::kRunning && r_.stage != Stage::kStopping) return;
+  if (!HoldsGang()) return;
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
     RankRecord& rank = r_.ranks[i];
     if (rank.node != e.node || rank.gone) continue;

@@ -82,7 +82,7 @@ class Stepper {
   void On(const event::RankFailed& e);
 
   void On(const event::RankStopped& e) {
-    RankRecord* rank = Find(e.attempt, e.rank);
+    RankRecord* rank = FindHeld(e.attempt, e.rank);
     if (rank == nullptr || rank->gone) return;
     rank->gone = true;
     if (r_.stage == Stage::kRunning && rank->state != RankState::kFinished) {
@@ -111,6 +111,13 @@ class Stepper {
     const bool live = r_.stage == Stage::kRunning || r_.stage == Stage::kStopping;
     return live ? &r_.ranks[rank] : nullptr;
   }
+
+  // Also of a gang that has finished: whether its ranks are gone matters where its end goes wrong after all.
+  RankRecord* FindHeld(int attempt, int rank) {
+    if (attempt != r_.attempt || rank < 0 || rank >= static_cast<int>(r_.ranks.size())) return nullptr;
+    return HoldsGang() ? &r_.ranks[rank] : nullptr;
+  }
+  bool HoldsGang() const { return r_.HoldsDevices() && r_.stage != Stage::kPlacing; }
 
   AttemptRecord* Current() { return r_.attempts.empty() ? nullptr : &r_.attempts.back(); }
 
