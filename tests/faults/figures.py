@@ -40,6 +40,15 @@ def first_tiles(history):
     return found
 
 
+# A rank that stands still: the verdict says which deadline it passed, that of its phase or of its layers.
+DEADLINE = re.compile(r"no progress for ([\d.]+) s|did not arrive in phase bootstrap within ([\d.]+) s")
+
+
+def deadline_of(verdict, otherwise):
+    told = DEADLINE.search(verdict.get("why", ""))
+    return float(told.group(1) or told.group(2)) if told else otherwise
+
+
 def verdict_on(fault, by_job, until):
     """(the job's records, the index of the one that says so): the first verdict that names the fault's node."""
     names = re.compile(rf"rank \d+ on {fault['node']}/")
@@ -75,6 +84,8 @@ def measure(history, lease, step):
             continue
         records, at = verdict
         told = records[at]["t"]
+        if wait:
+            wait = deadline_of(records[at], wait)
         figure = figures.setdefault(fault["kind"], {"found": [], "stopped": [], "first_tile": []})
         figure["found"].append(max(0.0, told - fault["begin"] - wait))
         over = next((r["t"] for r in records[at:] if r["stage"] in ("queued", "ended")), None)

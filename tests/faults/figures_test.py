@@ -48,6 +48,12 @@ class Figures(unittest.TestCase):
             got = measure(history(wait + 0.5, kind, end=110.0), LEASE, STEP)
             self.assertEqual(got[kind]["found"], [0.5])
 
+    def test_beyond_the_deadline_of_its_phase(self):
+        run = history(8.5, "executor stopped", end=110.0)
+        for record in run.coordinators[0]:
+            record["why"] = "no progress for 8 s: rank 0 on node-a/1: phase shard"
+        self.assertEqual(measure(run, LEASE, STEP)["executor stopped"]["found"], [0.5])
+
     def test_what_was_over_before_its_deadline_is_not_to_be_found(self):
         self.assertEqual(measure(history(2.0, "worker stopped", end=102.0), LEASE, STEP), {})
 
