@@ -5,9 +5,10 @@ FlashAttention-4's own package where it is installed.
     gpu_attention_peer.py BENCH [--rounds N] [--deterministic] [SHAPE...]
 
 BENCH is the gpu_kernels_bench binary; a shape is HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS, bfloat16, batch 1. Rounds
-are interleaved, another one begins each, one call timed by events from launch to finish; the table shows medians. Ours gives float32
-partial results (O, and sums that dQ, dK and dV are added to), the others bfloat16 ones; "merged" is our forward pass
-into partial results that are there, as a step of a ring, first and last in turn with the one that is not. Example:
+are interleaved, another one begins each, one call timed by events from launch to finish; the table shows medians. Ours
+gives float32 partial results (O, and sums that dQ, dK and dV are added to), the others bfloat16 ones; "merged" is our
+forward pass into partial results that are there, as a step of a ring, first and last in turn with the one that is not.
+Example:
 
     gpu_attention_peer.py build/bench/gpu_kernels_bench 128:8192:causal:32/8
 """
