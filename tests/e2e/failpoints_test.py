@@ -75,13 +75,15 @@ class Failpoints(Armed):
             return state if state and state["state"] not in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING") else None
         return wait_for(ended, f"job {job} to end")
 
-    def run_job(self, armed, **changes):
+    def run_job(self, armed):
         """What became of a job while `armed` was, every point of which is taken exactly once."""
         before = len(self.hits())
         for name, line in armed.items():
             self.arm(name, line)
         name = f"job-{time.monotonic_ns()}"
-        path = self.write_job(name=name, output={"file": OUTPUT, "overwrite": True}, max_attempts=6, **changes)
+        # One plan, however the planner's figures change: then the bits are the same.
+        path = self.write_job(name=name, output={"file": OUTPUT, "overwrite": True}, max_attempts=6,
+                              parallelism={"strategy": "ring", "ring": 4, "layout": "zigzag"})
         job = self.submit_once(path, name)
         done = self.end_of(job)
         self.assertEqual(done["state"], "JOB_STATE_SUCCEEDED", json.dumps(done.get("error"), indent=1))
@@ -186,7 +188,7 @@ class Every(Armed):
         self.wait_ended(job)
         # A node that is lost, and one that is told to stop.
         self.worker.kill()
-        self.wait_node("node-a", "LOST")
+        wait_for(lambda: "coordinator.node.lost" not in self.armed(), "the lease of node-a to be over")
         self.worker = self.start_worker("node-a")
         self.worker.kill(signal.SIGTERM)
         self.assertEqual(self.armed(), [])
