@@ -332,7 +332,7 @@ TEST_F(ClearTest, ANodeTracesTheRanksThatItHeldOnly) {
   const v1::GangId first = worker->gang();
   worker->FailRank(1, "it broke");
   WaitReason(job.id(), "attempt");
-  auto other = Worker({.node = "b", .devices = 0});
+  auto other = Worker({.node = "b", .devices = 1});
   other->SendTrace(first, 0, 1, 1);
   other->Heartbeat(1);
   ASSERT_TRUE(other->WaitHeartbeatAnswer(1));
