@@ -160,8 +160,9 @@ class Cluster:
                 slots or self.slots, "--threads-per-slot", 1, "--memory-per-slot", "1GiB", "--data-root",
                 f"data={self.data}", "--state-dir", self.dir / f"worker-{name}", *self.metrics_flags(name), *more]
 
-    def start_worker(self, name, *more, slots=None, env=None):
-        process = Process(self.worker_command(name, *more, slots=slots), self.dir / f"{name}.log", env)
+    def start_worker(self, name, *more, slots=None, env=None, under=()):
+        """`under`: a command that the worker is started by, in its own place (exec)."""
+        process = Process([*under, *self.worker_command(name, *more, slots=slots)], self.dir / f"{name}.log", env)
         self.processes.append(process)
         return process
 
