@@ -35,7 +35,7 @@ class RankBackend {
   virtual absl::StatusOr<std::string> Blob(int rank) = 0;
   // The world, once every rank's blob is there; blobs by rank, the own included. Blocks up to `deadline`
   // where the transport joins at once. Errors: BOOTSTRAP_MISMATCH names the rank whose blob does not fit,
-  // BOOTSTRAP_TIMEOUT.
+  // PEER_LOST one that is gone, BOOTSTRAP_TIMEOUT.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect(int rank,
                                                                 const std::vector<std::string>& blobs,
                                                                 std::chrono::milliseconds deadline,

@@ -2,6 +2,7 @@
 
 #include <ucs/config/global_opts.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -63,6 +64,19 @@ std::string TransportsOf(ucp_ep_h endpoint) {
   }
   std::free(text);
   return absl::StrJoin(transports, "+");
+}
+
+// Whether two sides ("tcp,self on eth0") have a transport in common that leaves the process, as far as their
+// settings name them.
+bool MayMeet(const std::string& a, const std::string& b) {
+  const auto transports_of = [](const std::string& interface) {
+    return std::vector<std::string>(absl::StrSplit(interface.substr(0, interface.find(" on ")), ','));
+  };
+  const std::vector<std::string> theirs = transports_of(b);
+  for (const std::string& one : transports_of(a)) {
+    if (one != "self" && std::find(theirs.begin(), theirs.end(), one) != theirs.end()) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -158,10 +172,14 @@ absl::Status UcxContext::Connect(int world_rank, const std::vector<PeerAddress>&
     params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;
     params.address = reinterpret_cast<const ucp_address_t*>(peers[rank].address.data());
     const ucs_status_t status = ucp_ep_create(worker_, &params, &peers_[rank]);
-    if (status != UCS_OK) {
-      return mismatch(absl::StrCat("(", peers[rank].interface, ") cannot be reached from ",
-                                   address_.interface, ": ", ucs_status_string(status)));
+    if (status == UCS_OK) continue;
+    const std::string what =
+        absl::StrCat("(", peers[rank].interface, ") cannot be reached from ", address_.interface);
+    // UCX says the same where no transport fits and where nobody listens any more.
+    if (MayMeet(peers[rank].interface, address_.interface)) {
+      return UcxError(status, absl::StrCat("rank ", rank, " ", what));
     }
+    return mismatch(absl::StrCat(what, ": ", ucs_status_string(status)));
   }
   return absl::OkStatus();
 }

@@ -36,7 +36,8 @@ class UcxWorker {
 
   // The endpoint of `world_rank`; blobs by world rank, its own included. Once a worker. Connections are made
   // by the first messages. FAILED_PRECONDITION, reason BOOTSTRAP_MISMATCH, names the rank whose blob is
-  // malformed, comes from another UCX version or cannot be reached with the transports of both.
+  // malformed, comes from another UCX version or has no transport in common; UNAVAILABLE, reason PEER_LOST,
+  // one that is gone.
   absl::StatusOr<std::shared_ptr<Endpoint>> Connect(int world_rank, const std::vector<std::string>& blobs);
 
   // Version, settings, and after Connect the transports picked for each peer: for logs. Not while the

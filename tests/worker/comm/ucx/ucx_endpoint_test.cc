@@ -44,6 +44,19 @@ TEST(UcxWorkerTest, NamesThePeerThatCannotBeReached) {
       << endpoint.status();
 }
 
+// It is a consequence of that one's end, and may pass: no mismatch, which never does.
+TEST(UcxWorkerTest, APeerThatIsGoneIsLost) {
+  const auto mine = MakeWorker("tcp,self");
+  auto other = MakeWorker("tcp,self");
+  const std::string blob = other->AddressBlob();
+  other.reset();
+  const auto endpoint = mine->Connect(0, {mine->AddressBlob(), blob});
+  EXPECT_EQ(ReasonOf(endpoint.status()), reason::kPeerLost) << endpoint.status();
+  EXPECT_EQ(endpoint.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::StrContains(std::string(endpoint.status().message()), "rank 1 (tcp,self on lo)"))
+      << endpoint.status();
+}
+
 TEST(UcxWorkerTest, RefusesTransportsThatDoNotExist) {
   const auto worker = UcxWorker::Create(UcxConfig{"lo", "carrier_pigeon"});
   EXPECT_EQ(worker.status().code(), absl::StatusCode::kUnavailable) << worker.status();
