@@ -75,7 +75,8 @@ class FaultCluster(Cluster):
             env["UCX_TLS"] = "tcp,self"
         if self.disk:
             env |= {"LD_PRELOAD": str(self.disk), "SLOW_DISK": str(self.switch("slow", name)),
-                    "FAILING_DISK": str(self.switch("failing", name))}
+                    "FAILING_DISK": str(self.switch("failing", name)),
+                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
         return env
 
     def switch(self, what, name):
