@@ -17,7 +17,7 @@ def possible():
 
 def run(command):
     """The exit code of a command in namespaces of its own; it dies with this process."""
-    child = subprocess.Popen([*UNSHARE, "setpriv", "--pdeathsig", "KILL", *map(str, command)])
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *UNSHARE, *map(str, command)])
     while True:
         try:
             return child.wait()
