@@ -141,6 +141,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"name: [a]", "name", "must be text, is a list", ""},
         BadInput{"[a, b]", "", "must be a mapping, is a list", ""},
         BadInput{"", "", "must hold one YAML document, holds 0", ""},
+        BadInput{",a: b", "", "must hold one YAML document, holds 2 or more",
+                 ""},  // LoadAll finds no end of them
         BadInput{"name: a\n---\nname: b", "", "must hold one YAML document, holds 2", ""},
         BadInput{"name: a\nmask: {", "", "is not YAML: ", ""}));
 
