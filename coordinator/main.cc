@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -79,6 +80,14 @@ class ShutdownWatchdog {
   std::thread thread_;
 };
 
+// Each node and each client is a connection, which is a file; shells begin with 1,024.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Restore(const seqpar::CoordinatorConfig& config) {
   const absl::Status restored = seqpar::Store::Restore(config.restore, config.state_dir);
   if (restored.ok()) {
@@ -105,6 +114,7 @@ int main(int argc, char** argv) {
     }
   }
   if (!config.restore.empty()) return Restore(config);
+  RaiseFileLimit();
   const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
 
   // Taken by sigwait below; blocked before any thread starts, so that none else gets them.

@@ -32,6 +32,7 @@ constexpr size_t kApiQueueMax = 2000;     // calls that wait for one of these
 constexpr int kSendBytesMax = 256 << 20;  // plans of thousands of ranks
 // What comes is smaller: a job with a million documents, a cluster of thousands of nodes.
 constexpr int kReceiveBytesMax = 16 << 20;
+constexpr int kKeepaliveMs = 60'000, kKeepaliveTimeoutMs = 20'000;
 constexpr auto kAnswerTime = std::chrono::milliseconds(1500);
 
 const char* const kServices[] = {"seqpar.v1.JobService", "seqpar.v1.ClusterService",
@@ -87,6 +88,9 @@ class CoordinatorServer::Impl {
     // Workers and clients ping to notice a dead peer; without this they are told too_many_pings.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    // A client whose machine is gone says nothing: its streams end when it has not answered a ping.
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
     builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
     builder.SetMaxSendMessageSize(kSendBytesMax);
     ObserveRpcs(metrics_.rpcs(), &builder);

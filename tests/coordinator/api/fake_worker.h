@@ -134,6 +134,18 @@ class FakeWorker {
     message.mutable_heartbeat()->set_sequence(sequence);
     Send(message);
   }
+  // A heartbeat in which `rank` is so far.
+  void Progress(int64_t sequence, const v1::GangId& gang, int rank, double percent) {
+    v1::WorkerMessage message;
+    message.mutable_heartbeat()->set_sequence(sequence);
+    v1::RankProgress* progress = message.mutable_heartbeat()->add_ranks();
+    *progress->mutable_gang() = gang;
+    progress->set_rank(rank);
+    progress->set_phase(v1::JOB_PHASE_EXECUTE);
+    progress->set_step(sequence);
+    progress->set_percent(percent);
+    Send(message);
+  }
   void FinishAll(const v1::GangId& gang, const std::set<int>& ranks) {
     for (const int rank : ranks) {
       v1::WorkerMessage message = Event(gang, rank, v1::RankEvent::FINISHED);

@@ -353,6 +353,35 @@ TEST_F(JobsTest, PlansOnAClusterThatOnlyExistsInARequest) {
   EXPECT_GE(response.explanation().best_size(), 1);
 }
 
+TEST_F(JobsTest, AWatcherThatDoesNotReadIsKeptTheLatestStateOnly) {
+  constexpr int kStates = 400, kDocuments = 100'000;  // 100 KB a state
+  auto worker = Worker({.hold = true});
+  v1::Job large = Job();
+  large.mutable_input()->set_tokens(kDocuments);
+  for (int i = 0; i < kDocuments; ++i) large.mutable_mask()->add_documents(1);
+  const v1::Job job = Create(large);
+  ASSERT_TRUE(worker->WaitTables(1));
+  Call call;
+  v1::WatchJobRequest request;
+  request.set_id(job.id());
+  const auto reader = jobs_->WatchJob(&call.context, request);
+  v1::JobEvent event;
+  ASSERT_TRUE(reader->Read(&event)) << "it is being watched";
+  const int64_t begin = event.revision();
+  for (int i = 1; i <= kStates; ++i) {
+    for (const int rank : {0, 1}) worker->Progress(2 * i + rank, worker->gang(), rank, 100.0 * i / kStates);
+    ASSERT_TRUE(worker->WaitHeartbeatAnswer(2 * i + 1));
+  }
+  worker->FinishAll(worker->gang(), {0, 1});
+  const v1::Job done = WaitEnded(job.id());
+  ASSERT_GT(done.revision(), begin + kStates) << "there was a state for each";
+  int events = 0;
+  while (reader->Read(&event)) ++events;
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(event.job().state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_LT(events, kStates / 2) << "of 40 MB only what was on its way, and the last";
+}
+
 TEST_F(JobsTest, LogsComeFromEveryNode) {
   auto a = Worker({.node = "a", .devices = 1});
   auto b = Worker({.node = "b", .devices = 1});
