@@ -34,7 +34,8 @@ class Waiter {
       }
       const absl::Status status = WatchOnce(std::min(left, kStreamSecondsMax));
       if (HasEnded(job_)) return Whole();
-      if (status.code() == absl::StatusCode::kUnavailable) {
+      // CANCELLED, which nobody here asked for: the server gave up what was open when it was told to stop.
+      if (status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kCancelled) {
         SEQPAR_RETURN_IF_ERROR(Unreachable(status));
         hooks_.sleep(std::min(kRetrySeconds, SecondsLeft()));
       } else if (status.ok()) {

@@ -3,7 +3,7 @@ WatchJob, jobs as they ended. One folder; everything in it is JSON lines, with t
 
     history.jsonl        what the driver did and saw: {"t", "what", ...}
     logs/NAME.N.log      of the N-th process of that name
-    watch/JOB.jsonl      the job at each of its changes
+    watch/JOB.jsonl      the job at each of its changes; {"follows": true} where another client goes on
     jobs.json            {job: as the API shows it in the end}
     end.json             what was left when everything had settled
 """
@@ -86,7 +86,12 @@ class History:
             else:
                 history.workers.setdefault(name, []).append(read_log(path))
         for path in (folder / "watch").glob("*.jsonl"):
-            history.watched[path.stem] = read_lines(path)
+            number = 0
+            for state in read_lines(path):
+                if "follows" in state:  # another client goes on where one had ended
+                    number += 1
+                else:
+                    history.watched.setdefault(path.stem, []).append({**state, "watch": number})
         history.jobs = json.loads((folder / "jobs.json").read_text())
         history.end = json.loads((folder / "end.json").read_text())
         return history

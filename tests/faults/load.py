@@ -163,13 +163,16 @@ class Load:
     def follow(self, job_id, entry, again=False):
         cancel = entry["cancel_after"]
         with open(self.watch_file(job_id), "a") as out:
+            if again:
+                out.write('{"follows": true}\n')
+                out.flush()
             watch = self.cluster.start_client("--timeout", 10, "watch", job_id, "--reconnect", 3600, out=out)
         cancel_at = time.monotonic() + cancel if cancel is not None and not again else None
         self.following[job_id] = (watch, entry, cancel_at)
 
     def seen_to_end(self, job_id):
         states = read_lines(self.watch_file(job_id))
-        return bool(states) and states[-1]["state"] in ENDED
+        return bool(states) and states[-1].get("state") in ENDED
 
     def watch_file(self, job_id):
         return self.cluster.dir / "watch" / f"{job_id}.jsonl"

@@ -119,6 +119,14 @@ TEST_F(WaitForJobTest, GoesThroughARestartFromTheLastRevision) {
   EXPECT_THAT(messages_, ElementsAre(HasSubstr("cannot be reached"), HasSubstr("answers again")));
 }
 
+TEST_F(WaitForJobTest, AStreamThatAServerGaveUpIsNoCancelledJob) {
+  service_.streams = {{{Event(3, v1::JOB_STATE_RUNNING)}, absl::CancelledError("the call was cancelled")},
+                      {{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
+  const absl::StatusOr<v1::Job> job = Wait();
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_THAT(changes_, ElementsAre(3, 5));
+}
+
 TEST_F(WaitForJobTest, GivesUpWhenTheServiceStaysAway) {
   options_.reconnect_seconds = 10;
   service_.streams = {{{}, absl::UnavailableError("connection refused")}};
