@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/version.h"
 #include "common/rpc/channel.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 #include "tests/bench/load/gangs.h"
@@ -158,7 +159,7 @@ v1::WorkerMessage SimNode::Hello() const {
   v1::Hello* hello = message.mutable_hello();
   hello->set_node(name_);
   hello->set_incarnation(1);
-  hello->set_version("simulated");
+  hello->set_version(kVersion);
   hello->set_highest_term(term_);
   (*hello->mutable_labels())["rack"] = name_.substr(0, name_.size() - 1);
   for (int i = 0; i < shared_->options.devices; ++i) *hello->add_devices() = Device();
