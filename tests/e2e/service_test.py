@@ -96,10 +96,10 @@ class Service(ClusterTest):
                                   env=environment()).stdout
             lines = re.split(r"\n(?=  -)", text.split("Options:")[1].split("Examples:")[0])
             return {re.search(r"--[a-z-]+", line).group(): line for line in lines if "--" in line}
-        done_and_ended = ("--help", "--version", "--hash-token", "--restore", "--list-failpoints")
+        do_and_end = ("--help", "--version", "--hash-token", "--restore", "--list-failpoints", "--output")
         for binary, prefix in (("seqpar-coordinator", "SEQPAR_COORDINATOR_"), ("seqpar-worker", "SEQPAR_WORKER_")):
             for flag, text in options(binary).items():
-                if flag not in done_and_ended and not flag.startswith("--test-"):
+                if flag not in do_and_end and not flag.startswith("--test-"):
                     self.assertIn(f"Env:{prefix}{flag[2:].upper().replace('-', '_')}", text, (binary, flag))
         coordinator = options("seqpar-coordinator")
         for flag, default in (("--listen", "127.0.0.1:7700"), ("--heartbeat", "default 1s"), ("--lease", "6s"),
