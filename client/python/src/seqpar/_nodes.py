@@ -59,7 +59,7 @@ def from_yaml(text: str) -> Node:
     except RecursionError:
         raise invalid([Violation("", "is nested too deeply")]) from None
     if len(nodes) != 1 or isinstance(nodes[0], Null):
-        count = 0 if not nodes or isinstance(nodes[0], Null) else len(nodes)
+        count = "0" if not nodes or isinstance(nodes[0], Null) else "2 or more"
         raise invalid([Violation("", f"must hold one YAML document, holds {count}")])
     return nodes[0]
 
