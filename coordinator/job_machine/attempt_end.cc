@@ -103,8 +103,7 @@ void Stepper::EndAttempt() {
   }
   const absl::Status cause = r_.cause;
   if (r_.cancel_requested) {
-    return End(JobState::kCancelled,
-               MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "cancelled by its user"));
+    return End(JobState::kCancelled, CancelledByUser());
   }
   if (!MayPass(cause)) return End(JobState::kFailed, cause);
   if (!r_.not_counted) ++r_.failures;

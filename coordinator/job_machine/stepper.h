@@ -71,7 +71,7 @@ class Stepper {
   void On(const event::CancelRequested&) {
     if (r_.ended() || r_.cancel_requested) return;
     r_.cancel_requested = true;
-    EndEarly(MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "cancelled by its user"));
+    EndEarly(CancelledByUser());
   }
 
   void On(const event::Tick&);
@@ -105,6 +105,10 @@ class Stepper {
   }
 
  private:
+  static absl::Status CancelledByUser() {
+    return MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "cancelled by its user");
+  }
+
   // The rank of the current attempt; null where the event concerns nothing that runs.
   RankRecord* Find(int attempt, int rank) {
     if (attempt != r_.attempt || rank < 0 || rank >= static_cast<int>(r_.ranks.size())) return nullptr;
