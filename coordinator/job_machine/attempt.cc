@@ -97,7 +97,8 @@ void Stepper::On(const event::Restored&) {
     rank.unheard = true;
   }
   // A cancel is stored with what it led to. A damaged row that has lost that could never be cancelled again.
-  const bool may_end = r_.stage == Stage::kQueued || r_.stage == Stage::kRunning || r_.stage == Stage::kMerging;
+  const bool may_end =
+      r_.stage == Stage::kQueued || r_.stage == Stage::kRunning || r_.stage == Stage::kMerging;
   if (r_.cancel_requested && may_end) return EndEarly(CancelledByUser());
   switch (r_.stage) {
     case Stage::kRunning:

@@ -14,6 +14,14 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 NOWHERE = "127.0.0.1:1"
 
 
+def program_of(pid):
+    """The name of the file that a process runs; empty where it is gone."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return ""
+
+
 class PlanWithoutACoordinator(unittest.TestCase):
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-plan-test-"))
@@ -77,10 +85,14 @@ class PlanWithoutACoordinator(unittest.TestCase):
                              EXAMPLES / "cluster-16x8-h200.yaml", "-o", "json")
         self.addCleanup(command.communicate)
         self.addCleanup(command.kill)
-        coordinator = wait_for(lambda: children_of(command.pid) or command.poll() is not None, "the coordinator")
+
+        def coordinator():
+            """Not a child that is still on its way to being one."""
+            return [c for c in children_of(command.pid) if program_of(c) == "seqpar-coordinator"]
+        found = wait_for(lambda: coordinator() or command.poll() is not None, "the coordinator")
         self.assertIsNone(command.poll(), "it was done before it could be stopped")
-        os.kill(coordinator[0], signal.SIGSTOP)
-        return command, coordinator[0]
+        os.kill(found[0], signal.SIGSTOP)
+        return command, found[0]
 
     def test_interrupted_it_leaves_nothing(self):
         command, coordinator = self.stopped_in_the_middle()

@@ -27,7 +27,8 @@ using nlohmann::json;
 // Of measuring (device/cpu/calibrate.h), counted up where figures that were made otherwise would mislead.
 constexpr int kMethod = 2;
 constexpr double kLinkLatencySeconds = 30e-6;
-// It takes a second or two; a machine that is starved by other work, or a sanitizer's build, still ends in it.
+// It takes a second or two; a machine that is starved by other work, or a sanitizer's build, still ends in
+// it.
 constexpr int64_t kTimeoutUs = 120'000'000;
 
 // The first line of /proc/cpuinfo that begins with `name`, after its colon.
