@@ -8,6 +8,7 @@ import sys
 import unittest
 
 os.environ.setdefault("SEQPAR_BIN", ".")  # nothing is started
+os.environ["SEQPAR_TEST_TIME_FACTOR"] = "1"  # an hour of an ordinary build
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from failpoints import armings, provocation_of  # noqa: E402
 from faults import KINDS, schedule, usable  # noqa: E402
