@@ -19,7 +19,8 @@ LEASE_SECONDS = scaled(4)
 STEP_SECONDS = scaled(5)
 RUN_MARK = "FAULTS_RUN"  # in the environment of all that is started
 KEEP_JOBS = 100  # that have ended; the coordinator forgets older ones
-DATA_MIB, STATE_MIB = 48, 48  # of the file systems that are filled
+# Of the file systems that are filled; the store keeps 16 MiB of its own in reserve.
+DATA_MIB, STATE_MIB = 48, 256
 
 
 class Member(Process):
