@@ -4,6 +4,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "coordinator/store/forwarding_store.h"
+
 namespace seqpar {
 namespace {
 
@@ -13,24 +15,17 @@ const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
   return result.status();
 }
 
-class ObservedStore : public Store {
+class ObservedStore : public ForwardingStore {
  public:
   ObservedStore(std::unique_ptr<Store> store, MetricRegistry* registry)
-      : store_(std::move(store)), registry_(registry) {
+      : ForwardingStore(std::move(store)), registry_(registry) {
     registry_->StartAtZero(Metric::kStoreSeconds);
     registry_->StartAtZero(Metric::kStoreErrors);
   }
 
-  int64_t term() const override { return store_->term(); }
-  bool restored() const override { return store_->restored(); }
-  absl::Status RaiseTerm(int64_t seen) override { return store_->RaiseTerm(seen); }
-  int64_t NewSequence() override { return store_->NewSequence(); }
   absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override {
     return Measure("write", [&] { return store_->Write(batch, taken); });
   }
-  bool has_reserve() const override { return store_->has_reserve(); }
-  void GiveUpReserve() override { store_->GiveUpReserve(); }
-  absl::Status KeepReserve() override { return store_->KeepReserve(); }
   absl::Status Backup(const std::string& file) override {
     return Measure("backup", [&] { return store_->Backup(file); });
   }
@@ -75,7 +70,6 @@ class ObservedStore : public Store {
     return result;
   }
 
-  const std::unique_ptr<Store> store_;
   MetricRegistry* const registry_;
 };
 

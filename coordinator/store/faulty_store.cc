@@ -6,6 +6,7 @@
 #include "common/base/failpoints.h"
 #include "common/base/status.h"
 #include "common/job/job.h"
+#include "coordinator/store/forwarding_store.h"
 
 namespace seqpar {
 namespace {
@@ -42,9 +43,9 @@ absl::string_view JobOf(const WriteBatch& batch) {
   return "";
 }
 
-class FaultyStore : public Store {
+class FaultyStore : public ForwardingStore {
  public:
-  explicit FaultyStore(std::unique_ptr<Store> store) : store_(std::move(store)) {}
+  using ForwardingStore::ForwardingStore;
 
   absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override {
     std::deque<HandOverFailpoint> points;
@@ -66,35 +67,6 @@ class FaultyStore : public Store {
     SEQPAR_RETURN_IF_ERROR(point.error());
     return store_->Backup(file);
   }
-
-  int64_t term() const override { return store_->term(); }
-  bool restored() const override { return store_->restored(); }
-  absl::Status RaiseTerm(int64_t seen) override { return store_->RaiseTerm(seen); }
-  int64_t NewSequence() override { return store_->NewSequence(); }
-  bool has_reserve() const override { return store_->has_reserve(); }
-  void GiveUpReserve() override { store_->GiveUpReserve(); }
-  absl::Status KeepReserve() override { return store_->KeepReserve(); }
-  absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) override {
-    return store_->FindByRequestId(request_id);
-  }
-  absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override { return store_->Get(id); }
-  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
-                                           const std::optional<std::string>& tenant) override {
-    return store_->List(before, limit, states, tenant);
-  }
-  absl::StatusOr<std::vector<JobRow>> LoadLive() override { return store_->LoadLive(); }
-  absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {
-    return store_->LoadAttempt(job, attempt);
-  }
-  absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
-                                                   int64_t number, int64_t bytes) override {
-    return store_->LoadTraces(job, attempt, rank, number, bytes);
-  }
-  absl::StatusOr<std::vector<std::string>> LoadDrains() override { return store_->LoadDrains(); }
-  absl::StatusOr<std::string> Setting(const std::string& name) override { return store_->Setting(name); }
-
- private:
-  const std::unique_ptr<Store> store_;
 };
 
 }  // namespace

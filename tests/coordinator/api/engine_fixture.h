@@ -17,20 +17,17 @@
 
 #include "common/base/status.h"
 #include "coordinator/engine/engine.h"
+#include "coordinator/store/forwarding_store.h"
 #include "tests/coordinator/job_machine/samples.h"
 #include "tests/support/temp_folder.h"
 
 namespace seqpar {
 
 // A store whose writes the test can see and stop.
-class WatchedStore : public Store {
+class WatchedStore : public ForwardingStore {
  public:
-  explicit WatchedStore(const std::string& folder) : store_(*Store::Open(folder)) {}
+  explicit WatchedStore(const std::string& folder) : ForwardingStore(*Store::Open(folder)) {}
 
-  int64_t term() const override { return store_->term(); }
-  bool restored() const override { return store_->restored(); }
-  absl::Status RaiseTerm(int64_t seen) override { return store_->RaiseTerm(seen); }
-  int64_t NewSequence() override { return store_->NewSequence(); }
   bool has_reserve() const override { return has_reserve_; }
   void GiveUpReserve() override { has_reserve_ = false; }
   absl::Status KeepReserve() override {
@@ -38,7 +35,6 @@ class WatchedStore : public Store {
     has_reserve_ = true;
     return absl::OkStatus();
   }
-  absl::Status Backup(const std::string& file) override { return store_->Backup(file); }
   absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override {
     if (broken) return MakeError(absl::StatusCode::kInternal, reason::kStorage, "input/output error");
     if (full && has_reserve_) {
@@ -50,24 +46,6 @@ class WatchedStore : public Store {
     for (const BlobRow& row : batch.blobs) blobs_.insert(row.rank);
     return written;
   }
-  absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& id) override {
-    return store_->FindByRequestId(id);
-  }
-  absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) override { return store_->Get(id); }
-  absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
-                                           const std::optional<std::string>& tenant) override {
-    return store_->List(before, limit, states, tenant);
-  }
-  absl::StatusOr<std::vector<JobRow>> LoadLive() override { return store_->LoadLive(); }
-  absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override {
-    return store_->LoadAttempt(job, attempt);
-  }
-  absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
-                                                   int64_t number, int64_t bytes) override {
-    return store_->LoadTraces(job, attempt, rank, number, bytes);
-  }
-  absl::StatusOr<std::vector<std::string>> LoadDrains() override { return store_->LoadDrains(); }
-  absl::StatusOr<std::string> Setting(const std::string& name) override { return store_->Setting(name); }
 
   bool HasAttempt(int attempt) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -83,7 +61,6 @@ class WatchedStore : public Store {
 
  private:
   std::atomic<bool> has_reserve_{true};
-  const std::unique_ptr<Store> store_;
   std::mutex mutex_;
   std::set<int> attempts_, blobs_;
 };
