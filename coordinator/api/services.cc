@@ -111,7 +111,7 @@ class Edge {
       return reactor;
     }
     const bool queued = pool_->Run([this, reactor, caller = *caller, request, response, method] {
-      const HandOverFailpoint point(PointOf(rule));
+      const HandOverFailpoint point(FailpointsOn() ? PointOf(rule) : "");
       if (point.drops_request()) return reactor->Finish(ToGrpcStatus(LostCall()));
       absl::StatusOr<Response> answer = (api_->*method)(caller, *request);
       if (answer.ok()) *response = *std::move(answer);

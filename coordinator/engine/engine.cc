@@ -54,6 +54,7 @@ absl::Status Engine::Start() {
     SEQPAR_ASSIGN_OR_RETURN(const v1::Job view, ViewOfRow(row));
     SEQPAR_ASSIGN_OR_RETURN(const StoredAttempt attempt, store_->LoadAttempt(row.id, view.attempt()));
     SEQPAR_ASSIGN_OR_RETURN(JobRecord record, RecordOf(row, attempt));
+    record.output_bytes = DemandOf(record.spec).output_bytes;
     if (record.ended()) {
       Post([this, record] { CleanLater(record.id, record.spec, record.NextAttempt(), true); });
       continue;

@@ -40,8 +40,10 @@ absl::Status Engine::Admission() const {
 
 absl::Status Engine::Admission(const JobRecord& record) const {
   SEQPAR_RETURN_IF_ERROR(Admission());
+  JobDemand demand;
+  demand.output_bytes = record.output_bytes;
   SEQPAR_RETURN_IF_ERROR(
-      CheckRoom(record.tenant, LimitsOf(record.tenant), tenants_.Of(record.tenant), DemandOf(record.spec)));
+      CheckRoom(record.tenant, LimitsOf(record.tenant), tenants_.Of(record.tenant), demand));
   const std::string& target = record.spec.output_file;
   const auto other = targets_.find(target);
   if (other == targets_.end()) return absl::OkStatus();
@@ -60,6 +62,8 @@ std::optional<std::string> Engine::WaitsBehind(const Turn& turn) const {
 }
 
 absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& request) {
+  // Here and not in the engine's thread, which answers heartbeats: it lays out every tensor of the output.
+  record.output_bytes = DemandOf(record.spec).output_bytes;
   // Shared: it is being set still when whoever waits for it goes on.
   const auto promise = std::make_shared<std::promise<absl::StatusOr<v1::Job>>>();
   auto future = promise->get_future();

@@ -70,7 +70,7 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
 }
 
 void Engine::Add(JobRecord record) {
-  tenants_.Add(record.id, record.tenant, DemandOf(record.spec).output_bytes);
+  tenants_.Add(record.id, record.tenant, record.output_bytes);
   if (!record.spec.output_file.empty()) targets_[record.spec.output_file] = record.id;
   Enlist(record);
   const std::string id = record.id;

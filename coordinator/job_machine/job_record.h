@@ -84,6 +84,7 @@ struct JobRecord {
   std::string tenant;    // of whoever submitted it
   int64_t sequence = 0;  // order of submission
   JobSpec spec;
+  int64_t output_bytes = 0;  // that its output file will have; not stored: the spec says it
   std::map<std::string, FileFingerprint> inputs;
   int64_t ignored_tensors = 0;  // of the weights' file
   bool fits = false;            // the nodes of that time, or more of their kind, could run it
