@@ -140,6 +140,35 @@ TEST_P(LayerKernelsTest, ActivationsForwardAndBackward) {
   }
 }
 
+// Matrices of both storage types at once, which take another way through memory.
+TEST_P(LayerKernelsTest, ActivationsOfBothTypesForwardAndBackward) {
+  const DType other = Type() == DType::kF32 ? DType::kBF16 : DType::kF32;
+  const MlpKind kind = MlpKind::kSwiglu;
+  for (const Shape& shape : kShapes) {
+    const auto gate = New(1, shape), up = New(2, shape), dy = New(3, shape, other);
+    const Values g = gate->Values(), u = up->Values(), d = dy->Values();
+    Values y, dup, dgate;
+    for (size_t i = 0; i < u.size(); ++i) {
+      y.push_back(Activated(kind, g[i]) * u[i]);
+      dup.push_back(d[i] * Activated(kind, g[i]));
+      dgate.push_back(d[i] * u[i] * Slope(kind, g[i]));
+    }
+    ExpectNear(Run(4, shape, other,
+                   [&](Device& device, Stream& s, const Matrix& to) {
+                     device.ActivationForward(s, kind, &gate->matrix(), *up, to);
+                   }),
+               y, other);
+    ExpectNear(Run(4, shape, other,
+                   [&](Device& device, Stream& s, const Matrix& to) {
+                     const auto to_gate = New(5, shape);
+                     device.ActivationBackward(s, kind, &gate->matrix(), *up, *dy, &to_gate->matrix(), to);
+                     EXPECT_TRUE(s.Synchronize().ok());
+                     ExpectNear(to_gate->Values(), dgate, Type());
+                   }),
+               dup, other);
+  }
+}
+
 TEST_P(LayerKernelsTest, ActivationsAtTheirTails) {
   const Values points = {-1e20, -200,  -89,  -30, -12, -9, -6, -4, -3,  -1e-3, -1e-20,
                          0,     1e-20, 1e-3, 3,   6,   9,  12, 89, 200, 1e20};
