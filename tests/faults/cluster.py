@@ -19,8 +19,8 @@ LEASE_SECONDS = scaled(4)
 STEP_SECONDS = scaled(5)
 RUN_MARK = "FAULTS_RUN"  # in the environment of all that is started
 KEEP_JOBS = 100  # that have ended; the coordinator forgets older ones
-# Of the file systems that are filled; the store keeps 16 MiB of its own in reserve.
-DATA_MIB, STATE_MIB = 48, 256
+# Of the file systems that are filled. The store keeps up to 256 MiB of traces, and 16 MiB in reserve.
+DATA_MIB, STATE_MIB = 48, 512
 
 
 class Member(Process):
