@@ -43,7 +43,7 @@ JobRow ReadRow(const Statement& statement) {
 class SqliteStore : public Store {
  public:
   SqliteStore(StoreFolder folder, const StoreLimits& limits, sqlite3* db)
-      : limits_(limits), folder_(std::move(folder)), db_(db) {}
+      : limits_(On(folder, limits)), folder_(std::move(folder)), db_(db) {}
   ~SqliteStore() override { sqlite3_close_v2(db_); }
 
   absl::Status Prepare();
@@ -76,6 +76,10 @@ class SqliteStore : public Store {
   absl::StatusOr<std::string> Setting(const std::string& name) override;
 
  private:
+  static StoreLimits On(const StoreFolder& folder, StoreLimits limits) {
+    limits.trace_bytes = std::min(limits.trace_bytes, folder.disk_bytes() / 8);
+    return limits;
+  }
   absl::StatusOr<std::optional<JobRow>> FindOne(const char* column, const std::string& value);
   absl::Status WriteRows(const WriteBatch& batch, std::vector<std::string>* taken)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -94,7 +94,9 @@ struct StoredAttempt {
 
 struct StoreLimits {
   int64_t reserve_bytes = 16 << 20;  // kept free for the ends of running jobs
-  int64_t trace_bytes = 256 << 20;   // of all jobs; past it those of the oldest jobs are forgotten
+  // Of all jobs; past it, or past an eighth of the file system, the traces of the oldest jobs are forgotten:
+  // a small disk is for jobs.
+  int64_t trace_bytes = 256 << 20;
 };
 
 // Thread-safe. Every write has reached the disk when it returns. Errors are STORAGE: RESOURCE_EXHAUSTED where

@@ -96,7 +96,8 @@ absl::StatusOr<StoreFolder> StoreFolder::Lock(const std::string& folder) {
         absl::StrCat("another coordinator has ", folder, "/jobs.sqlite open: ", Holder(lock.get())));
   }
   WriteHolder(lock.get());
-  return StoreFolder(folder, std::move(lock));
+  const auto disk_bytes = static_cast<int64_t>(info.f_blocks) * static_cast<int64_t>(info.f_bsize);
+  return StoreFolder(folder, std::move(lock), disk_bytes);
 }
 
 absl::Status StoreFolder::KeepReserve(int64_t bytes) {

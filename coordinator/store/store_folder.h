@@ -26,6 +26,8 @@ class StoreFolder {
   static absl::StatusOr<StoreFolder> Lock(const std::string& folder);
 
   std::string Path(const std::string& name) const { return folder_ + "/" + name; }
+  // Of the file system that it is on, as it was then, whether free or not.
+  int64_t disk_bytes() const { return disk_bytes_; }
 
   // Allocates `bytes` on disk and keeps them. RESOURCE_EXHAUSTED where there is no room for them.
   absl::Status KeepReserve(int64_t bytes);
@@ -34,9 +36,11 @@ class StoreFolder {
   bool has_reserve() const { return has_reserve_; }
 
  private:
-  StoreFolder(std::string folder, UniqueFd lock) : folder_(std::move(folder)), lock_(std::move(lock)) {}
+  StoreFolder(std::string folder, UniqueFd lock, int64_t disk_bytes)
+      : folder_(std::move(folder)), disk_bytes_(disk_bytes), lock_(std::move(lock)) {}
 
   std::string folder_;
+  int64_t disk_bytes_;
   UniqueFd lock_;
   bool has_reserve_ = false;
 };

@@ -526,6 +526,28 @@ TEST(Store, PastTheirBoundTheTracesOfTheOldestJobsAreForgotten) {
   EXPECT_EQ(Chunks(*store, "j-3", 1).size(), 2u);  // of the only one nothing is
 }
 
+TEST(Store, TracesLeaveASmallDiskToTheJobs) {
+  TempFolder folder;
+  if (mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=8m") != 0) {
+    GTEST_SKIP() << "a file system of a few megabytes needs the right to mount one";
+  }
+  StoreLimits limits;
+  limits.reserve_bytes = 1 << 20;
+  auto store = *Store::Open(folder.path(), limits);
+  for (int i = 0; i < 20; ++i) {
+    JobRow row = Row(absl::StrCat("j-", i));
+    ASSERT_TRUE(Insert(store.get(), &row).ok());
+    WriteBatch batch;
+    batch.traces.push_back({row.id, 1, 0, 0, std::string(600 << 10, 'x')});  // 12 MB in all
+    ASSERT_TRUE(Write(store.get(), batch).ok()) << i;
+  }
+  EXPECT_THAT(Chunks(*store, "j-18", 1), ElementsAre());
+  EXPECT_EQ(Chunks(*store, "j-19", 1).size(), 1u);
+  EXPECT_TRUE(store->has_reserve());
+  store = nullptr;
+  EXPECT_EQ(umount(folder.path().c_str()), 0);
+}
+
 TEST(Store, AForgottenJobLeavesNoTraceAndMakesRoom) {
   TempFolder folder;
   StoreLimits limits;
