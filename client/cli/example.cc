@@ -79,7 +79,7 @@ parallelism: auto                # the planner decides; or:
 #   core: ring                   # ring | gather
 #   layout: auto                 # contiguous | zigzag | striped | auto
 
-recompute: auto                  # none | attention | layer: what backward computes again to save memory; auto: the least that fits
+recompute: auto                  # none | mlp | attention | layer: what backward computes again to save memory; auto: the least that fits
 devices: auto                    # cpu | cuda | auto: the faster; or {kind: cuda, selector: {pool: a}}: nodes with these labels
 # deterministic: true            # the same bits from run to run on GPUs too, slower; CPUs always give them
 workers: {min: 4, max: 4}        # ranks; default: at least 1, at most what there is

@@ -64,7 +64,8 @@ class AttentionCore {
   // this state: then q, kv and out must stay unchanged until Backward has happened.
   virtual absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out,
                                AttentionState* state) = 0;
-  // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward.
+  // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward. dq may be
+  // dout where storage has 16 bits: it is then written from float32 sums, when dout has been read.
   virtual absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
                                 AttentionState* state, const Matrix& dq, const Matrix& dkv) = 0;
 

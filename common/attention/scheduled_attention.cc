@@ -48,7 +48,7 @@ class ScheduledAttention : public AttentionCore {
       SEQPAR_RETURN_IF_ERROR(Allocate(KvBytes(schedule_.buffer_keys), "received K/V", &kv_buffer_));
     }
     if (shape_.dtype == DType::kF32) return absl::OkStatus();
-    return Allocate(rows() * q_cols() * 4, "float32 attention output", &out_sum_);
+    return Allocate(rows() * q_cols() * 4, "float32 sum over tiles", &q_sum_);
   }
 
   absl::StatusOr<std::unique_ptr<AttentionState>> NewState() override {
@@ -64,7 +64,7 @@ class ScheduledAttention : public AttentionCore {
     CheckShapes(q, kv);
     State& kept = static_cast<State&>(*state);
     const bool direct = shape_.dtype == DType::kF32;
-    const Matrix sum = direct ? out : Matrix(out_sum_.data(), DType::kF32, rows(), q_cols());
+    const Matrix sum = direct ? out : Matrix(q_sum_.data(), DType::kF32, rows(), q_cols());
     const Matrix lse = LseOf(kept);
     bool first = true;
     RunSlots(Pass::kForward, kv, ReceivedKv(kept), Matrix(), [&](const PlannedTile& planned) {
@@ -85,7 +85,7 @@ class ScheduledAttention : public AttentionCore {
     Device& device = *streams_.device;
     Stream& compute = *streams_.compute;
     const bool direct = shape_.dtype == DType::kF32;
-    const Matrix dq_sum = direct ? dq : Matrix(dq_sum_.data(), DType::kF32, rows(), q_cols());
+    const Matrix dq_sum = direct ? dq : Matrix(q_sum_.data(), DType::kF32, rows(), q_cols());
     const Matrix home = direct ? dkv : Matrix(dkv_sum_.data(), DType::kF32, rows(), kv_cols());
     const Matrix delta(delta_.data(), DType::kF32, rows(), heads_.q_heads());
     device.AttentionDelta(compute, shape_.head_dim, dout, out, delta);
@@ -134,7 +134,6 @@ class ScheduledAttention : public AttentionCore {
     SEQPAR_RETURN_IF_ERROR(Allocate(GradBytes(schedule_.grad_keys), "travelling dK/dV", &grad_buffer_));
     SEQPAR_RETURN_IF_ERROR(Allocate(GradBytes(schedule_.grad_recv_keys), "received dK/dV", &grad_received_));
     if (shape_.dtype != DType::kF32) {
-      SEQPAR_RETURN_IF_ERROR(Allocate(rows() * q_cols() * 4, "float32 dQ", &dq_sum_));
       SEQPAR_RETURN_IF_ERROR(Allocate(rows() * kv_cols() * 4, "float32 dK/dV", &dkv_sum_));
     }
     backward_allocated_ = true;
@@ -320,9 +319,11 @@ class ScheduledAttention : public AttentionCore {
   const Operation operation_;
   std::vector<std::vector<PlannedTile>> tiles_;  // by slot
 
-  Buffer kv_buffer_, out_sum_;
+  Buffer kv_buffer_;
+  Buffer q_sum_;  // float32 [rows, q cols], where storage has 16 bits: of the output in forward, of dQ in
+                  // backward
   bool backward_allocated_ = false;
-  Buffer delta_, dq_sum_, dkv_sum_, grad_buffer_, grad_received_;
+  Buffer delta_, dkv_sum_, grad_buffer_, grad_received_;
 };
 
 }  // namespace

@@ -159,7 +159,7 @@ class Device {
   virtual void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight,
                            const Matrix* bias, float eps, const Matrix& y, float* stats) = 0;
   // dx = gradient through the norm [+ residual if given: the gradient that went around it]; dweight[cols] and
-  // dbias[cols] (null for RMSNorm) are added to, float32.
+  // dbias[cols] (null for RMSNorm) are added to, float32. dx may be dy, x or the residual.
   virtual void NormBackward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight,
                             const float* stats, const Matrix& dy, const Matrix* residual, const Matrix& dx,
                             float* dweight, float* dbias) = 0;

@@ -66,6 +66,8 @@ const char* RecomputeName(Recompute recompute) {
   switch (recompute) {
     case Recompute::kNone:
       return "none";
+    case Recompute::kMlp:
+      return "mlp";
     case Recompute::kAttention:
       return "attention";
     case Recompute::kLayer:

@@ -24,7 +24,11 @@ inline bool HasEnded(JobState s) { return s != JobState::kPending && s != JobSta
 enum class JobPass { kForward, kForwardBackward };
 enum class StrategyKind { kAuto, kMegatronSp, kUlysses, kRing, kGather, kHybrid };
 enum class CoreKind { kRing, kGather };
-enum class Recompute { kNone, kAttention, kLayer };
+// What backward computes again instead of reading what forward kept, the least first: nothing, the MLP's
+// intermediates, attention, or both, for which only each layer's input is kept.
+enum class Recompute { kNone, kMlp, kAttention, kLayer };
+inline bool RecomputesMlp(Recompute r) { return r == Recompute::kMlp || r == Recompute::kLayer; }
+inline bool RecomputesAttention(Recompute r) { return r == Recompute::kAttention || r == Recompute::kLayer; }
 enum class DeviceKind { kAuto, kCpu, kCuda };
 const char* StrategyName(StrategyKind kind);  // "megatron_sp", ...
 const char* CoreName(CoreKind kind);

@@ -262,6 +262,8 @@ v1::Recompute RecomputeToProto(Recompute recompute) {
   switch (recompute) {
     case Recompute::kNone:
       return v1::RECOMPUTE_NONE;
+    case Recompute::kMlp:
+      return v1::RECOMPUTE_MLP;
     case Recompute::kAttention:
       return v1::RECOMPUTE_ATTENTION;
     case Recompute::kLayer:
@@ -271,9 +273,10 @@ v1::Recompute RecomputeToProto(Recompute recompute) {
 }
 
 Recompute RecomputeFromProto(v1::Recompute recompute) {
-  return recompute == v1::RECOMPUTE_ATTENTION ? Recompute::kAttention
-         : recompute == v1::RECOMPUTE_LAYER   ? Recompute::kLayer
-                                              : Recompute::kNone;
+  return recompute == v1::RECOMPUTE_MLP         ? Recompute::kMlp
+         : recompute == v1::RECOMPUTE_ATTENTION ? Recompute::kAttention
+         : recompute == v1::RECOMPUTE_LAYER     ? Recompute::kLayer
+                                                : Recompute::kNone;
 }
 
 v1::Mesh MeshToProto(const Mesh& mesh) {

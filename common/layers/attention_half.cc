@@ -33,7 +33,8 @@ absl::Status AttentionHalf::AllocateScratch() {
   if (!plan_.backward) return absl::OkStatus();
   Carver carver;
   carver.Add(&dout_, plan_.dtype, axis_->group_rows(), q_cols());
-  carver.Add(&dq_, plan_.dtype, axis_->group_rows(), q_cols());
+  const bool in_place = plan_.dtype != DType::kF32 && !plan_.inspect;
+  if (!in_place) carver.Add(&dq_, plan_.dtype, axis_->group_rows(), q_cols());
   carver.Add(&dkv_, plan_.dtype, axis_->group_rows(), kv_cols());
   const bool apart = plan_.inspect && plan_.config.rope_theta.has_value();
   if (apart) {
@@ -41,6 +42,7 @@ absl::Status AttentionHalf::AllocateScratch() {
     carver.Add(&dkv_back_, plan_.dtype, axis_->group_rows(), kv_cols());
   }
   SEQPAR_ASSIGN_OR_RETURN(backward_buffer_, carver.Allocate(streams_.device, "attention gradients"));
+  if (in_place) dq_ = dout_;
   if (!apart) {
     dq_back_ = dq_;
     dkv_back_ = dkv_;

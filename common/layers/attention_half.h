@@ -45,7 +45,7 @@ class AttentionHalf {
                        const Matrix& x1);
   // Forward without its last product: what backward needs, where only x was kept.
   absl::Status Recompute(const WeightSet& weights, const Matrix& x, AttentionActivations* kept);
-  // dx may be dx1. `scratch_gradient`: [own rows, D], overwritten.
+  // dx may be dx1. `scratch_gradient`: [own rows, D], overwritten; may be `scratch` where there is a norm.
   absl::Status Backward(const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
                         const Matrix& dx1, const WeightSet& gradients, const Matrix& scratch_gradient,
                         const Matrix& dx);
@@ -71,7 +71,7 @@ class AttentionHalf {
   std::unique_ptr<AttentionCore> core_;
   Buffer rotary_;  // float32 [tokens of the tensor group, head_dim]; empty without rotary
   Buffer backward_buffer_;
-  Matrix dout_, dq_, dkv_;     // of the core
+  Matrix dout_, dq_, dkv_;     // of the core; dq in place of dout where that is allowed and nobody looks
   Matrix dq_back_, dkv_back_;  // rotated back; the same memory unless inspected
 };
 

@@ -4,6 +4,7 @@
 
 #include "common/attention/strategies.h"
 #include "common/job/job.h"
+#include "common/layers/mlp_pieces.h"
 #include "common/parallel/head_layout.h"
 #include "common/parallel/mask.h"
 #include "common/parallel/token_layout.h"
@@ -20,10 +21,14 @@ struct LayerPlan {
   CoreKind core = CoreKind::kRing;
   bool backward = false;
   Recompute recompute = Recompute::kNone;
+  int64_t mlp_piece_rows = kMlpPieceRows;  // tests have less
   // Keeps what the attention core saw and gave in backward apart from what the layer makes of it, for whoever
   // compares it (LayerView).
   bool inspect = false;
   int rank = 0;
+
+  // Forward keeps the MLP's intermediates for backward.
+  bool keeps_mlp() const { return backward && !RecomputesMlp(recompute); }
 
   const Mesh& mesh() const { return tokens.mesh(); }
   MeshCoord at() const { return mesh().CoordOf(rank); }

@@ -1,5 +1,6 @@
 #include "common/layers/mlp_half.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -19,8 +20,9 @@ absl::StatusOr<std::unique_ptr<MlpHalf>> MlpHalf::Create(const LayerPlan& plan, 
   half->norm_ = {plan.config.norm, static_cast<float>(plan.config.norm_eps), WeightId::kPostNorm,
                  WeightId::kPostNormBias};
   Carver carver;
-  carver.Add(&half->activated_, plan.dtype, axis->group_rows(), half->width_);
-  SEQPAR_ASSIGN_OR_RETURN(half->buffer_, carver.Allocate(streams.device, "MLP activation"));
+  carver.Add(&half->activated_, plan.dtype, half->piece_rows(), half->width_);
+  if (!plan.keeps_mlp()) carver.Add(&half->expanded_, plan.dtype, half->piece_rows(), half->expanded_cols());
+  SEQPAR_ASSIGN_OR_RETURN(half->buffer_, carver.Allocate(streams.device, "MLP intermediates"));
   return absl::StatusOr<std::unique_ptr<MlpHalf>>(std::move(half));
 }
 
@@ -29,7 +31,7 @@ absl::StatusOr<std::shared_ptr<MlpActivations>> MlpHalf::NewActivations() {
   Carver carver;
   carver.Add(&kept->x1, plan_.dtype, axis_->own_rows(), plan_.config.hidden_size);
   carver.Add(&kept->stats, DType::kF32, axis_->own_rows(), 2);
-  carver.Add(&kept->gate_up, plan_.dtype, axis_->group_rows(), (gated() ? 2 : 1) * width_);
+  if (plan_.keeps_mlp()) carver.Add(&kept->gate_up, plan_.dtype, axis_->group_rows(), expanded_cols());
   SEQPAR_ASSIGN_OR_RETURN(kept->buffer, carver.Allocate(streams_.device, "MLP activations"));
   return kept;
 }
@@ -43,38 +45,51 @@ Matrix MlpHalf::GateUpBias(const WeightSet& set) const {
                                                : set.Get(WeightId::kUpBias);
 }
 
-// Fills kept->gate_up; returns the gathered input that it was made from.
-Matrix MlpHalf::Expand(Pass pass, const WeightSet& weights, MlpActivations* kept) {
-  Device& device = *streams_.device;
-  Stream& compute = *streams_.compute;
-  float* stats = static_cast<float*>(kept->stats.data);
-  const Matrix h = norm_.Forward(device, compute, weights, kept->x1, scratch_, stats);
-  const Matrix all = axis_->Gather(TensorAxis::Place::kInput, {kOperation, pass}, h);
-  const Matrix bias = GateUpBias(weights);
-  device.Gemm(compute, all, false, GateUp(weights), true, kept->gate_up, false,
-              weights.Has(WeightId::kUpBias) ? &bias : nullptr);
-  return all;
+template <typename Piece>
+void MlpHalf::ForPieces(const Piece& piece) const {
+  const int64_t rows = axis_->group_rows();
+  int64_t begin = 0;
+  do {
+    const int64_t end = std::min(rows, begin + piece_rows());
+    piece(begin, end);
+    begin = end;
+  } while (begin < rows);
 }
 
-void MlpHalf::Activate(const MlpActivations& kept) {
-  const Matrix gate = Gate(kept.gate_up);
+Matrix MlpHalf::Expanded(const MlpActivations& kept, int64_t begin, int64_t end) const {
+  return plan_.keeps_mlp() ? kept.gate_up.Rows(begin, end) : expanded_.Rows(0, end - begin);
+}
+
+void MlpHalf::Expand(const WeightSet& weights, const Matrix& input, const Matrix& gate_up) {
+  const Matrix bias = GateUpBias(weights);
+  streams_.device->Gemm(*streams_.compute, input, false, GateUp(weights), true, gate_up, false,
+                        weights.Has(WeightId::kUpBias) ? &bias : nullptr);
+}
+
+void MlpHalf::Activate(const Matrix& gate_up, const Matrix& activated) {
+  const Matrix gate = Gate(gate_up);
   streams_.device->ActivationForward(*streams_.compute, plan_.config.mlp, gated() ? &gate : nullptr,
-                                     Up(kept.gate_up), activated_);
+                                     Up(gate_up), activated);
 }
 
 void MlpHalf::Forward(const WeightSet& weights, MlpActivations* kept, const Matrix& y) {
+  Device& device = *streams_.device;
+  Stream& compute = *streams_.compute;
   const TrafficKey key{kOperation, Pass::kForward};
-  Expand(Pass::kForward, weights, kept);
-  Activate(*kept);
+  const Matrix h =
+      norm_.Forward(device, compute, weights, kept->x1, scratch_, static_cast<float*>(kept->stats.data));
+  const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
+  const Matrix partial = axis_->PartialOf(y);
   const Matrix bias = weights.Get(WeightId::kDownBias);
-  streams_.device->Gemm(*streams_.compute, activated_, false, weights.Get(WeightId::kDown), true,
-                        axis_->PartialOf(y), false, axis_->first() && !bias.empty() ? &bias : nullptr);
+  ForPieces([&](int64_t begin, int64_t end) {
+    const Matrix gate_up = Expanded(*kept, begin, end), activated = activated_.Rows(0, end - begin);
+    Expand(weights, all.Rows(begin, end), gate_up);
+    Activate(gate_up, activated);
+    device.Gemm(compute, activated, false, weights.Get(WeightId::kDown), true, partial.Rows(begin, end),
+                false, axis_->first() && !bias.empty() ? &bias : nullptr);
+  });
   axis_->Scatter(key, y);
-  streams_.device->Add(*streams_.compute, kept->x1, y, y);
-}
-
-void MlpHalf::Recompute(const WeightSet& weights, MlpActivations* kept) {
-  Expand(Pass::kBackward, weights, kept);
+  device.Add(compute, kept->x1, y, y);
 }
 
 void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Matrix& dy,
@@ -85,23 +100,26 @@ void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Mat
   if (weights.Has(WeightId::kDownBias))
     device.AddColumnSums(compute, dy, gradients.Floats(WeightId::kDownBias));
   const Matrix all_dy = axis_->Gather(TensorAxis::Place::kGradient, key, dy);
-  Activate(*kept);
-  device.Gemm(compute, all_dy, true, activated_, false, gradients.Get(WeightId::kDown), false, nullptr);
-  device.Gemm(compute, all_dy, false, weights.Get(WeightId::kDown), false, activated_, false, nullptr);
-  const Matrix gate = Gate(kept->gate_up), up = Up(kept->gate_up);
-  device.ActivationBackward(compute, plan_.config.mlp, gated() ? &gate : nullptr, up, activated_,
-                            gated() ? &gate : nullptr, up);
-
-  const float* stats = static_cast<const float*>(kept->stats.data);
-  const Matrix h =
-      norm_.Forward(device, compute, weights, kept->x1, scratch_, static_cast<float*>(kept->stats.data));
+  float* stats = static_cast<float*>(kept->stats.data);
+  const Matrix h = norm_.Forward(device, compute, weights, kept->x1, scratch_, stats);
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
-  device.Gemm(compute, kept->gate_up, true, all, false, GateUp(gradients), false, nullptr);
-  if (weights.Has(WeightId::kUpBias)) {
-    device.AddColumnSums(compute, kept->gate_up, static_cast<float*>(GateUpBias(gradients).data));
-  }
-  device.Gemm(compute, kept->gate_up, false, GateUp(weights), false, axis_->PartialOf(scratch_gradient),
-              false, nullptr);
+  const Matrix partial = axis_->PartialOf(scratch_gradient);
+  ForPieces([&](int64_t begin, int64_t end) {
+    const bool add = begin > 0;  // to the gradients of the pieces before
+    const Matrix gate_up = Expanded(*kept, begin, end), activated = activated_.Rows(0, end - begin);
+    const Matrix input = all.Rows(begin, end), from = all_dy.Rows(begin, end);
+    if (!plan_.keeps_mlp()) Expand(weights, input, gate_up);
+    Activate(gate_up, activated);
+    device.Gemm(compute, from, true, activated, false, gradients.Get(WeightId::kDown), add, nullptr);
+    device.Gemm(compute, from, false, weights.Get(WeightId::kDown), false, activated, false, nullptr);
+    const Matrix gate = Gate(gate_up), up = Up(gate_up);
+    device.ActivationBackward(compute, plan_.config.mlp, gated() ? &gate : nullptr, up, activated,
+                              gated() ? &gate : nullptr, up);
+    device.Gemm(compute, gate_up, true, input, false, GateUp(gradients), add, nullptr);
+    if (weights.Has(WeightId::kUpBias))
+      device.AddColumnSums(compute, gate_up, static_cast<float*>(GateUpBias(gradients).data));
+    device.Gemm(compute, gate_up, false, GateUp(weights), false, partial.Rows(begin, end), false, nullptr);
+  });
   axis_->Scatter(key, scratch_gradient);
   norm_.Backward(device, compute, weights, kept->x1, stats, scratch_gradient, dy, dx1, gradients);
 }

@@ -2,9 +2,11 @@
 //
 // F is the tensor rank's part of the intermediate size; gate and up lie side by side in one matrix.
 // Forward: h = norm(x1); H = gather(h); [gate | up] = H [Wg; Wu]'; y = x1 + scatter(act(gate, up) Wd').
-// Backward of dy: DY = gather(dy); a = act(gate, up) again, dWd += DY' a; da = DY Wd; [dgate | dup] in place
-// of [gate | up]; H gathered again; dWg, dWu += [dgate | dup]' H; dh = scatter([dgate | dup] [Wg; Wu]); dx1 =
-// norm'(dh) + dy.
+// Backward of dy: DY = gather(dy); H gathered again; a = act(gate, up) again, dWd += DY' a; da = DY Wd;
+// [dgate | dup] in place of [gate | up]; dWg, dWu += [dgate | dup]' H; dh = scatter([dgate | dup] [Wg; Wu]);
+// dx1 = norm'(dh) + dy. Everything between gather and scatter runs piece by piece of the rows (mlp_pieces.h).
+// Where backward computes [gate | up] again it does so for a piece, just before it needs it, from the H that
+// it has gathered anyway: no traffic more, and nothing of the intermediate width is ever whole.
 #ifndef SEQPAR_COMMON_LAYERS_MLP_HALF_H_
 #define SEQPAR_COMMON_LAYERS_MLP_HALF_H_
 
@@ -24,7 +26,8 @@ struct MlpActivations {
   Buffer buffer;
   Matrix x1;       // [own rows, D], the input
   Matrix stats;    // float32 [own rows, 2], of the norm
-  Matrix gate_up;  // [group rows, 2 F], or [group rows, F] where nothing is gated
+  Matrix
+      gate_up;  // [group rows, 2 F], or [group rows, F] where nothing is gated; empty where it is made again
 };
 
 class MlpHalf {
@@ -37,9 +40,8 @@ class MlpHalf {
   absl::StatusOr<std::shared_ptr<MlpActivations>> NewActivations();
   // From kept->x1. y is not x1.
   void Forward(const WeightSet& weights, MlpActivations* kept, const Matrix& y);
-  // Forward without its last product: what backward needs, where only x1 is there.
-  void Recompute(const WeightSet& weights, MlpActivations* kept);
-  // `scratch_gradient`: [own rows, D], overwritten. dx1 is neither it nor dy.
+  // `scratch_gradient`: [own rows, D], overwritten; may be `scratch` where there is a norm. dx1 is neither it
+  // nor dy.
   void Backward(const WeightSet& weights, MlpActivations* kept, const Matrix& dy, const WeightSet& gradients,
                 const Matrix& scratch_gradient, const Matrix& dx1);
 
@@ -53,8 +55,16 @@ class MlpHalf {
   // The weights (or biases, or gradients) of gate and up as one.
   Matrix GateUp(const WeightSet& set) const;
   Matrix GateUpBias(const WeightSet& set) const;
-  Matrix Expand(Pass pass, const WeightSet& weights, MlpActivations* kept);
-  void Activate(const MlpActivations& kept);
+  int64_t piece_rows() const { return MlpPieceRows(axis_->group_rows(), plan_.mlp_piece_rows); }
+  int64_t expanded_cols() const { return (gated() ? 2 : 1) * width_; }
+  // Calls piece(begin, end) for the rows of each, at least once.
+  template <typename Piece>
+  void ForPieces(const Piece& piece) const;
+  // Where [gate | up] of these rows is, or is to be.
+  Matrix Expanded(const MlpActivations& kept, int64_t begin, int64_t end) const;
+  // Fills it from rows of the gathered input.
+  void Expand(const WeightSet& weights, const Matrix& input, const Matrix& gate_up);
+  void Activate(const Matrix& gate_up, const Matrix& activated);
 
   const LayerPlan plan_;
   const RankStreams streams_;
@@ -63,7 +73,8 @@ class MlpHalf {
   const Matrix scratch_;
   Norm norm_;
   Buffer buffer_;
-  Matrix activated_;  // [group rows, F]; its gradient in backward
+  Matrix activated_;  // [rows of a piece, F]; its gradient in backward
+  Matrix expanded_;   // [rows of a piece, 2 F or F], where forward keeps none
 };
 
 }  // namespace seqpar

@@ -21,9 +21,12 @@ absl::Status TransformerLayer::Allocate() {
   const bool has_mlp = plan_.config.mlp != MlpKind::kNone;
   Carver carver;
   if (plan_.config.norm != NormKind::kNone) carver.Add(&normed_, plan_.dtype, rows(), hidden());
-  if (plan_.backward) carver.Add(&dh_, plan_.dtype, rows(), hidden());
-  if (plan_.backward && has_mlp) carver.Add(&dx1_, plan_.dtype, rows(), hidden());
+  // What a norm gave is last read by the product that comes before the one that writes its gradient; without
+  // a norm that is the input itself, which stays.
+  const bool apart = plan_.backward && plan_.config.norm == NormKind::kNone;
+  if (apart) carver.Add(&dh_, plan_.dtype, rows(), hidden());
   SEQPAR_ASSIGN_OR_RETURN(scratch_buffer_, carver.Allocate(streams_.device, "layer scratch"));
+  if (!apart) dh_ = normed_;
   SEQPAR_ASSIGN_OR_RETURN(attention_, AttentionHalf::Create(plan_, streams_, *groups_, &axis_, normed_));
   if (has_mlp) {
     SEQPAR_ASSIGN_OR_RETURN(mlp_, MlpHalf::Create(plan_, streams_, table_, &axis_, normed_));
@@ -32,7 +35,7 @@ absl::Status TransformerLayer::Allocate() {
 }
 
 absl::StatusOr<LayerActivations> TransformerLayer::NewActivations() {
-  const bool share_attention = plan_.backward && plan_.recompute != Recompute::kNone;
+  const bool share_attention = plan_.backward && RecomputesAttention(plan_.recompute);
   const bool share_mlp = plan_.backward && plan_.recompute == Recompute::kLayer;
   LayerActivations kept;
   if (share_attention) kept.attention = shared_.attention;
@@ -68,13 +71,12 @@ absl::Status TransformerLayer::Backward(const WeightSet& weights, const Matrix& 
   if (again) {  // the MLP's input needs all of the first half
     SEQPAR_RETURN_IF_ERROR(
         attention_->Forward(Pass::kBackward, weights, x, kept.attention.get(), kept.mlp->x1));
-    mlp_->Recompute(weights, kept.mlp.get());
   }
-  if (mlp_ != nullptr) mlp_->Backward(weights, kept.mlp.get(), dy, gradients, dh_, dx1_);
-  if (plan_.recompute != Recompute::kNone && !again) {
+  if (mlp_ != nullptr) mlp_->Backward(weights, kept.mlp.get(), dy, gradients, dh_, dx);
+  if (RecomputesAttention(plan_.recompute) && !again) {
     SEQPAR_RETURN_IF_ERROR(attention_->Recompute(weights, x, kept.attention.get()));
   }
-  return attention_->Backward(weights, x, kept.attention.get(), mlp_ != nullptr ? dx1_ : dy, gradients, dh_,
+  return attention_->Backward(weights, x, kept.attention.get(), mlp_ != nullptr ? dx : dy, gradients, dh_,
                               dx);
 }
 

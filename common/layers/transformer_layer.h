@@ -70,7 +70,7 @@ class TransformerLayer {
   const WeightTable table_;
   TensorAxis axis_;
   Buffer scratch_buffer_;
-  Matrix normed_, dh_, dx1_;  // [own rows, D]
+  Matrix normed_, dh_;  // [own rows, D]; one memory where there is a norm
   std::unique_ptr<AttentionHalf> attention_;
   std::unique_ptr<MlpHalf> mlp_;  // null without an MLP
   LayerActivations shared_;       // made at first use

@@ -82,7 +82,7 @@ void CostModel::AddUlysses(const Shape& shape, const HeadLayout& heads, const Ri
 
 double CostModel::AttentionBytes(const Mesh& m, const HeadLayout& heads, const RingCost& ring,
                                  Recompute recompute) const {
-  const double forwards = job_.backward() && recompute != Recompute::kNone ? 2 : 1;
+  const double forwards = job_.backward() && RecomputesAttention(recompute) ? 2 : 1;
   const double row = 2.0 * static_cast<double>(job_.batch) * job_.config.head_dim;
   const double e = static_cast<double>(SizeOf(job_.dtype));
   double ring_row = 0;  // bytes along the ring, for each KV head
@@ -271,9 +271,10 @@ CostModel::Cost CostModel::Backward(const Shape& shape, const HeadLayout& heads,
   const ComputeSeconds again =
       Compute(shares, gang, [recompute](const LayerWork& work) { return work.Again(recompute); });
   cost.compute += again;
-  const bool with_mlp = recompute == Recompute::kLayer && job_.config.mlp != MlpKind::kNone;
+  if (!RecomputesAttention(recompute)) return cost;
+  const bool whole = recompute == Recompute::kLayer && job_.config.mlp != MlpKind::kNone;  // its sum too
   AddUlysses(shape, heads, ring, false, gang, &cost);
-  AddTensor(shape, ring, with_mlp ? 3 : 1, gang, &cost);
+  AddTensor(shape, ring, whole ? 2 : 1, gang, &cost);
   AddRingForward(shape, heads.Of(0, 0), ring, again.attention, gang, &cost);
   return cost;
 }

@@ -19,6 +19,12 @@ bool SameAxes(const Mesh& a, const Mesh& b) {
   return a.tensor == b.tensor && a.ulysses == b.ulysses && a.ring == b.ring;
 }
 
+const char* RanAgain(Recompute recompute) {
+  return recompute == Recompute::kMlp         ? "the MLP"
+         : recompute == Recompute::kAttention ? "attention"
+                                              : "each layer";
+}
+
 // What makes `slower` slower than `faster`: the larger of the two differences, and its cause where it shows.
 std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate& faster) {
   const double compute = slower.prediction.compute_seconds - faster.prediction.compute_seconds;
@@ -30,8 +36,7 @@ std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate
     return "exposes more communication";
   }
   if (slower.recompute > faster.recompute) {
-    return slower.recompute == Recompute::kLayer ? "fits only by running each layer again in backward"
-                                                 : "fits only by running attention again in backward";
+    return absl::StrCat("fits only by running ", RanAgain(slower.recompute), " again in backward");
   }
   if (slower.mesh.size() < faster.mesh.size()) return absl::StrCat(Ranks(slower.mesh), " share the work");
   const int parts = slower.mesh.tensor * slower.mesh.ulysses;
@@ -108,8 +113,8 @@ std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
                                            p.correction));
   }
   if (c.recompute != Recompute::kNone) {
-    absl::StrAppend(&text, ", by running ", c.recompute == Recompute::kAttention ? "attention" : "each layer",
-                    " again in backward", job.recompute ? ", as the job asks" : "");
+    absl::StrAppend(&text, ", by running ", RanAgain(c.recompute), " again in backward",
+                    job.recompute ? ", as the job asks" : "");
   }
   return text;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/device/cuda_scratch.h"
+#include "common/layers/mlp_pieces.h"
 
 namespace seqpar {
 namespace {
@@ -66,8 +67,8 @@ class Counter {
     m.weights = c_.layers * (Sharded() + Everywhere()) * e_;
     if (job_.backward()) m.weight_gradients = (Sharded() + Everywhere()) * kFloat;
     m.hidden = own_ * hidden_ * e_ * (job_.backward() ? c_.layers + 1 + 2 : 2);
-    const bool keeps_attention = job_.backward() && recompute_ == Recompute::kNone;
-    const bool keeps_mlp = job_.backward() && recompute_ != Recompute::kLayer;
+    const bool keeps_attention = job_.backward() && !RecomputesAttention(recompute_);
+    const bool keeps_mlp = job_.backward() && recompute_ != Recompute::kLayer;  // its input at least
     m.kept = (keeps_attention ? c_.layers : 1) * KeptAttention() + (keeps_mlp ? c_.layers : 1) * KeptMlp();
     m.attention = Scheduled() + Ulysses();
     m.layer = Layer();
@@ -77,6 +78,7 @@ class Counter {
   }
 
  private:
+  bool KeepsMlp() const { return job_.backward() && !RecomputesMlp(recompute_); }
   bool has_mlp() const { return c_.mlp != MlpKind::kNone; }
 
   // Elements of a layer's weights (WeightTable): those that are cut over tensor, and those that every rank
@@ -104,7 +106,7 @@ class Counter {
   }
   double KeptMlp() const {
     if (!has_mlp()) return 0;
-    return own_ * (hidden_ * e_ + 2 * kFloat) + group_ * up_matrices_ * f_ * e_;
+    return own_ * (hidden_ * e_ + 2 * kFloat) + (KeepsMlp() ? group_ * up_matrices_ * f_ * e_ : 0);
   }
 
   // Elements of K and V of so many keys.
@@ -117,7 +119,7 @@ class Counter {
     if (sums_apart) bytes += share_ * inner_q_ * kFloat;
     if (!job_.backward()) return bytes;
     bytes += share_ * inner_heads_ * kFloat + (Keys(load_.grad_keys) + Keys(load_.grad_recv_keys)) * kFloat;
-    if (sums_apart) bytes += share_ * (inner_q_ + inner_kv_) * kFloat;
+    if (sums_apart) bytes += share_ * inner_kv_ * kFloat;  // dQ's sum is where the output's was
     return bytes;
   }
 
@@ -131,11 +133,19 @@ class Counter {
   double Layer() const {
     double bytes = c_.norm == NormKind::kNone ? 0 : own_ * hidden_ * e_;
     if (c_.rope_theta) bytes += group_tokens_ * dim_ * kFloat;
-    bytes += group_ * f_ * e_;
+    if (has_mlp()) bytes += Pieces();
     if (!job_.backward()) return bytes;
-    bytes += own_ * hidden_ * e_ * (has_mlp() ? 2 : 1);
-    const bool apart = job_.verify_rows > 0 && c_.rope_theta.has_value();
-    return bytes + group_ * (q_ + (apart ? 2 : 1) * (q_ + kv_)) * e_;
+    if (c_.norm == NormKind::kNone) bytes += own_ * hidden_ * e_;
+    const bool inspected = job_.verify_rows > 0, in_place = job_.dtype != DType::kF32 && !inspected;
+    const bool apart = inspected && c_.rope_theta.has_value();
+    return bytes + group_ * ((in_place ? 0 : q_) + (apart ? 2 : 1) * (q_ + kv_)) * e_;
+  }
+
+  // MlpHalf: of one piece of the rows at a time, what is activated, and where none is kept what it is made
+  // of.
+  double Pieces() const {
+    const auto rows = static_cast<double>(MlpPieceRows(static_cast<int64_t>(group_)));
+    return rows * (KeepsMlp() ? 1 : 1 + up_matrices_) * f_ * e_;
   }
 
   double TensorAxis() const {

@@ -119,14 +119,15 @@ std::vector<SizedGang> GangsOf(const ClusterSnapshot& cluster, int ranks,
   return all;
 }
 
-// What the job leaves open, the least first.
-std::vector<Recompute> RecomputesOf(const JobSpec& job) {
-  if (!job.backward()) return {Recompute::kNone};
-  if (job.recompute) return {*job.recompute};
-  return {Recompute::kNone, Recompute::kAttention, Recompute::kLayer};
+// What the job leaves open: all of a group takes more time and less memory than any of the group before.
+std::vector<std::vector<Recompute>> RecomputesOf(const JobSpec& job) {
+  if (!job.backward()) return {{Recompute::kNone}};
+  if (job.recompute) return {{*job.recompute}};
+  if (job.config.mlp == MlpKind::kNone) return {{Recompute::kNone}, {Recompute::kAttention}};
+  return {{Recompute::kNone}, {Recompute::kMlp, Recompute::kAttention}, {Recompute::kLayer}};
 }
 
-// Predicts a shape with the least recomputation that fits, or where nothing fits with the most.
+// Predicts a shape with the recomputation that costs least of what fits, or where nothing fits with the most.
 Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, CostModel* model) {
   const Gang& gang = sized.gang;
   Scored scored{shape, {}, gang.usable_bytes(), sized.filter.least_memory, sized.filter.kind};
@@ -135,14 +136,22 @@ Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, C
   c.core = shape.core;
   c.layout = shape.layout;
   c.strategy = StrategyOfMesh(shape.mesh, shape.core);
-  int64_t peak = 0;
-  for (Recompute recompute : RecomputesOf(job)) {
-    c.recompute = recompute;
-    peak = model->PeakBytes(shape, recompute, gang.device_kind, &gang);
-    c.feasible = peak <= gang.usable_bytes();
-    if (c.feasible) break;
+  for (const std::vector<Recompute>& group : RecomputesOf(job)) {
+    int64_t peak = 0;
+    for (const Recompute recompute : group) {
+      peak = model->PeakBytes(shape, recompute, gang.device_kind, &gang);
+      if (peak > gang.usable_bytes()) continue;
+      const Prediction prediction = model->Predict(shape, recompute, peak, gang);
+      if (c.feasible && c.prediction.step_seconds <= prediction.step_seconds) continue;
+      c.feasible = true;
+      c.recompute = recompute;
+      c.prediction = prediction;
+    }
+    if (c.feasible) return scored;
+    c.recompute = group.back();
+    c.prediction.peak_bytes = peak;
   }
-  c.prediction = model->Predict(shape, c.recompute, peak, gang);
+  c.prediction = model->Predict(shape, c.recompute, c.prediction.peak_bytes, gang);
   return scored;
 }
 

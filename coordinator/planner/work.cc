@@ -107,16 +107,17 @@ ComputeSeconds LayerWork::Backward() const {
 
 ComputeSeconds LayerWork::Again(Recompute recompute) const {
   ComputeSeconds t;
-  if (recompute == Recompute::kNone) return t;
+  if (RecomputesMlp(recompute) && has_mlp_) {
+    t.products += Products(Product::kForward, hidden_, gates_ * s_.width);
+  }
+  if (!RecomputesAttention(recompute)) return t;
   const ComputeSeconds forward = Forward();
-  const bool with_mlp = recompute == Recompute::kLayer && has_mlp_;
   t.attention = forward.attention;
-  t.products = Projections(Product::kForward);
+  t.products += Projections(Product::kForward);
   t.pointwise = Norms() / (has_mlp_ ? 2 : 1) + Rotary();
-  if (with_mlp) {
-    t.products += Products(Product::kForward, q_cols_, hidden_) +
-                  Products(Product::kForward, hidden_, gates_ * s_.width);
-    t.pointwise = forward.pointwise;
+  if (recompute == Recompute::kLayer && has_mlp_) {
+    t.products += Products(Product::kForward, q_cols_, hidden_);  // the MLP's input comes after it
+    t.pointwise += Bytes(3 * s_.own_rows * hidden_, e_);
   }
   return t;
 }

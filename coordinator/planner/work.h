@@ -42,7 +42,8 @@ class LayerWork {
 
   ComputeSeconds Forward() const;
   ComputeSeconds Backward() const;
-  // What backward runs again: attention up to its core, and with kLayer all but the last product.
+  // What backward runs again: attention up to its core, the MLP up to its activation, or with kLayer all but
+  // the last product. Norms of the MLP's input run again whatever is kept.
   ComputeSeconds Again(Recompute recompute) const;
 
  private:

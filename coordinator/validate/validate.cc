@@ -186,6 +186,9 @@ void CheckVerify(const v1::Verify& verify, DType dtype, Violations* v) {
 }
 
 void CheckRecompute(const JobSpec& spec, Violations* v) {
+  if (spec.backward() && spec.recompute == Recompute::kMlp && spec.config.mlp == MlpKind::kNone) {
+    v->Add("recompute", "is mlp, but config.mlp is none", "none or attention");
+  }
   if (spec.backward() || spec.recompute.value_or(Recompute::kNone) == Recompute::kNone) return;
   v->Add("recompute",
          absl::StrCat("is ", RecomputeName(*spec.recompute),

@@ -3,13 +3,15 @@
 // products, and attention of the pairs that the mask allows (4 flops a pair and head dimension forward, 2.5
 // times that backward).
 //
-//   gpu_layer_bench [TOKENS ...]          default 8192 32768 131072: time, rate, memory and gaps of each
+//   gpu_layer_bench [TOKENS[:RECOMPUTE] ...]   default 8192 32768 131072 131072:mlp: time, rate, memory and
+//   gaps of
+//                                              each; RECOMPUTE is none, mlp, attention or layer
 //   gpu_layer_bench --on-request [--deterministic]
 //
 // Gaps are those of the compute stream longer than 50 microseconds, by CUPTI's records of one forward and
 // backward. The second form is for gpu_layer_peer.py; each line is a request, all but the first two are
 // answered by a line:
-//   tokens N    makes the layer for N tokens     none       gives its memory back
+//   tokens N[:RECOMPUTE]  makes the layer for N tokens     none       gives its memory back
 //   go STEPS    seconds a step, of so many one after the other
 //   product STEPS  flops/s of the layer's largest product, so many one after the other
 //   flops       of a step                        memory     bytes at the peak, scratch of kernels included
@@ -67,10 +69,28 @@ T Value(absl::StatusOr<T> result) {
   return std::move(result).value();
 }
 
+struct Size {
+  int64_t tokens = 0;
+  Recompute recompute = Recompute::kNone;
+};
+
+Size SizeOf(const std::string& text) {
+  Size size{std::atoll(text.c_str())};
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) return size;
+  const std::string name = text.substr(colon + 1);
+  for (const Recompute r : {Recompute::kNone, Recompute::kMlp, Recompute::kAttention, Recompute::kLayer}) {
+    size.recompute = r;
+    if (name == RecomputeName(r)) return size;
+  }
+  Fail(absl::InvalidArgumentError(absl::StrCat(text, ": not TOKENS:none, mlp, attention or layer")));
+}
+
 // The layer of one rank with inputs, weights and gradients.
 class Layer {
  public:
-  Layer(Device* device, int64_t tokens) : device_(device), tokens_(tokens) {
+  Layer(Device* device, const Size& size) : device_(device), tokens_(size.tokens) {
+    const int64_t tokens = size.tokens;
     device->ResetPeak();
     LayerPlan plan;
     plan.config = Config();
@@ -78,6 +98,7 @@ class Layer {
     plan.mask = Mask(MaskKind::kCausal, tokens);
     plan.tokens = TokenLayout(Mesh(), LayoutKind::kContiguous, tokens);
     plan.backward = true;
+    plan.recompute = size.recompute;
     compute_ = device->CreateStream("compute");
     comm_ = device->CreateStream("comm");
     streams_ = {device, compute_.get(), comm_.get()};
@@ -198,9 +219,9 @@ int Serve(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>&
   std::unique_ptr<Layer> layer;
   for (std::string word; std::cin >> word;) {
     long long n = 0;
-    if (word == "tokens" && std::cin >> n) {
+    if (std::string size; word == "tokens" && std::cin >> size) {
       layer = nullptr;
-      layer = std::make_unique<Layer>(device, n);
+      layer = std::make_unique<Layer>(device, SizeOf(size));
       continue;
     }
     if (word == "none") {
@@ -232,16 +253,16 @@ int Serve(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>&
   return 0;
 }
 
-void Print(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline, int64_t tokens) {
-  Layer layer(device, tokens);
+void Print(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline,
+           const std::string& size) {
+  Layer layer(device, SizeOf(size));
   layer.Seconds(1);
   std::vector<double> seconds;
   for (int round = 0; round < kRounds; ++round) seconds.push_back(layer.Seconds(1));
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[seconds.size() / 2];
-  std::printf("%7lld tokens: %8.2f ms, %5.1f TFLOP/s, %6.2f GiB, attention %s\n",
-              static_cast<long long>(tokens), median * 1e3, layer.Flops() / median / 1e12,
-              static_cast<double>(device->memory().peak_bytes) / (1 << 30),
+  std::printf("%11s tokens: %8.2f ms, %5.1f TFLOP/s, %6.2f GiB, attention %s\n", size.c_str(), median * 1e3,
+              layer.Flops() / median / 1e12, static_cast<double>(device->memory().peak_bytes) / (1 << 30),
               device->attention_use().kernel.c_str());
   if (!timeline.ok()) {
     std::printf("  no records: %s\n", std::string(timeline.status().message()).c_str());
@@ -285,8 +306,8 @@ int Main(int argc, char** argv) {
   Device* const device = (*backend)->device();
   if (on_request) return Serve(device, timeline);
   std::printf("%s\n", device->info().name.c_str());
-  if (arguments.empty()) arguments = {"8192", "32768", "131072"};
-  for (const std::string& tokens : arguments) Print(device, timeline, std::atoll(tokens.c_str()));
+  if (arguments.empty()) arguments = {"8192", "32768", "131072", "131072:mlp"};
+  for (const std::string& size : arguments) Print(device, timeline, size);
   return 0;
 }
 

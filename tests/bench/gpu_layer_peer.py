@@ -115,15 +115,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each visit")
     parser.add_argument("--deterministic", action="store_true", help="ours in fixed order")
-    parser.add_argument("tokens", nargs="*", type=int, default=[8192, 32768, 131072])
+    parser.add_argument("sizes", nargs="*", metavar="TOKENS[:RECOMPUTE]", default=["8192", "32768", "131072", "131072:mlp"],
+                        help="RECOMPUTE is what ours makes again in backward: none, mlp, attention or layer")
     args = parser.parse_intermixed_args()
     ours = BenchProcess(args.bench, args.deterministic)
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; "
           f"medians of {args.rounds}; ratio: PyTorch's time over ours")
-    print(f"{'tokens':>7s} {'ours':>9s} {'TFLOP/s':>8s} {'of products':>11s} {'PyTorch':>9s} {'TFLOP/s':>8s} {'ratio':>6s} "
+    print(f"{'tokens':>11s} {'ours':>9s} {'TFLOP/s':>8s} {'of products':>11s} {'PyTorch':>9s} {'TFLOP/s':>8s} {'ratio':>6s} "
           f"{'product':>8s} {'memory':>10s} {'PyTorch':>10s}")
-    for tokens in args.tokens:
-        ours.say(f"tokens {tokens}")
+    for size in args.sizes:
+        tokens = int(size.partition(":")[0])
+        ours.say(f"tokens {size}")
         first = float(ours.ask("go 2")[0])
         memory, flops = int(ours.ask("memory")[0]), float(ours.ask("flops")[0])
         name, peer, seconds = better_peer(tokens)
@@ -141,7 +143,7 @@ def main():
                 if turn >= 0:
                     seen[visit].append(value)
         mine, theirs, product = (statistics.median(seen[visit]) for visit in ("ours", "peer", "product"))
-        print(f"{tokens:7d} {mine * 1e3:6.2f} ms {flops / mine / 1e12:8.1f} {flops / mine / product:11.3f} "
+        print(f"{size:>11s} {mine * 1e3:6.2f} ms {flops / mine / 1e12:8.1f} {flops / mine / product:11.3f} "
               f"{theirs * 1e3:6.2f} ms {flops / theirs / 1e12:8.1f} {theirs / mine:6.3f} {product / 1e12:8.1f} "
               f"{memory / 2**30:6.2f} GiB {peer.memory() / 2**30:6.2f} GiB  with {name}", flush=True)
         gaps = ours.ask("gaps")

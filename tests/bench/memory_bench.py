@@ -32,7 +32,7 @@ def run(*args, server=None, cwd=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=131072)
-    parser.add_argument("--recompute", default="auto", choices=["auto", "none", "attention", "layer"])
+    parser.add_argument("--recompute", default="auto", choices=["auto", "none", "mlp", "attention", "layer"])
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="seqpar-memory-"))
     (folder / "data").mkdir()

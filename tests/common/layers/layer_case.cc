@@ -201,6 +201,7 @@ absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs&
   plan.core = c.core;
   plan.backward = backward;
   plan.recompute = c.recompute;
+  plan.mlp_piece_rows = c.mlp_piece_rows;
   Shared shared{c, inputs, plan, {}, {}, {}};
   shared.results.y.resize(inputs.x.size());
   shared.results.dx.resize(inputs.x.size());

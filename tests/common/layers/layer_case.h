@@ -17,6 +17,7 @@ struct LayerCase {
   CoreKind core = CoreKind::kRing;
   LayoutKind layout = LayoutKind::kContiguous;
   Recompute recompute = Recompute::kNone;
+  int64_t mlp_piece_rows = 24;  // several pieces also where there are few tokens
   LayerProblem problem;  // config.layers layers
   std::string ToString() const;
 };

@@ -54,7 +54,7 @@ TEST(LayerStackTest, ForwardAloneGivesTheBitsOfForwardBeforeBackward) {
 TEST(LayerStackTest, RecomputingChangesNoBit) {
   LayerCase c = Case({2, 1, 2, 2}, DType::kBF16);
   const LayerResults kept = Results(c, true);
-  for (const Recompute recompute : {Recompute::kAttention, Recompute::kLayer}) {
+  for (const Recompute recompute : {Recompute::kMlp, Recompute::kAttention, Recompute::kLayer}) {
     c.recompute = recompute;
     const LayerResults again = Results(c, true);
     EXPECT_TRUE(again.y == kept.y && again.dx == kept.dx) << c.ToString();
@@ -68,6 +68,50 @@ TEST(LayerStackTest, SameBitsFromRunToRun) {
     const LayerResults first = Results(c, true), second = Results(c, true);
     EXPECT_TRUE(first.y == second.y && first.dx == second.dx && first.gradients == second.gradients)
         << c.ToString();
+  }
+}
+
+// Pieces that are too many, that do not divide, of one row, and one for all.
+TEST(LayerStackTest, PiecesOfTheMlpChangeNoRow) {
+  for (const Mesh& mesh : {Mesh{1, 1, 1, 1}, {2, 1, 2, 2}}) {
+    LayerCase c = Case(mesh);
+    const auto results = [&](int64_t rows) {
+      c.mlp_piece_rows = rows;
+      return Results(c, true);
+    };
+    const LayerResults whole = results(1 << 20);
+    for (const int64_t rows : {1, 7, 64}) {
+      const LayerResults pieces = results(rows);
+      // Products of other shapes may sum in another order.
+      EXPECT_LT(ErrorOf(pieces.y, whole.y, ScaleOf(whole.y)).norm, 1e-6)
+          << c.ToString() << " pieces of " << rows;
+      EXPECT_LT(ErrorOf(pieces.dx, whole.dx, ScaleOf(whole.dx)).norm, 1e-6)
+          << c.ToString() << " pieces of " << rows;
+      for (size_t l = 0; l < whole.gradients.size(); ++l) {
+        for (const auto& [name, values] : whole.gradients[l]) {
+          EXPECT_LT(ErrorOf(pieces.gradients[l].at(name), values, ScaleOf(values)).norm, 1e-5)
+              << name << " pieces of " << rows;
+        }
+      }
+    }
+  }
+}
+
+// Attention gathers its input once more, and what both halves make again needs the sum between them; the MLP
+// is made again from what backward gathers anyway.
+TEST(LayerStackTest, RecomputingSendsNoMoreThanItMust) {
+  LayerCase c = Case({2, 1, 2, 1});
+  const int64_t group_tokens = c.problem.tokens / 2;
+  const int64_t once =
+      group_tokens / 2 * c.problem.batch * c.problem.config.hidden_size * 4 * c.problem.config.layers;
+  const std::pair<Recompute, int> attention[] = {
+      {Recompute::kNone, 3}, {Recompute::kMlp, 3}, {Recompute::kAttention, 4}, {Recompute::kLayer, 5}};
+  for (const auto& [recompute, times] : attention) {
+    c.recompute = recompute;
+    for (const auto& sent : Results(c, true).traffic) {
+      EXPECT_EQ(sent.at({Operation::kTensorMlp, Pass::kBackward}).bytes, 3 * once) << c.ToString();
+      EXPECT_EQ(sent.at({Operation::kTensorAttention, Pass::kBackward}).bytes, times * once) << c.ToString();
+    }
   }
 }
 

@@ -63,7 +63,7 @@ std::vector<std::vector<std::vector<int>>> CasesByMesh() {
                                  /*mlp*/ 4,
                                  /*biases*/ 5,
                                  /*rotary*/ 2,
-                                 /*recompute*/ 3, static_cast<int>(TestKernels().size())};
+                                 /*recompute*/ 4, static_cast<int>(TestKernels().size())};
   if (!full) others.insert(others.end(), rest.begin(), rest.end());
   const std::vector<std::vector<int>> turns = PairwiseCases(rest);
   std::vector<std::vector<std::vector<int>>> by_mesh(AllMeshes(8).size());

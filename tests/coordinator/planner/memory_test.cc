@@ -35,6 +35,7 @@ struct MemoryCase {
   int kv_heads = 8;
   MaskKind mask = MaskKind::kCausal;
   MlpKind mlp = MlpKind::kSwiglu;
+  int64_t tokens = 2045;
 };
 
 void PrintTo(const MemoryCase& c, std::ostream* out) { *out << c.name; }
@@ -46,7 +47,7 @@ JobSpec JobOf(const MemoryCase& c) {
                 .kv_heads = c.kv_heads,
                 .head_dim = 32,
                 .intermediate_size = c.mlp == MlpKind::kNone ? 0 : 704,
-                .layers = 3,
+                .layers = c.tokens > kMlpPieceRows ? 1 : 3,
                 .mlp = c.mlp};
   job.config.rope_theta = 10000;
   job.dtype = c.dtype;
@@ -54,7 +55,7 @@ JobSpec JobOf(const MemoryCase& c) {
   job.mask.kind = c.mask;
   job.mask.left = c.mask == MaskKind::kWindow ? 300 : -1;
   job.mask.right = c.mask == MaskKind::kWindow ? 0 : -1;
-  job.tokens = 2045;
+  job.tokens = c.tokens;
   return job;
 }
 
@@ -148,7 +149,8 @@ TEST_P(MemoryTest, PredictsThePeakOfEveryRank) {
 }
 
 constexpr JobPass kForwardOnly = JobPass::kForward;
-constexpr Recompute kNone = Recompute::kNone, kAttention = Recompute::kAttention, kLayer = Recompute::kLayer;
+constexpr Recompute kNone = Recompute::kNone, kMlp = Recompute::kMlp, kAttention = Recompute::kAttention,
+                    kLayer = Recompute::kLayer;
 
 INSTANTIATE_TEST_SUITE_P(
     Meshes, MemoryTest,
@@ -195,6 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
                    JobPass::kForwardBackward,
                    2},
         MemoryCase{"UlyssesAttention", {1, 4, 1, 1}, CoreKind::kRing, LayoutKind::kContiguous, kAttention},
+        MemoryCase{"UlyssesMlp", {1, 4, 1, 1}, CoreKind::kRing, LayoutKind::kContiguous, kMlp},
         MemoryCase{"UlyssesLayer", {1, 4, 1, 1}, CoreKind::kRing, LayoutKind::kContiguous, kLayer},
         MemoryCase{
             "UlyssesBf16", {1, 4, 1, 1}, CoreKind::kRing, LayoutKind::kContiguous, kNone, DType::kBF16},
@@ -248,6 +251,30 @@ INSTANTIATE_TEST_SUITE_P(
         MemoryCase{"UlyssesRing", {1, 2, 2, 2}, CoreKind::kRing, LayoutKind::kZigzag},
         MemoryCase{"TensorUlysses", {2, 2, 1, 1}},
         MemoryCase{"TensorRingLayer", {2, 1, 2, 2}, CoreKind::kRing, LayoutKind::kZigzag, kLayer},
+        MemoryCase{
+            "TensorRingMlpBf16", {2, 1, 2, 2}, CoreKind::kRing, LayoutKind::kZigzag, kMlp, DType::kBF16},
+        MemoryCase{"SeveralPieces",
+                   {1, 1, 1, 1},
+                   CoreKind::kRing,
+                   LayoutKind::kContiguous,
+                   kMlp,
+                   DType::kF32,
+                   JobPass::kForwardBackward,
+                   8,
+                   MaskKind::kWindow,
+                   MlpKind::kSwiglu,
+                   2 * kMlpPieceRows + 3},
+        MemoryCase{"SeveralPiecesForward",
+                   {1, 1, 1, 1},
+                   CoreKind::kRing,
+                   LayoutKind::kContiguous,
+                   kNone,
+                   DType::kF32,
+                   kForwardOnly,
+                   8,
+                   MaskKind::kWindow,
+                   MlpKind::kSwiglu,
+                   2 * kMlpPieceRows + 3},
         MemoryCase{"TensorUlyssesRing", {2, 2, 2, 2}, CoreKind::kRing, LayoutKind::kZigzag},
         MemoryCase{
             "TensorGatherBf16", {2, 1, 2, 2}, CoreKind::kGather, LayoutKind::kZigzag, kNone, DType::kBF16},

@@ -34,7 +34,8 @@ void PrintTo(const Choice& choice, std::ostream* out) { *out << choice.name; }
 
 constexpr CoreKind kRing = CoreKind::kRing, kGather = CoreKind::kGather;
 constexpr LayoutKind kContiguous = LayoutKind::kContiguous, kZigzag = LayoutKind::kZigzag;
-constexpr Recompute kNone = Recompute::kNone, kAttention = Recompute::kAttention, kLayer = Recompute::kLayer;
+constexpr Recompute kNone = Recompute::kNone, kMlp = Recompute::kMlp, kAttention = Recompute::kAttention,
+                    kLayer = Recompute::kLayer;
 
 std::vector<Choice> Choices() {
   const JobSpec text = TextJob();
@@ -94,14 +95,26 @@ std::vector<Choice> Choices() {
        {"megatron_sp T6: ties with the fastest, megatron_sp T8", "with fewer devices"}},
       // The longer the sequence the more must be computed again.
       {"Fits", LlamaJob(96 << 10), EightH100(), "U8", kRing, kContiguous, kNone, {"ulysses U8"}},
-      {"FitsWithAttentionAgain",
+      {"FitsWithMlpsAgain",
        WithStrategy(LlamaJob(192 << 10), StrategyKind::kHybrid, 2, 4, 1),
        EightH100(),
        "T2 x U4",
        kRing,
        kContiguous,
+       kMlp,
+       {"hybrid T2 x U4", "by running the MLP again in backward"}},
+      {"FitsWithAttentionAgain",
+       With(LlamaJob(600 << 10),
+            [](JobSpec* j) {
+              j->config.mlp = MlpKind::kNone;
+              j->config.intermediate_size = 0;
+            }),
+       EightH100(),
+       "U8",
+       kRing,
+       kContiguous,
        kAttention,
-       {"hybrid T2 x U4", "by running attention again in backward"}},
+       {"ulysses U8", "by running attention again in backward"}},
       {"FitsWithLayersAgain",
        LlamaJob(512 << 10),
        EightH100(),
@@ -143,7 +156,7 @@ std::vector<Choice> Choices() {
        "T8 x R4",
        kRing,
        kZigzag,
-       kLayer,
+       kMlp,
        {"hybrid T8 x R4 zigzag: predicted fastest"}},
       // A window reaches a few keys of a neighbour: fetching just those beats passing whole shares on.
       {"WindowGathers",
@@ -152,7 +165,7 @@ std::vector<Choice> Choices() {
        "T8 x R4",
        kGather,
        kContiguous,
-       kLayer,
+       kMlp,
        {"hybrid T8 x R4 contiguous, gather: predicted fastest", "24 ranks share the work"}},
       // Asked for.
       {"MegatronSp",

@@ -17,7 +17,7 @@ MaskKind = Literal["full", "causal", "window"]
 Strategy = Literal["auto", "megatron_sp", "ulysses", "ring", "gather", "hybrid"]
 Core = Literal["ring", "gather"]
 Layout = Literal["auto", "contiguous", "zigzag", "striped"]
-Recompute = Literal["none", "attention", "layer", "auto"]
+Recompute = Literal["none", "mlp", "attention", "layer", "auto"]
 DeviceKind = Literal["auto", "cpu", "cuda"]
 
 
