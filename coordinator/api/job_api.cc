@@ -130,10 +130,10 @@ absl::StatusOr<std::optional<v1::Job>> JobApi::FindRepeated(const std::string& k
 absl::StatusOr<bool> JobApi::CheckFits(const std::string& tenant, const JobSpec& spec) {
   const TenantLimits& limits = engine_->LimitsOf(tenant);
   SEQPAR_RETURN_IF_ERROR(CheckDemand(tenant, limits, DemandOf(spec)));
-  auto [cluster, calibration] = engine_->Cluster();
-  if (CountDevices(cluster, false) == 0) return false;  // not known before a node attaches
+  const auto [cluster, calibration] = engine_->Cluster();
+  if (CountDevices(*cluster, false) == 0) return false;  // not known before a node attaches
   const absl::Status planned =
-      hooks_.plan(WithDevices(spec, limits.devices), cluster, calibration, {}).status();
+      hooks_.plan(WithDevices(spec, limits.devices), *cluster, calibration, {}).status();
   if (!planned.ok() && !absl::IsUnavailable(planned)) return planned;
   return true;
 }
@@ -248,7 +248,8 @@ absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const Caller& caller, const 
   auto [cluster, calibration] = engine_->Cluster();
   int64_t devices = engine_->LimitsOf(caller.tenant).devices;
   if (request.has_cluster()) {
-    SEQPAR_ASSIGN_OR_RETURN(cluster, ClusterFromProto(request.cluster()));
+    SEQPAR_ASSIGN_OR_RETURN(ClusterSnapshot given, ClusterFromProto(request.cluster()));
+    cluster = std::make_shared<ClusterSnapshot>(std::move(given));
     calibration = Calibration();    // learnt on other machines
     devices = TenantLimits::kNone;  // of which the tenant has a share here
   } else {
@@ -258,7 +259,7 @@ absl::StatusOr<v1::PlanJobResponse> JobApi::PlanJob(const Caller& caller, const 
   PlanOptions options;
   options.all_candidates = request.all_candidates();
   SEQPAR_ASSIGN_OR_RETURN(const PlannedJob planned,
-                          hooks_.plan(WithDevices(valid.spec, devices), cluster, calibration, options));
+                          hooks_.plan(WithDevices(valid.spec, devices), *cluster, calibration, options));
   v1::PlanJobResponse response;
   *response.mutable_plan() = PlanToProto(planned.plan);
   *response.mutable_explanation() = ExplanationToProto(planned.explanation);

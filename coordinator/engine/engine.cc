@@ -96,9 +96,9 @@ void Engine::EndStreams() {
         if (collector != nullptr) collector->GiveUp(name);
       }
     }
-    for (auto& [name, node] : registry_.nodes()) {
+    for (const auto& [name, node] : registry_.nodes()) {
       if (node.link != nullptr) node.link->Close(why);
-      node.link = nullptr;
+      registry_.Change(name)->link = nullptr;
     }
     return true;
   });
@@ -156,7 +156,7 @@ void Engine::Tick() {
   for (const std::string& name : leases_.TakeExpired(now_us)) {
     LogWarning("node lost: its lease is over", {{"node", name}});
     PassFailpoint("coordinator.node.lost");
-    if (NodeEntry* node = registry_.Find(name); node != nullptr) {
+    if (NodeEntry* node = registry_.Change(name); node != nullptr) {
       node->lost = true;
       if (node->link != nullptr) {
         node->link->Close(
@@ -201,9 +201,11 @@ void Engine::Tick() {
     it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
   }
   last_tick_us_ = now_us;
-  nodes_unseen_ = now_us < nodes_seen_us_ + kNodesSeenUs;
-  if (nodes_unseen_) return;
+  const bool news = nodes_seen_version_ != registry_.version();
+  nodes_unseen_ = news && now_us < nodes_seen_us_ + kNodesSeenUs;
+  if (!news || nodes_unseen_) return;
   nodes_seen_us_ = now_us;
+  nodes_seen_version_ = registry_.version();
   observer_->NodesSeen(registry_.nodes());
 }
 

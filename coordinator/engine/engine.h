@@ -88,7 +88,7 @@ class Engine {
   // Offers the present state, if it is newer than `revision`, and each later one. False where the job is not
   // live.
   bool Watch(const std::string& id, int64_t revision, const std::shared_ptr<Watcher>& watcher);
-  std::pair<ClusterSnapshot, Calibration> Cluster();
+  std::pair<std::shared_ptr<const ClusterSnapshot>, Calibration> Cluster();
   // With a tenant, jobs of others are only called so.
   std::vector<v1::Node> Nodes(const std::optional<std::string>& tenant);
   // Durable when it returns. NOT_FOUND where no such node ever attached.
@@ -198,7 +198,7 @@ class Engine {
                    int64_t received_us);
   void RaiseTerm(const v1::Hello& hello);
   void HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us);
-  void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node);
+  void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat);
   void HandleTrace(const std::string& node, const v1::RankTrace& trace);
   void HandleEvent(const v1::RankEvent& event);
   v1::GangId IdOf(const JobRecord& record) const;
@@ -251,8 +251,8 @@ class Engine {
   bool schedule_ = false;    // something changed since the last pass
   bool scheduling_ = false;  // a pass is under way
   int64_t last_tick_us_ = 0;
-  int64_t nodes_seen_us_ = 0;  // by the observer
-  bool nodes_unseen_ = false;  // something happened since, too soon after it
+  int64_t nodes_seen_us_ = 0, nodes_seen_version_ = 0;  // by the observer
+  bool nodes_unseen_ = false;                           // something happened since, too soon after it
   int64_t next_expiry_us_ = 0, next_reserve_us_ = 0;
   int64_t settled_us_ = 0;  // a lease after the last node attached: only from then on is a queued job refused
   // The batch.

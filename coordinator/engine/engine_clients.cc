@@ -128,8 +128,8 @@ bool Engine::Watch(const std::string& id, int64_t revision, const std::shared_pt
   });
 }
 
-std::pair<ClusterSnapshot, Calibration> Engine::Cluster() {
-  return Call<std::pair<ClusterSnapshot, Calibration>>(
+std::pair<std::shared_ptr<const ClusterSnapshot>, Calibration> Engine::Cluster() {
+  return Call<std::pair<std::shared_ptr<const ClusterSnapshot>, Calibration>>(
       [this] { return std::make_pair(registry_.Snapshot(), calibration_); });
 }
 
@@ -157,7 +157,7 @@ void Engine::HideOthers(const std::string& tenant, v1::Node* node) const {
 
 absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {
   return Call<absl::StatusOr<v1::Node>>([this, name, undo]() -> absl::StatusOr<v1::Node> {
-    NodeEntry* node = registry_.Find(name);
+    const NodeEntry* node = registry_.Find(name);
     if (node == nullptr || (!node->known() && !node->drained)) {
       return MakeError(absl::StatusCode::kNotFound, reason::kNotFound,
                        absl::StrCat("no node is called ", name));

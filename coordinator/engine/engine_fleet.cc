@@ -36,7 +36,7 @@ void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessag
   if (left_us) observer_->LeaseExtended(node, *left_us);
   auto shared = std::make_shared<v1::WorkerMessage>(std::move(message));
   Post([this, node, stream, extended = left_us.has_value(), received_us, shared] {
-    NodeEntry* entry = registry_.Find(node);
+    const NodeEntry* entry = registry_.Find(node);
     if (entry == nullptr || entry->stream != stream) return;  // of a stream that was replaced
     if (shared->has_heartbeat() && !extended) return;         // too late: Tick will say so
     HandleMessage(node, *shared, received_us);
@@ -45,10 +45,11 @@ void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessag
 
 void Engine::OnBroken(const std::string& node, int64_t stream) {
   Post([this, node, stream] {
-    NodeEntry* entry = registry_.Find(node);
-    if (entry == nullptr || entry->stream != stream) return;
+    const NodeEntry* known = registry_.Find(node);
+    if (known == nullptr || known->stream != stream) return;
     // The lease decides when the node is lost; until then the worker may come back.
     LogWarning("stream to node broken", {{"node", node}});
+    NodeEntry* entry = registry_.Change(node);
     entry->link = nullptr;
     entry->stream = 0;
     for (auto& [query, asked] : log_queries_) {
@@ -77,7 +78,8 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
         absl::StrCat("this coordinator's term ", term(), " is below ", hello.highest_term(),
                      ", which the worker has seen: its state folder is not the latest")));
   }
-  if (NodeEntry* earlier = registry_.Find(hello.node()); earlier != nullptr && earlier->link != nullptr) {
+  if (const NodeEntry* earlier = registry_.Find(hello.node());
+      earlier != nullptr && earlier->link != nullptr) {
     LogWarning("node attached again: its earlier stream is closed", {{"node", hello.node()}});
     earlier->link->Close(MakeError(absl::StatusCode::kAborted, reason::kRankLost,
                                    absl::StrCat("another worker attached as ", hello.node())));
@@ -159,12 +161,13 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
   if (!SpeaksForItself(node, message)) return TurnAway(node);
   switch (message.message_case()) {
     case v1::WorkerMessage::kHeartbeat: {
-      NodeEntry* entry = registry_.Find(node);
       const bool draining = message.heartbeat().draining();
-      if (draining != entry->draining_itself) schedule_ = true;
-      if (draining && !entry->draining_itself) ApplyToHolders(event::NodeDrains{node});
-      entry->draining_itself = draining;
-      HandleSetAside(node, message.heartbeat(), entry);
+      if (draining != registry_.Find(node)->draining_itself) {
+        schedule_ = true;
+        registry_.Change(node)->draining_itself = draining;
+        if (draining) ApplyToHolders(event::NodeDrains{node});
+      }
+      HandleSetAside(node, message.heartbeat());
       for (const v1::RankProgress& progress : message.heartbeat().ranks()) {
         Apply(progress.gang().job(), event::RankProgressed{progress.gang().attempt(), progress});
       }
@@ -201,9 +204,10 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
   }
 }
 
-void Engine::HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat, NodeEntry* node) {
+void Engine::HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat) {
+  const NodeEntry* node = registry_.Find(name);
   const std::map<int, std::string> before = node->set_aside;
-  if (!NodeRegistry::SetAside(heartbeat.set_aside(), node)) return;
+  if (!registry_.SetAside(name, heartbeat.set_aside())) return;
   schedule_ = true;
   for (const auto& [device, why] : node->set_aside) {
     if (before.count(device) != 0) continue;

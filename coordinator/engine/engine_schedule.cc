@@ -22,30 +22,31 @@ void Engine::Schedule() {
   PassView view;
   view.nodes = registry_.KnownNodes();
   queue_.SetNodes(view.nodes);
-  std::vector<QueuedJob> queue;
+  // Shared with the task, not copied: a queue and a cluster are large.
+  const auto queue = std::make_shared<std::vector<QueuedJob>>();
   for (const Turn& turn : queue_.turns()) {
     const JobRecord& record = live_.at(turn.job);
     if (record.not_before_us > now_us) continue;
-    view.more = queue.size() == kPassJobs;
+    view.more = queue->size() == kPassJobs;
     if (view.more) break;
     view.tenants.emplace(turn.tenant, TenantShare{config_.tenants.Of(turn.tenant), tenants_.Of(turn.tenant)});
-    queue.push_back(
+    queue->push_back(
         {record.id, record.tenant, record.sequence, record.fits || record.attempt > 0, record.spec});
   }
-  if (queue.empty()) return;
+  if (queue->empty()) return;
   scheduling_ = true;
   // Planning takes its time: not in this thread, which answers heartbeats.
-  Later([this, queue = std::move(queue), cluster = registry_.Snapshot(), calibration = calibration_, view] {
+  Later([this, queue, cluster = registry_.Snapshot(), calibration = calibration_, view] {
     const bool runs = work_->Run([this, queue, cluster, calibration, view] {
-      if (!hold_->Wait(JobPhase::kPlan, queue.front().id).ok()) return;
-      PassFailpoint("coordinator.plan", {queue.front().id});
+      if (!hold_->Wait(JobPhase::kPlan, queue->front().id).ok()) return;
+      PassFailpoint("coordinator.plan", {queue->front().id});
       std::vector<Decision> decisions = seqpar::Schedule(
-          queue, cluster,
+          *queue, *cluster,
           [&](const JobSpec& job, const ClusterSnapshot& snapshot, const PlanOptions& options) {
             return plan_(job, snapshot, calibration, options);
           },
           view.tenants);
-      PassFailpoint("coordinator.plan.decided", {queue.front().id});
+      PassFailpoint("coordinator.plan.decided", {queue->front().id});
       Post([this, decisions = std::move(decisions), view] { ApplyDecisions(decisions, view); });
     });
     if (!runs) scheduling_ = false;

@@ -21,8 +21,9 @@ v1::NodeState NodeEntry::State() const {
   return Ready() ? v1::NODE_STATE_READY : v1::NODE_STATE_DRAINING;
 }
 
-NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream,
-                                int64_t wall_us) {
+const NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream,
+                                      int64_t wall_us) {
+  Changed();
   NodeEntry& node = nodes_[hello.node()];
   const bool known = node.known();
   const bool anew = known && node.hello.incarnation() != hello.incarnation();
@@ -30,7 +31,7 @@ NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink
   node.hello = hello;
   node.devices.clear();
   for (const v1::DeviceSpec& device : hello.devices()) node.devices.push_back(DeviceFromProto(device));
-  SetAside(hello.set_aside(), &node);
+  SetAside(hello.node(), hello.set_aside());
   if (!known || anew || node.lost) node.attach_us = wall_us;
   node.link = std::move(link);
   node.stream = stream;
@@ -38,28 +39,45 @@ NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<NodeLink
   return node;
 }
 
-bool NodeRegistry::SetAside(const google::protobuf::Map<int32_t, std::string>& set_aside, NodeEntry* node) {
+bool NodeRegistry::SetAside(const std::string& name,
+                            const google::protobuf::Map<int32_t, std::string>& set_aside) {
+  NodeEntry& node = nodes_.at(name);
   std::map<int, std::string> now(set_aside.begin(), set_aside.end());
-  if (now == node->set_aside) return false;
-  node->set_aside = std::move(now);
+  if (now == node.set_aside) return false;
+  Changed();
+  node.set_aside = std::move(now);
   return true;
 }
 
-NodeEntry* NodeRegistry::Find(const std::string& name) {
+const NodeEntry* NodeRegistry::Find(const std::string& name) const {
   const auto found = nodes_.find(name);
   return found == nodes_.end() ? nullptr : &found->second;
 }
 
-NodeLink* NodeRegistry::LinkOf(const std::string& name) {
-  NodeEntry* node = Find(name);
+NodeEntry* NodeRegistry::Change(const std::string& name) {
+  const auto found = nodes_.find(name);
+  if (found == nodes_.end()) return nullptr;
+  Changed();
+  return &found->second;
+}
+
+NodeLink* NodeRegistry::LinkOf(const std::string& name) const {
+  const NodeEntry* node = Find(name);
   return node == nullptr ? nullptr : node->link.get();
 }
 
+void NodeRegistry::SetDrained(const std::string& name, bool drained) {
+  Changed();
+  nodes_[name].drained = drained;
+}
+
 void NodeRegistry::Occupy(const std::string& node, int device, const std::string& job, int rank) {
+  ++version_;
   nodes_[node].busy[device] = {job, rank};
 }
 
 void NodeRegistry::Release(const std::string& job) {
+  ++version_;
   for (auto& [name, node] : nodes_) {
     for (auto it = node.busy.begin(); it != node.busy.end();) {
       it = it->second.first == job ? node.busy.erase(it) : std::next(it);
@@ -67,9 +85,10 @@ void NodeRegistry::Release(const std::string& job) {
   }
 }
 
-ClusterSnapshot NodeRegistry::Snapshot() const {
-  ClusterSnapshot cluster;
-  cluster.network = {kNetworkLatencySeconds, kNetworkBandwidth};
+std::shared_ptr<const ClusterSnapshot> NodeRegistry::Snapshot() {
+  if (snapshot_version_ == version_) return snapshot_;
+  const auto cluster = std::make_shared<ClusterSnapshot>();
+  cluster->network = {kNetworkLatencySeconds, kNetworkBandwidth};
   for (const auto& [name, node] : nodes_) {
     if (!node.known()) continue;
     NodeSnapshot snapshot;
@@ -83,20 +102,24 @@ ClusterSnapshot NodeRegistry::Snapshot() const {
     snapshot.set_aside = node.set_aside;
     for (size_t i = 0; i < node.devices.size(); ++i)
       snapshot.free.push_back(node.busy.count(static_cast<int>(i)) == 0);
-    cluster.nodes.push_back(std::move(snapshot));
+    cluster->nodes.push_back(std::move(snapshot));
   }
-  return cluster;
+  snapshot_version_ = version_;
+  snapshot_ = cluster;
+  return snapshot_;
 }
 
-std::string NodeRegistry::KnownNodes() const {
-  std::string known;
+const std::string& NodeRegistry::KnownNodes() {
+  if (known_made_ == known_version_) return known_;
+  known_made_ = known_version_;
+  known_.clear();
   for (const auto& [name, node] : nodes_) {
     if (!node.known()) continue;
-    absl::StrAppend(&known, name, " ", node.hello.incarnation(), node.Ready() ? " ready" : "");
-    for (const auto& [device, why] : node.set_aside) absl::StrAppend(&known, " -", device);
-    absl::StrAppend(&known, "\n");
+    absl::StrAppend(&known_, name, " ", node.hello.incarnation(), node.Ready() ? " ready" : "");
+    for (const auto& [device, why] : node.set_aside) absl::StrAppend(&known_, " -", device);
+    absl::StrAppend(&known_, "\n");
   }
-  return known;
+  return known_;
 }
 
 v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds) {

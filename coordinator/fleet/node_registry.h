@@ -36,34 +36,48 @@ struct NodeEntry {
 class NodeRegistry {
  public:
   // Registers a node that attaches, or attaches again. What it is and runs now replaces what was known.
-  NodeEntry& Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream, int64_t wall_us);
+  const NodeEntry& Attach(const v1::Hello& hello, std::shared_ptr<NodeLink> link, int64_t stream,
+                          int64_t wall_us);
   // Null where nothing was ever heard of a node of this name.
-  NodeEntry* Find(const std::string& name);
+  const NodeEntry* Find(const std::string& name) const;
+  // The same, to be changed: by whoever asks, at once.
+  NodeEntry* Change(const std::string& name);
   const std::map<std::string, NodeEntry>& nodes() const { return nodes_; }
-  std::map<std::string, NodeEntry>& nodes() { return nodes_; }
+  // Grows with every change of any of them.
+  int64_t version() const { return version_; }
 
   // Keeps which devices of the node are set aside; false where nothing changed.
-  static bool SetAside(const google::protobuf::Map<int32_t, std::string>& set_aside, NodeEntry* node);
+  bool SetAside(const std::string& name, const google::protobuf::Map<int32_t, std::string>& set_aside);
 
   // The node's link; null where it has none.
-  NodeLink* LinkOf(const std::string& name);
+  NodeLink* LinkOf(const std::string& name) const;
 
   // A drain holds whether or not the node is here.
-  void SetDrained(const std::string& name, bool drained) { nodes_[name].drained = drained; }
+  void SetDrained(const std::string& name, bool drained);
   void Occupy(const std::string& node, int device, const std::string& job, int rank);
   void Release(const std::string& job);
 
   // Every node that attached, those that take no new ranks (lost, draining) marked as such. The network
   // between nodes is taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
-  ClusterSnapshot Snapshot() const;
+  // It is made once for each version.
+  std::shared_ptr<const ClusterSnapshot> Snapshot();
   // Two that are equal: Snapshot has the same daemons, of which the same are ready, with the same devices.
   // What is free of them may differ.
-  std::string KnownNodes() const;
+  const std::string& KnownNodes();
 
   static v1::Node ToProto(const std::string& name, const NodeEntry& node, double lease_left_seconds);
 
  private:
+  // Of something else than what is free.
+  void Changed() { known_version_ = ++version_; }
+
   std::map<std::string, NodeEntry> nodes_;
+  int64_t version_ = 1, known_version_ = 1;
+  // What was made of them, and of which version.
+  std::shared_ptr<const ClusterSnapshot> snapshot_;
+  int64_t snapshot_version_ = 0;
+  std::string known_;
+  int64_t known_made_ = 0;
 };
 
 }  // namespace seqpar

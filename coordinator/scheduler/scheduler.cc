@@ -1,6 +1,7 @@
 #include "coordinator/scheduler/scheduler.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -86,7 +87,7 @@ class Pass {
     if (attached_ == 0) return Wait(job, "waits for a node: none is ready", true);
     if (std::string why = shares_.WhyNot(job); !why.empty()) return WaitForTenant(job, std::move(why));
     const int64_t left = shares_.Left(job.tenant);
-    const int free = CountDevices(cluster_, true);
+    const int free = Free();
     if (free > 0) {
       absl::StatusOr<PlannedJob> now = PlanOn(job, left, true);
       if (now.ok()) return Place(job, std::move(now->plan));
@@ -102,6 +103,7 @@ class Pass {
     if (!whole.ok()) return WaitOrRefuse(job, whole.status());
     blocker_ = job.id;
     Reserve(job.spec, &cluster_);
+    free_.reset();
     Wait(job, absl::StrCat("waits for ", Devices(static_cast<int64_t>(whole->plan.ranks.size())),
                            " to become free: ", free, " of ", attached_, " are"));
   }
@@ -114,9 +116,15 @@ class Pass {
     options.only_free = only_free;
     return plan_(WithDevices(job.spec, devices), cluster_, options);
   }
+  // Counted again only where some were taken: there are thousands.
+  int Free() {
+    if (!free_) free_ = CountDevices(cluster_, true);
+    return *free_;
+  }
   void Place(const QueuedJob& job, Plan plan) {
     shares_.Place(job, plan.ranks.size());
     TakeDevices(plan, &cluster_);
+    free_.reset();
     decisions_.push_back({job.id, Decision::Place{std::move(plan)}});
   }
   void Wait(const QueuedJob& job, std::string reason, bool for_nodes = false) {
@@ -141,6 +149,7 @@ class Pass {
   const PlanFunction& plan_;
   Shares shares_;
   const int attached_;
+  std::optional<int> free_;
   std::string blocker_;  // the first that waits for devices to become free
   std::vector<Decision> decisions_;
 };

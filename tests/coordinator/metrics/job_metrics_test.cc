@@ -220,12 +220,12 @@ TEST_F(JobMetricsTest, NodesAndDevicesAreShownAsTheyAre) {
   EXPECT_EQ(Value(R"(seqpar_devices{state="BUSY"})"), 1);
   EXPECT_EQ(Value(R"(seqpar_devices{state="DRAINING"})"), 2);
   EXPECT_EQ(Value(R"(seqpar_node_info{node="b",state="DRAINING",version="1.2"})"), 1);
-  nodes.Find("a")->set_aside = {{0, "holds memory"}, {1, "holds memory"}};
+  nodes.Change("a")->set_aside = {{0, "holds memory"}, {1, "holds memory"}};
   metrics_.NodesSeen(nodes.nodes());
   EXPECT_EQ(Value(R"(seqpar_devices{state="SET_ASIDE"})"), 1);
   EXPECT_EQ(Value(R"(seqpar_devices{state="BUSY"})"), 1) << "its last rank is still known";
   EXPECT_EQ(Value(R"(seqpar_devices{state="FREE"})"), 0);
-  nodes.Find("a")->lost = true;
+  nodes.Change("a")->lost = true;
   metrics_.NodesSeen(nodes.nodes());
   EXPECT_EQ(Value(R"(seqpar_devices{state="LOST"})"), 2);
   EXPECT_EQ(Value(R"(seqpar_node_info{node="a",state="LOST",version="1.2"})"), 1);
