@@ -66,7 +66,7 @@ class SimNode {
   // One stream. Deletes itself when all of it is over.
   class Stream : public grpc::ClientBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage> {
    public:
-    explicit Stream(SimNode* node) : token_(&node->shared_->streams), node_(node) {
+    explicit Stream(SimNode* node) : node_(node) {
       node->stub_->async()->Attach(&context_, this);
       AddHold();  // writes come from outside of reactions, while the stream is its node's
     }
@@ -85,13 +85,15 @@ class SimNode {
       StartRead(&incoming_);
     }
     void OnWriteDone(bool ok) override { node_->OnWritten(ok); }
+    // Its context goes before the node, which holds the channel still: the last one of a process must not be
+    // let go in a thread of gRPC's, which would wait for itself and go on with a queue that it has freed.
     void OnDone(const grpc::Status&) override {
-      node_->OnGone();
+      SimNode* const node = node_;
       delete this;
+      node->OnGone();
     }
 
    private:
-    const Outstanding::Token token_;
     SimNode* const node_;
     grpc::ClientContext context_;
     v1::CoordinatorMessage incoming_;
@@ -273,7 +275,6 @@ Fleet::~Fleet() {
   }
   beater_.join();
   nodes_.clear();
-  shared_.streams.WaitForNone();
 }
 
 void Fleet::SetExpected(bool expected) {

@@ -53,7 +53,6 @@ class Fleet {
   struct Shared {
     FleetOptions options;
     Times answers;
-    Outstanding streams;
     mutable Mutex mutex;
     FleetCounts counts ABSL_GUARDED_BY(mutex);
     bool expected ABSL_GUARDED_BY(mutex) = true;

@@ -2,7 +2,6 @@
 // time, what it takes of memory, and whether it loses anybody.
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -64,7 +63,6 @@ class Load {
     SEQPAR_RETURN_IF_ERROR(Restart());
     return std::move(result_);
   }
-  void StopCoordinator() { coordinator_.reset(); }
 
  private:
   bool AllAttached() const { return fleet_->counts().attached == options_.fleet.nodes; }
@@ -167,7 +165,6 @@ void RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Does not return but for a usage error or --help.
 int Main(int argc, char** argv) {
   Options options;
   const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
@@ -203,9 +200,7 @@ int Main(int argc, char** argv) {
   char folder[] = "/tmp/seqpar-load-XXXXXX";
   if (mkdtemp(folder) == nullptr) return 1;
   options.coordinator.folder = folder;
-  Load load(options);
-  const absl::StatusOr<Result> result = load.Run();
-  load.StopCoordinator();
+  const absl::StatusOr<Result> result = Load(options).Run();
   int code = 1;
   if (result.ok()) {
     code = Report(options, *result);
@@ -213,8 +208,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", std::string(result.status().message()).c_str());
   }
   if (code == 0) std::filesystem::remove_all(folder);  // else its log stays
-  std::fflush(nullptr);
-  _exit(code);  // thousands of streams and connections are the kernel's to close
+  return code;
 }
 
 }  // namespace
