@@ -20,6 +20,7 @@ namespace {
 constexpr int64_t kHeartbeatUs = 1'000'000;
 constexpr int64_t kHeartbeatsPerLease = 6;
 constexpr int64_t kWorkerMarginUs = 1'000'000;
+constexpr double kSlowFactorMin = 1.2, kSlowFactorMax = 1000;
 constexpr char kMetricsListen[] = "127.0.0.1:7701";
 
 constexpr char kFooter[] = R"(Examples:
@@ -59,6 +60,7 @@ struct RawFlags {
   std::vector<std::string> data_roots, holds;
   std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s", checkpoint = "60s",
                          step = "10s";
+  double slow_factor = 0;
   std::string log_level = "info", log_format = "text";
   std::string tenants_file;
   int keep_days = 30;
@@ -121,6 +123,13 @@ void Finish(const RawFlags& raw, CoordinatorConfig* config) {
   engine.machine.checkpoint_interval_us = ParseDuration("--checkpoint-interval", raw.checkpoint);
   engine.machine.step_timeout_us = ParseDuration("--step-timeout", raw.step);
   engine.machine.no_progress_timeout_us = ParseDuration("--no-progress-timeout", raw.no_progress);
+  engine.machine.slow_ranks.factor = raw.slow_factor;
+  if (raw.slow_factor != 0 && !(raw.slow_factor >= kSlowFactorMin && raw.slow_factor <= kSlowFactorMax)) {
+    throw CLI::ValidationError(
+        "--replace-slow-ranks",
+        absl::StrCat("'", raw.slow_factor, "' is neither 0 (off) nor from ", kSlowFactorMin, " to ",
+                     kSlowFactorMax, ": ranks that are well differ by as much"));
+  }
   // A worker's own lease ends a margin earlier, and one heartbeat may get lost.
   const int64_t worker_lease_us = engine.lease_us - std::min(kWorkerMarginUs, engine.lease_us / 2);
   if (worker_lease_us < 2 * engine.heartbeat_us) {
@@ -192,6 +201,10 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   add("--max-attempts", &config->engine.machine.max_attempts, "SEQPAR_COORDINATOR_MAX_ATTEMPTS",
       "Attempts of a job that does not say")
       ->check(CLI::Range(1, 1000));
+  add("--replace-slow-ranks", &raw->slow_factor, "SEQPAR_COORDINATOR_REPLACE_SLOW_RANKS",
+      "A rank whose kernels take more than so many times as long as the median of its gang, three reports in "
+      "a "
+      "row, gives way to another device, where the job is then predicted to end sooner; 0: never");
   add("--keep-jobs", &config->engine.keep_jobs, "SEQPAR_COORDINATOR_KEEP_JOBS",
       "Forget the oldest of the jobs that have ended where there are more of them; 0: keep all")
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000}));

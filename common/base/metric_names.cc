@@ -147,7 +147,7 @@ std::vector<MetricInfo> CoordinatorRows() {
       in.Counter(Metric::kAttempts, "seqpar_attempts_total", "Attempts that began", {}),
       in.Counter(Metric::kAttemptFailures, "seqpar_attempt_failures_total",
                  "Attempts that failed, by first cause; those that were cancelled, or ended because a node "
-                 "was drained, are none",
+                 "was drained or for a slow rank, are none",
                  {kReason}),
       in.Histogram(Metric::kPredictionRatio, "seqpar_predicted_over_measured_ratio",
                    "Of finished attempts: what was predicted, divided by what was measured",
@@ -160,9 +160,14 @@ std::vector<MetricInfo> CoordinatorRows() {
                    "Of finished attempts: execute seconds of the slowest rank less those of the fastest",
                    {kStrategy}, kSkewSeconds),
       in.Gauge(Metric::kRankSlowness, "seqpar_rank_slowness_ratio",
-               "Of a rank that executes: compute seconds for each flop done, divided by the median over its "
-               "gang; 1: as fast as the others, 2: half as fast",
+               "Of a rank that executes: compute seconds for each flop of the layers that it finished last, "
+               "divided by the median over its gang (of two in the middle the smaller); 1: as fast as the "
+               "others, 2: half as fast",
                {kNode, kDevice}),
+      in.Counter(Metric::kSlowRanksReplaced, "seqpar_slow_ranks_replaced_total",
+                 "Attempts that were ended so that the job goes on without the device of a slow rank "
+                 "(--replace-slow-ranks)",
+                 {}),
       in.Gauge(Metric::kNodes, "seqpar_nodes", "Nodes that have attached since the coordinator started",
                {kNodeState}),
       in.Gauge(Metric::kNodeInfo, "seqpar_node_info", "1 for each node, with its present state",

@@ -40,6 +40,7 @@ enum class Metric {
   kRankImbalance,
   kStepSkew,
   kRankSlowness,
+  kSlowRanksReplaced,
   // Coordinator: nodes and devices.
   kNodes,
   kNodeInfo,

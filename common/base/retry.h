@@ -1,4 +1,5 @@
-// Errors that are nobody's fault and pass: a service that has too much to do, a node that was told to stop.
+// Errors that are nobody's fault and pass: a service that has too much to do, a node that was told to stop, a
+// device that was slower than another.
 #ifndef SEQPAR_COMMON_BASE_RETRY_H_
 #define SEQPAR_COMMON_BASE_RETRY_H_
 
@@ -9,6 +10,7 @@ namespace seqpar {
 // Reasons, as those of status.h.
 namespace reason {
 inline constexpr char kNodeDrained[] = "NODE_DRAINED";
+inline constexpr char kSlowRank[] = "SLOW_RANK";
 inline constexpr char kTooManyJobs[] = "TOO_MANY_JOBS";
 inline constexpr char kTenantLimit[] = "TENANT_LIMIT";
 inline constexpr char kOverloaded[] = "OVERLOADED";

@@ -176,6 +176,7 @@ class Engine {
   void Do(JobRecord* record, const action::UnlinkStaging& a);
   void Do(JobRecord* record, const action::KeepCheckpoint& a);
   void Do(JobRecord* record, const action::DropCheckpoints& a);
+  void Do(JobRecord* record, const action::PlanWithout& a);
   void Do(JobRecord* record, const action::StartGang& a);
   void Do(JobRecord* record, const action::SendBlobTable& a);
   void Do(JobRecord* record, const action::StopGang& a);

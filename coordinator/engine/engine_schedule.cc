@@ -1,13 +1,30 @@
 // The engine's side of the scheduler: what a pass looks at, and what becomes of its decisions.
+#include <algorithm>
 #include <set>
 #include <utility>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/failpoints.h"
+#include "common/base/log.h"
 #include "coordinator/engine/engine.h"
 
 namespace seqpar {
+namespace {
+
+// The cluster where the devices of `plan` are free.
+ClusterSnapshot WithFree(const Plan& plan, ClusterSnapshot cluster) {
+  for (NodeSnapshot& node : cluster.nodes) {
+    for (const RankPlan& rank : plan.ranks) {
+      if (rank.node == node.name && rank.device < static_cast<int>(node.free.size())) {
+        node.free[rank.device] = true;
+      }
+    }
+  }
+  return cluster;
+}
+
+}  // namespace
 
 // What a pass looked at beside its queue.
 struct Engine::PassView {
@@ -30,8 +47,8 @@ void Engine::Schedule() {
     view.more = queue->size() == kPassJobs;
     if (view.more) break;
     view.tenants.emplace(turn.tenant, TenantShare{config_.tenants.Of(turn.tenant), tenants_.Of(turn.tenant)});
-    queue->push_back(
-        {record.id, record.tenant, record.sequence, record.fits || record.attempt > 0, record.spec});
+    queue->push_back({record.id, record.tenant, record.sequence, record.fits || record.attempt > 0,
+                      record.spec, record.avoided});
   }
   if (queue->empty()) return;
   scheduling_ = true;
@@ -101,6 +118,36 @@ void Engine::ApplyDecisions(const std::vector<Decision>& decisions, const PassVi
   ReleaseOthers(held_back, view);
   // Nobody of this pass waits for devices to become free: those behind it may have some.
   if (view.more && !held_up) schedule_ = true;
+}
+
+void Engine::Do(JobRecord* record, const action::PlanWithout& a) {
+  // Whoever comes before it in the queue would get its devices.
+  if (!queue_.turns().empty() && *queue_.turns().begin() < TurnOf(*record)) return;
+  std::set<std::string> avoided = record->avoided;
+  avoided.insert(record->ranks[a.rank].Where());
+  int64_t devices = config_.tenants.Of(record->tenant).devices;
+  if (devices != TenantLimits::kNone) {
+    const int64_t others = tenants_.Of(record->tenant).devices - static_cast<int64_t>(record->ranks.size());
+    devices = std::max<int64_t>(1, devices - others);
+  }
+  WorkLater(
+      record->id,
+      [this, job = record->id, spec = WithDevices(record->spec, devices), plan = record->plan,
+       cluster = registry_.Snapshot(), calibration = calibration_, avoided, attempt = record->attempt,
+       rank = a.rank]() -> std::optional<JobEvent> {
+        PlanOptions options;
+        options.only_free = true;
+        const absl::StatusOr<PlannedJob> planned =
+            plan_(spec, Without(avoided, WithFree(plan, *cluster)), calibration, options);
+        if (!planned.ok()) {
+          LogInfo("slow rank is kept: the job cannot run without its device now",
+                  {{"job", job}, {"attempt", attempt}, {"rank", rank}, {"why", planned.status().message()}});
+          return std::nullopt;
+        }
+        const Prediction& predicted = planned->plan.prediction;
+        return event::PlannedWithout{attempt, rank, predicted.step_seconds,
+                                     predicted.bootstrap_seconds + predicted.shard_seconds};
+      });
 }
 
 // The cluster may have changed while the plan was made: then the next pass plans anew.

@@ -204,6 +204,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   body.set_same_failures(record.same_failures);
   body.set_last_failure_layers(record.last_failure_layers);
   for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
+  for (const std::string& device : record.avoided) body.add_avoided(device);
   row.sequence = record.sequence;
   row.id = record.id;
   row.request_id = record.request_id;
@@ -255,6 +256,7 @@ absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attem
   record.same_failures = body.same_failures();
   record.last_failure_layers = body.last_failure_layers();
   record.consequences = {body.consequences().begin(), body.consequences().end()};
+  record.avoided = {body.avoided().begin(), body.avoided().end()};
   if (record.stage == Stage::kPlacing) {
     // Nothing had been started: its turn comes again.
     record.stage = Stage::kQueued;

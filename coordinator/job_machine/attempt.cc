@@ -175,10 +175,12 @@ void Stepper::On(const event::RankProgressed& e) {
   const bool moved = percent != rank->percent;
   const double percent_before = r_.Percent();
   rank->percent = percent;
-  rank->flops = p.totals().flops();
-  rank->flops_seconds = p.totals().flops_seconds();
+  const bool paced = NoteWork(p.totals().flops(), p.totals().flops_seconds(), rank);
   if (r_.Percent() != percent_before) r_.percent_us = now_.boot_us;
   if (r_.stage != Stage::kRunning) return;
+  if (paced && IsToReplace(config_.slow_ranks, p.rank(), &r_)) {
+    actions_.push_back(action::PlanWithout{p.rank()});
+  }
   const JobPhase gang = GangPhase();
   if (gang != r_.phase) {
     if (gang == JobPhase::kExecute && r_.execute_begin_us == 0) r_.execute_begin_us = now_.boot_us;
@@ -187,6 +189,16 @@ void Stepper::On(const event::RankProgressed& e) {
   }
   // Within a layer only the steps move.
   if (moved || (worked && gang == JobPhase::kExecute)) actions_.push_back(action::Publish{});
+}
+
+void Stepper::On(const event::PlannedWithout& e) {
+  RankRecord* rank = Find(e.attempt, e.rank);
+  if (rank == nullptr || r_.stage != Stage::kRunning || rank->state != RankState::kStarted) return;
+  const std::optional<std::string> why =
+      WhyReplace(r_, config_.slow_ranks, e.rank, {e.step_seconds, e.start_seconds});
+  if (!why) return;
+  r_.avoided.insert(rank->Where());
+  Blame(e.rank, MakeError(absl::StatusCode::kUnavailable, reason::kSlowRank, *why), true);
 }
 
 void Stepper::On(const event::RankFinished& e) {

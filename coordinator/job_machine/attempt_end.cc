@@ -15,10 +15,12 @@ constexpr int kBackoffDoublingsMax = 6;
 // --- first cause and consequences ---
 
 // Whether an attempt that ends by `error` of `rank` is one of those that the job may have. Not where its node
-// was told to stop, nor where a lease ran out, or a worker was gone, while no coordinator was there.
+// was told to stop, where another device is to be faster, nor where a lease ran out, or a worker was gone,
+// while no coordinator was there.
 bool Stepper::Counts(int rank, const absl::Status& error) const {
   const std::string why = ReasonOf(error);
-  return why != reason::kNodeDrained && !(why == reason::kRankLost && r_.ranks[rank].unheard);
+  return why != reason::kNodeDrained && why != reason::kSlowRank &&
+         !(why == reason::kRankLost && r_.ranks[rank].unheard);
 }
 
 void Stepper::NoteCause(int rank, const absl::Status& error) {

@@ -46,6 +46,11 @@ struct CheckpointKept {
   int attempt = 0, layers = 0;
   absl::Status status;
 };
+// On the devices that the gang of this attempt holds and on those that are free, but not on that of `rank`.
+struct PlannedWithout {
+  int attempt = 0, rank = 0;
+  double step_seconds = 0, start_seconds = 0;  // predicted: of all layers, and until they begin
+};
 struct Merged {
   absl::Status status;
 };
@@ -110,12 +115,13 @@ struct NodeLost {
 
 }  // namespace event
 
-using JobEvent = std::variant<event::Submitted, event::Restored, event::Waits, event::Refused, event::Placed,
-                              event::StagingReady, event::Merged, event::Committed, event::Reported,
-                              event::CancelRequested, event::Tick, event::RankStarted, event::BlobArrived,
-                              event::RankProgressed, event::RankFinished, event::RankFailed,
-                              event::RankStopped, event::NodeAttached, event::AttemptSeen, event::NodeLost,
-                              event::NodeDrains, event::RankCheckpointed, event::CheckpointKept>;
+using JobEvent =
+    std::variant<event::Submitted, event::Restored, event::Waits, event::Refused, event::Placed,
+                 event::StagingReady, event::Merged, event::Committed, event::Reported,
+                 event::CancelRequested, event::Tick, event::RankStarted, event::BlobArrived,
+                 event::RankProgressed, event::RankFinished, event::RankFailed, event::RankStopped,
+                 event::NodeAttached, event::AttemptSeen, event::NodeLost, event::NodeDrains,
+                 event::RankCheckpointed, event::CheckpointKept, event::PlannedWithout>;
 
 namespace action {
 
@@ -140,6 +146,10 @@ struct PrepareStaging {
 struct KeepCheckpoint {
   int layers = 0;
 };
+// The rank is slow: plan the job without its device -> PlannedWithout, where that can be done now.
+struct PlanWithout {
+  int rank = 0;
+};
 // Unlink all checkpoints but the one of the record.
 struct DropCheckpoints {};
 // Unlink whatever staging files the job may have left.
@@ -162,10 +172,11 @@ struct Report {};  // -> Reported
 
 }  // namespace action
 
-using JobAction = std::variant<action::Persist, action::PersistBlob, action::PersistResult, action::Publish,
-                               action::PrepareStaging, action::UnlinkStaging, action::StartGang,
-                               action::SendBlobTable, action::StopGang, action::Merge, action::Commit,
-                               action::Report, action::KeepCheckpoint, action::DropCheckpoints>;
+using JobAction =
+    std::variant<action::Persist, action::PersistBlob, action::PersistResult, action::Publish,
+                 action::PrepareStaging, action::UnlinkStaging, action::StartGang, action::SendBlobTable,
+                 action::StopGang, action::Merge, action::Commit, action::Report, action::KeepCheckpoint,
+                 action::DropCheckpoints, action::PlanWithout>;
 
 }  // namespace seqpar
 

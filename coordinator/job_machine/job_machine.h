@@ -17,6 +17,7 @@
 
 #include "coordinator/job_machine/events.h"
 #include "coordinator/job_machine/job_record.h"
+#include "coordinator/job_machine/slow_ranks.h"
 
 namespace seqpar {
 
@@ -29,6 +30,7 @@ struct MachineConfig {
   int64_t backoff_us = 500'000;  // before attempt 2; doubles with each failure, at most 64-fold
   int64_t checkpoint_interval_us = 60'000'000;  // of a forward job of many layers
   int max_attempts = 3;                         // of jobs that do not say
+  SlowRankPolicy slow_ranks;
 };
 
 struct Now {

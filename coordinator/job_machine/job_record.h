@@ -56,11 +56,13 @@ struct RankRecord {
   std::map<std::string, Collectives> groups;  // by name
   double percent = 0;
   double flops = 0, flops_seconds = 0;  // model flops of the layers that it finished; its kernels' seconds
-  int64_t progress_us = 0;              // BootMicros at which anything above moved last
-  std::set<int> checkpointed;           // layers behind the checkpoints that it wrote its part of
-  bool draining = false;                // its node was told to stop
-  bool unheard = false;                 // by this process of the coordinator, which found it in the store
-  v1::RankEvent result;                 // of a rank that finished
+  double flop_seconds = 0;     // its pace: seconds a flop, of those its latest report added; 0: unknown
+  int slow_reports = 0;        // in a row by which it was slow: slow_ranks.h
+  int64_t progress_us = 0;     // BootMicros at which anything above moved last
+  std::set<int> checkpointed;  // layers behind the checkpoints that it wrote its part of
+  bool draining = false;       // its node was told to stop
+  bool unheard = false;        // by this process of the coordinator, which found it in the store
+  v1::RankEvent result;        // of a rank that finished
 
   std::string Where() const;  // "node/0"
 };
@@ -74,7 +76,7 @@ struct AttemptRecord {
   absl::Status error;                // the first cause
   std::vector<std::string> consequences;
   int first_layer = 0;       // it goes on from the checkpoint after so many layers
-  bool not_counted = false;  // ended by a drain or by a coordinator that was away: no failure of the job's
+  bool not_counted = false;  // ended by a drain, for a slow rank, or by a coordinator that was away
 };
 
 struct JobRecord {
@@ -108,7 +110,8 @@ struct JobRecord {
   // from which checkpoint.
   std::string last_failure;
   int same_failures = 0, last_failure_layers = 0;
-  int64_t not_before_us = 0;  // boot: the next attempt waits this long
+  std::set<std::string> avoided;  // devices ("node/0") whose ranks were replaced for being slow
+  int64_t not_before_us = 0;      // boot: the next attempt waits this long
   int64_t revision = 0;
   std::optional<v1::Report> report;
 

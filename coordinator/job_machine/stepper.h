@@ -92,6 +92,7 @@ class Stepper {
 
   void On(const event::RankCheckpointed& e);
   void On(const event::CheckpointKept& e);
+  void On(const event::PlannedWithout& e);
   void On(const event::NodeDrains& e) {
     for (RankRecord& rank : r_.ranks) rank.draining = rank.draining || rank.node == e.node;
   }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
+#include "coordinator/job_machine/slow_ranks.h"
 
 namespace seqpar {
 namespace {
@@ -24,14 +25,8 @@ std::string ReasonLabel(const absl::Status& error) {
 // Not what a user or an operator asked for.
 bool IsFailure(const absl::Status& error) {
   const std::string reason = ReasonOf(error);
-  return !error.ok() && reason != reason::kCancelled && reason != reason::kNodeDrained;
-}
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) return *middle;
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
+  return !error.ok() && reason != reason::kCancelled && reason != reason::kNodeDrained &&
+         reason != reason::kSlowRank;
 }
 
 const char* DeviceState(const NodeEntry& node, int device) {
@@ -56,10 +51,11 @@ const char* NodeStateLabel(const NodeEntry& node) {
 
 JobMetrics::JobMetrics(MetricRegistry* registry, const Clock* clock)
     : registry_(registry), clock_(clock), lease_margin_(registry->Histogram(Metric::kLeaseMargin)) {
-  for (const Metric metric : {Metric::kJobs, Metric::kJobsSubmitted, Metric::kJobsEnded,
-                              Metric::kJobPhaseSeconds, Metric::kJobQueueWait, Metric::kAttempts,
-                              Metric::kAttemptFailures, Metric::kPredictionRatio, Metric::kRankImbalance,
-                              Metric::kStepSkew, Metric::kNodes, Metric::kDevices, Metric::kJobQueueOldest}) {
+  for (const Metric metric :
+       {Metric::kJobs, Metric::kJobsSubmitted, Metric::kJobsEnded, Metric::kJobPhaseSeconds,
+        Metric::kJobQueueWait, Metric::kAttempts, Metric::kAttemptFailures, Metric::kPredictionRatio,
+        Metric::kRankImbalance, Metric::kStepSkew, Metric::kSlowRanksReplaced, Metric::kNodes,
+        Metric::kDevices, Metric::kJobQueueOldest}) {
     registry_->StartAtZero(metric);
   }
   registry_->OnScrape([this] {
@@ -150,6 +146,9 @@ void JobMetrics::CountAttempts(const JobRecord& record, Seen* seen) {
   for (; seen->ended_attempts < record.attempts.size(); ++seen->ended_attempts) {
     const AttemptRecord& attempt = record.attempts[seen->ended_attempts];
     if (attempt.end_us == 0) return;
+    if (ReasonOf(attempt.error) == reason::kSlowRank) {
+      registry_->Counter(Metric::kSlowRanksReplaced).Increment();
+    }
     if (!IsFailure(attempt.error)) continue;
     registry_->Counter(Metric::kAttemptFailures, {ReasonLabel(attempt.error)}).Increment();
   }
@@ -185,12 +184,10 @@ void JobMetrics::CountResult(const JobRecord& record) {
 
 void JobMetrics::SetSlowness(const JobRecord& record) {
   std::map<MetricRegistry::Values, double> ratios;
-  std::vector<double> costs;
-  for (const RankRecord& rank : record.ranks) {
-    const bool executes = record.stage == Stage::kRunning && rank.phase == JobPhase::kExecute;
-    if (!executes || rank.flops <= 0 || rank.flops_seconds <= 0) continue;
-    costs.push_back(rank.flops_seconds / rank.flops);
-    ratios[{rank.node, absl::StrCat(rank.device)}] = costs.back();
+  const std::vector<double> slowness = SlownessOf(record);
+  for (size_t i = 0; i < slowness.size(); ++i) {
+    const RankRecord& rank = record.ranks[i];
+    if (slowness[i] > 0) ratios[{rank.node, absl::StrCat(rank.device)}] = slowness[i];
   }
   auto shown = slowness_.find(record.id);
   if (shown == slowness_.end() && ratios.empty()) return;
@@ -202,11 +199,7 @@ void JobMetrics::SetSlowness(const JobRecord& record) {
     slowness_.erase(shown);
     return;
   }
-  const double median = Median(std::move(costs));
-  for (auto& [labels, ratio] : ratios) {
-    ratio /= median;
-    registry_->Gauge(Metric::kRankSlowness, labels).Set(ratio);
-  }
+  for (const auto& [labels, ratio] : ratios) registry_->Gauge(Metric::kRankSlowness, labels).Set(ratio);
   shown->second = std::move(ratios);
 }
 

@@ -89,7 +89,7 @@ class Pass {
     const int64_t left = shares_.Left(job.tenant);
     const int free = Free();
     if (free > 0) {
-      absl::StatusOr<PlannedJob> now = PlanOn(job, left, true);
+      absl::StatusOr<PlannedJob> now = PlanNow(job, left);
       if (now.ok()) return Place(job, std::move(now->plan));
     }
     if (!blocker_.empty()) {
@@ -111,6 +111,16 @@ class Pass {
   std::vector<Decision> Take() { return std::move(decisions_); }
 
  private:
+  absl::StatusOr<PlannedJob> PlanNow(const QueuedJob& job, int64_t devices) const {
+    if (!job.avoided.empty()) {
+      PlanOptions options;
+      options.only_free = true;
+      absl::StatusOr<PlannedJob> planned =
+          plan_(WithDevices(job.spec, devices), Without(job.avoided, cluster_), options);
+      if (planned.ok()) return planned;
+    }
+    return PlanOn(job, devices, true);
+  }
   absl::StatusOr<PlannedJob> PlanOn(const QueuedJob& job, int64_t devices, bool only_free) const {
     PlanOptions options;
     options.only_free = only_free;
@@ -155,6 +165,16 @@ class Pass {
 };
 
 }  // namespace
+
+ClusterSnapshot Without(const std::set<std::string>& devices, ClusterSnapshot cluster) {
+  for (NodeSnapshot& node : cluster.nodes) {
+    for (size_t d = 0; d < node.devices.size(); ++d) {
+      if (devices.count(absl::StrCat(node.name, "/", d)) == 0) continue;
+      node.set_aside.emplace(static_cast<int>(d), "its ranks were slow");
+    }
+  }
+  return cluster;
+}
 
 int CountDevices(const ClusterSnapshot& cluster, bool free_only) {
   int count = 0;

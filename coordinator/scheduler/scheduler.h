@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -23,6 +24,8 @@ struct QueuedJob {
   int64_t sequence = 0;  // order of submission
   bool fitted = false;   // it ran before, or the nodes that were here when it was submitted could run it
   JobSpec spec;
+  // Devices ("node/0") on which its ranks were slow: it gets none of them where it can begin without.
+  std::set<std::string> avoided = {};
 };
 
 struct Decision {
@@ -66,6 +69,9 @@ struct TenantShare {
 // delays it there either. Tenants that are not in `tenants` have no limits.
 std::vector<Decision> Schedule(std::vector<QueuedJob> queue, ClusterSnapshot cluster,
                                const PlanFunction& plan, std::map<std::string, TenantShare> tenants = {});
+
+// The cluster where these devices ("node/0") take no ranks.
+ClusterSnapshot Without(const std::set<std::string>& devices, ClusterSnapshot cluster);
 
 // Devices of ready nodes; with `free_only`, those that are free.
 int CountDevices(const ClusterSnapshot& cluster, bool free_only);

@@ -60,7 +60,7 @@ TEST(CoordinatorConfig, FlagsAndEnvironment) {
   setenv("SEQPAR_COORDINATOR_LISTEN", "127.0.0.1:0", 1);
   const int code =
       Parse({"--data-root", "data=/srv", "--data-root=out=/out", "--lease", "2s", "--max-attempts", "5",
-             "--test-hold", "place:/tmp/hold", "--test-failpoints", "/tmp/f"},
+             "--replace-slow-ranks", "2.5", "--test-hold", "place:/tmp/hold", "--test-failpoints", "/tmp/f"},
             &config);
   unsetenv("SEQPAR_COORDINATOR_LISTEN");
   ASSERT_EQ(code, -1);
@@ -68,6 +68,7 @@ TEST(CoordinatorConfig, FlagsAndEnvironment) {
   ASSERT_EQ(config.data_roots.size(), 2u);
   EXPECT_EQ(config.data_roots[1].first, "out");
   EXPECT_EQ(config.engine.machine.max_attempts, 5);
+  EXPECT_EQ(config.engine.machine.slow_ranks.factor, 2.5);
   // A worker's lease ends after half of a short one: time for several heartbeats.
   EXPECT_EQ(config.engine.heartbeat_us, 2'000'000 / 6);
   EXPECT_EQ(config.test_holds.at(JobPhase::kPlace), "/tmp/hold");
@@ -146,6 +147,10 @@ TEST(CoordinatorConfig, Refusals) {
       {"--lease", "2s", "--heartbeat", "1s"},
       {"--data-root", "no path"},
       {"--max-attempts", "0"},
+      {"--replace-slow-ranks", "1.1"},
+      {"--replace-slow-ranks", "-2"},
+      {"--replace-slow-ranks", "nan"},
+      {"--replace-slow-ranks", "inf"},
       {"--log-level", "loud"},
       {"--log-format", "xml"},
       {"--test-hold", "lunch:/tmp/hold"},

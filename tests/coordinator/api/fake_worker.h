@@ -146,6 +146,23 @@ class FakeWorker {
     progress->set_percent(percent);
     Send(message);
   }
+  // A heartbeat in which the ranks of the gang have so much of it behind them; each took so long for a
+  // hundredth.
+  void Work(int64_t sequence, const v1::GangId& gang, int percent, const std::vector<double>& seconds) {
+    v1::WorkerMessage message;
+    message.mutable_heartbeat()->set_sequence(sequence);
+    for (size_t rank = 0; rank < seconds.size(); ++rank) {
+      v1::RankProgress* progress = message.mutable_heartbeat()->add_ranks();
+      *progress->mutable_gang() = gang;
+      progress->set_rank(static_cast<int>(rank));
+      progress->set_phase(v1::JOB_PHASE_EXECUTE);
+      progress->set_step(sequence);
+      progress->set_percent(percent);
+      progress->mutable_totals()->set_flops(1e6 * percent);
+      progress->mutable_totals()->set_flops_seconds(seconds[rank] * percent);
+    }
+    Send(message);
+  }
   void FinishAll(const v1::GangId& gang, const std::set<int>& ranks) {
     for (const int rank : ranks) {
       v1::WorkerMessage message = Event(gang, rank, v1::RankEvent::FINISHED);

@@ -64,6 +64,15 @@ TEST(ViewOf, TimeLeftIsNotKnownBeforeTheFirstPercent) {
   EXPECT_EQ(ViewOf(record, 30 * kSecond).progress().seconds_left(), 0);
 }
 
+TEST(RecordOf, DevicesThatWereSlowAreStillAvoided) {
+  JobRecord record = Executing();
+  record.stage = Stage::kQueued;
+  record.avoided = {"a/1", "b/0"};
+  const absl::StatusOr<JobRecord> restored = RecordOf(RowOf(record, 0), {});
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_EQ(restored->avoided, record.avoided);
+}
+
 // A record that runs, as the store has it.
 JobRow StoredRow(const std::function<void(stored::Job*)>& change = [](stored::Job*) {}) {
   JobRecord record = Executing();

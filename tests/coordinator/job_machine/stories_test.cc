@@ -3,6 +3,7 @@
 // at the difference.
 //
 //   job [ranks=N] [nodes=N] [output=PATH] [attempts=N] [deadline=S] [verify=ROWS] [layers=N] [seconds=S]
+//   [slow=FACTOR]
 //                              submits it; it is predicted to take so long, or a second a layer
 //   place                      the scheduler sets devices aside        wait TEXT, refuse TEXT: it does not
 //   staging gone               the checkpoint is not there any more
@@ -10,7 +11,8 @@
 //   name drains NODE                its worker was told to stop       seen ATTEMPT    by a worker, once
 //   staging ok|full|changed    merged ok|io    committed ok|io    reported
 //   started R... | blob R... | finished R... | stopped R...            ranks, or "all"
-//   progress R phase=P [step=N] [percent=X] [waiting=GROUP#N>RANK] [ring=ENTERED/FINISHED]
+//   progress R phase=P [step=N] [percent=X] [waiting=GROUP#N>RANK] [ring=ENTERED/FINISHED] [flops=N]
+//   [took=SECONDS] planned R SECONDS               without its device the job is predicted to take so long
 //   failed R REASON [follows]  in phase execute
 //   attached NODE incarnation=N [running=R,R]      lost NODE
 //   cancel | tick SECONDS      SECONDS pass first
@@ -102,6 +104,10 @@ class Teller {
     if (verb == "kept") {
       return Apply(event::CheckpointKept{attempt, std::atoi(plain[0].c_str()), Storage(plain[1])});
     }
+    if (verb == "planned") {
+      return Apply(
+          event::PlannedWithout{attempt, std::atoi(plain[0].c_str()), std::atof(plain[1].c_str()), 0});
+    }
     if (verb == "drains") return Apply(event::NodeDrains{plain[0]});
     if (verb == "seen") return Apply(event::AttemptSeen{std::atoi(plain[0].c_str())});
     if (verb == "checkpointed") {
@@ -163,13 +169,14 @@ class Teller {
     record_.spec.verify_rows = Number(options, "verify", 0);
     record_.spec.config.layers = Number(options, "layers", 2);
     step_seconds_ = Number(options, "seconds", record_.spec.config.layers);
+    config_.slow_ranks.factor = Number(options, "slow", 0);
     Apply(event::Submitted{});
   }
 
   void Place() {
     event::Placed placed;
     placed.plan = SamplePlan(record_.spec, ranks_, nodes_);
-    placed.plan.prediction.step_seconds = step_seconds_;
+    placed.plan.prediction.step_seconds = placed.plan.prediction.compute_seconds = step_seconds_;
     for (int i = 0; i < ranks_; ++i) {
       const std::string& node = placed.plan.ranks[i].node;
       placed.devices.push_back({1, incarnations_.count(node) == 0 ? 1 : incarnations_[node]});
@@ -199,6 +206,8 @@ class Teller {
     progress.set_step(Number(options, "step", 0));
     progress.set_percent(Number(options, "percent", 0));
     progress.set_waiting_for_rank(-1);
+    progress.mutable_totals()->set_flops(Number(options, "flops", 0));
+    progress.mutable_totals()->set_flops_seconds(Number(options, "took", 0));
     if (options.count("ring") != 0) {
       v1::GroupProgress* ring = progress.add_groups();
       ring->set_group("ring");
@@ -258,6 +267,7 @@ class Teller {
   void Show(const action::UnlinkStaging&) { Say("  unlink staging"); }
   void Show(const action::KeepCheckpoint& a) { Say(absl::StrCat("  keep checkpoint after ", a.layers)); }
   void Show(const action::DropCheckpoints&) { Say("  drop earlier checkpoints"); }
+  void Show(const action::PlanWithout& a) { Say(absl::StrCat("  plan without the device of ", a.rank)); }
   void Show(const action::StartGang& a) {
     const int first = record_.attempts.back().first_layer;
     Say(absl::StrCat("  start ranks on ", Where(a.node),

@@ -159,6 +159,23 @@ TEST_F(JobMetricsTest, ADrainedAttemptIsNoFailure) {
   }
 }
 
+TEST_F(JobMetricsTest, AnAttemptThatEndedForASlowRankIsCountedApart) {
+  JobRecord record = Submit("j-1");
+  Place(&record);
+  EXPECT_EQ(Value("seqpar_slow_ranks_replaced_total"), 0);
+  const absl::Status slow = MakeError(absl::StatusCode::kUnavailable, reason::kSlowRank, "too slow");
+  Do(&record, event::RankFailed{1, 0, slow, true, JobPhase::kExecute});
+  Do(&record, event::RankStopped{1, 0});
+  EXPECT_EQ(Value("seqpar_slow_ranks_replaced_total"), 0) << "it is stopping";
+  Do(&record, event::RankStopped{1, 1});
+  EXPECT_EQ(Value("seqpar_slow_ranks_replaced_total"), 1);
+  for (const auto& [series, value] : All()) {
+    if (series.rfind("seqpar_attempt_failures_total", 0) == 0) {
+      EXPECT_EQ(value, 0) << series;
+    }
+  }
+}
+
 TEST_F(JobMetricsTest, AJobTakenUpAgainIsNeitherSubmittedNorFailedAgain) {
   JobRecord record;
   record.id = "j-1";
@@ -182,11 +199,11 @@ TEST_F(JobMetricsTest, ASlowRankStandsOutAndGoesWithItsAttempt) {
   EXPECT_EQ(Value(R"(seqpar_rank_slowness_ratio{device="0",node="a"})"), -1) << "nothing is done yet";
   Progress(&record, 1, 100, 3);
   Progress(&record, 0, 100, 1);
-  EXPECT_DOUBLE_EQ(Value(R"(seqpar_rank_slowness_ratio{device="0",node="a"})"), 0.5);
-  EXPECT_DOUBLE_EQ(Value(R"(seqpar_rank_slowness_ratio{device="1",node="a"})"), 1.5);
-  // Twice the work in twice the time is not slow.
-  Progress(&record, 1, 200, 2);
-  Progress(&record, 0, 100, 1);
+  EXPECT_DOUBLE_EQ(Value(R"(seqpar_rank_slowness_ratio{device="0",node="a"})"), 1);
+  EXPECT_DOUBLE_EQ(Value(R"(seqpar_rank_slowness_ratio{device="1",node="a"})"), 3);
+  // Twice the work in twice the time is not slow, whatever was before.
+  Progress(&record, 1, 300, 5);
+  Progress(&record, 0, 200, 2);
   EXPECT_DOUBLE_EQ(Value(R"(seqpar_rank_slowness_ratio{device="1",node="a"})"), 1);
   Do(&record, event::CancelRequested{});
   EXPECT_EQ(Value(R"(seqpar_rank_slowness_ratio{device="1",node="a"})"), -1);

@@ -215,6 +215,14 @@ TEST(Scheduler, AJobIsPlannedOnWhatItsTenantMayHave) {
   EXPECT_EQ(plan(3, 1), "a: refused, too little memory");
 }
 
+TEST(Scheduler, DevicesThatWereSlowAreLeftOutWhereOthersAreFree) {
+  QueuedJob job = Job("a", 2);
+  job.avoided = {"a/0", "b/1"};
+  EXPECT_EQ(Show(Schedule({job}, Cluster({true, true, true}), FakePlan)), "a: a/1 a/2");
+  EXPECT_EQ(Show(Schedule({job}, Cluster({true, true, false}), FakePlan)), "a: a/0 a/1")
+      << "rather than wait";
+}
+
 TEST(Scheduler, CountsDevicesOfReadyNodes) {
   ClusterSnapshot cluster = Cluster({true, false, true});
   cluster.nodes.push_back({"b", std::vector<DeviceSpec>(4), std::vector<bool>(4, true), false, {}});

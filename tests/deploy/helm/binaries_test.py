@@ -21,7 +21,8 @@ from certificates import Authority, Tokens  # noqa: E402
 from harness import BIN, environment, scaled, wait_for  # noqa: E402
 
 EVERY_FLAG = {"coordinator": {"flags": {"heartbeat": "500ms", "lease": "10s", "bootstrap-timeout": "30s",
-                                        "no-progress-timeout": "2m", "max-attempts": 2, "log-level": "debug"}},
+                                        "no-progress-timeout": "2m", "step-timeout": "20s",
+                                        "checkpoint-interval": "90s", "replace-slow-ranks": 2.5, "max-attempts": 2, "log-level": "debug"}},
               "worker": {"flags": {"log-level": "debug"}, "labels": {"pool": "a"}, "drainSeconds": 5}}
 POD = {"metadata.name": "r-seqpar-worker-0", "spec.nodeName": "machine-7"}
 TOKENS, PROBE = {"existingSecret": "tok"}, {"secret": "probe"}

@@ -40,6 +40,10 @@ class Coordinator(ChartTest):
     def test_flags(self):
         _, container = self.pod("coordinator", {"coordinator": {"flags": {"lease": "10s", "max-attempts": 5}}})
         self.assertLessEqual({"--lease=10s", "--max-attempts=5"}, set(container["args"]))
+        for factor in (0, 1.2, 2.5, 3):
+            _, container = self.pod("coordinator", {"coordinator": {"flags": {"replace-slow-ranks": factor}}})
+            self.assertIn(f"--replace-slow-ranks={factor}", container["args"])
+        self.refused({"coordinator": {"flags": {"replace-slow-ranks": 1.1}}}, "replace-slow-ranks")
 
     def test_probes(self):
         _, container = self.pod("coordinator")
