@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kTickPeriodUs = 50'000, kIdlePeriodUs = 1'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
-constexpr char kCalibration[] = "calibration";
+constexpr char kCalibration[] = "calibration", kRevisions[] = "revisions";
 constexpr int64_t kExpiryPeriodUs = 10'000'000, kReservePeriodUs = 5'000'000;
 
 }  // namespace
@@ -41,7 +41,8 @@ Engine::~Engine() {
 }
 
 absl::Status Engine::Start() {
-  revision_ = store_->term() * kRevisionsPerTerm;
+  SEQPAR_ASSIGN_OR_RETURN(const std::string reserved, store_->Setting(kRevisions));
+  revisions_ = Revisions(reserved, clock_->WallMicros());
   SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
   calibration_ = CalibrationFromText(calibration);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> drains, store_->LoadDrains());
@@ -59,6 +60,8 @@ absl::Status Engine::Start() {
       Post([this, record] { CleanLater(record.id, record.spec, record.NextAttempt(), true); });
       continue;
     }
+    // More may have been seen of it than was stored, its progress: as it is now is another state.
+    record.revision = revisions_.Next();
     for (size_t i = 0; i < record.ranks.size(); ++i) {
       const RankRecord& rank = record.ranks[i];
       registry_.Occupy(rank.node, rank.device, record.id, static_cast<int>(i));
@@ -216,13 +219,13 @@ void Engine::Flush() {
     const auto found = live_.find(id);
     if (found == live_.end()) continue;
     JobRecord& record = found->second;
-    if (dirty.publish) record.revision = ++revision_;
     if (dirty.record) batch_.jobs.push_back(RowOf(record, now_us));
     if (dirty.plan) {
       batch_.attempts.push_back({id, record.attempt, PlanToProto(record.plan).SerializeAsString()});
     }
     if (record.ended()) ended.push_back(id);
   }
+  if (const auto reserve = revisions_.Reserve()) batch_.settings[kRevisions] = *reserve;
   if (!batch_.empty() && !fatal_) {
     if (const absl::Status written = WriteOut(); !written.ok()) {
       // What cannot be written must not be seen. The next process starts from what is on disk.

@@ -26,6 +26,7 @@
 #include "coordinator/admission/tenant_limits.h"
 #include "coordinator/engine/log_collector.h"
 #include "coordinator/engine/observer.h"
+#include "coordinator/engine/revisions.h"
 #include "coordinator/engine/task_pool.h"
 #include "coordinator/engine/test_hold.h"
 #include "coordinator/engine/watchers.h"
@@ -116,9 +117,6 @@ class Engine {
  private:
   // Of a pass: those behind them wait for these anyway, as long as one of them waits for devices.
   static constexpr size_t kPassJobs = 200;
-  // Revisions of one start of the coordinator; the next start begins above all of them without having written
-  // each.
-  static constexpr int64_t kRevisionsPerTerm = 1'000'000'000;
 
   struct Dirty {
     bool record = false, plan = false, publish = false;
@@ -248,7 +246,7 @@ class Engine {
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking
   int64_t next_log_query_ = 1;
   Calibration calibration_;
-  int64_t revision_ = 0;
+  Revisions revisions_{"", 0};
   bool schedule_ = false;    // something changed since the last pass
   bool scheduling_ = false;  // a pass is under way
   int64_t last_tick_us_ = 0;

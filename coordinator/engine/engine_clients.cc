@@ -79,7 +79,7 @@ absl::StatusOr<v1::Job> Engine::Submit(JobRecord record, const std::string& requ
       } else {
         schedule_ = true;
       }
-      record.revision = ++revision_;
+      record.revision = revisions_.Next();
       JobRow row = RowOf(record, Time().boot_us);
       row.request = request;
       batch_.inserts.push_back(std::move(row));

@@ -63,7 +63,6 @@ void Engine::RaiseTerm(const v1::Hello& hello) {
   if (const absl::Status raised = store_->RaiseTerm(hello.highest_term()); !raised.ok()) {
     return LogError("the term cannot be raised", {{"error", raised.message()}});
   }
-  revision_ = std::max(revision_, term() * kRevisionsPerTerm);
   LogWarning("the store was restored, and a worker has seen a later term: going above it",
              {{"node", hello.node()}, {"seen", hello.highest_term()}, {"term", term()}});
 }

@@ -141,7 +141,11 @@ void Engine::Do(JobRecord* record, const action::PersistResult& a) {
       {record->id, record->attempt, a.rank, record->ranks[a.rank].result.SerializeAsString()});
 }
 
-void Engine::Do(JobRecord* record, const action::Publish&) { dirty_[record->id].publish = true; }
+void Engine::Do(JobRecord* record, const action::Publish&) {
+  // Here and not when it is written: who asks before that sees the new state already.
+  record->revision = revisions_.Next();
+  dirty_[record->id].publish = true;
+}
 
 void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
   const auto spec = std::make_shared<JobSpec>(record->spec);

@@ -86,12 +86,10 @@ class History:
             else:
                 history.workers.setdefault(name, []).append(read_log(path))
         for path in (folder / "watch").glob("*.jsonl"):
-            number = 0
-            for state in read_lines(path):
-                if "follows" in state:  # another client goes on where one had ended
-                    number += 1
-                else:
-                    history.watched.setdefault(path.stem, []).append({**state, "watch": number})
+            # Another client goes on where one had ended.
+            states = [state for state in read_lines(path) if "follows" not in state]
+            if states:
+                history.watched[path.stem] = states
         history.jobs = json.loads((folder / "jobs.json").read_text())
         history.end = json.loads((folder / "end.json").read_text())
         return history

@@ -113,10 +113,13 @@ class CheckingLink : public NodeLink {
   v1::GangId gang_;
 };
 
-class EngineTest : public ::testing::Test {
- protected:
-  explicit EngineTest(EngineConfig config = Config(), EngineHooks hooks = {}, int devices = 1)
-      : store_(folder_.path()),
+// One start of an engine. `store`: the folder of its store; "": its own.
+class EngineHarness {
+ public:
+  explicit EngineHarness(EngineConfig config = Config(), EngineHooks hooks = {}, int devices = 1,
+                         const std::string& store = "", int64_t now_us = 1'000'000)
+      : store_(store.empty() ? folder_.path() : store),
+        clock_(now_us),
         hold_({}),
         work_(2),
         engine_(
@@ -132,7 +135,7 @@ class EngineTest : public ::testing::Test {
     engine_.OnHello(hello, 1, link_);
     EXPECT_TRUE(link_->WaitFor(v1::CoordinatorMessage::kWelcome));
   }
-  ~EngineTest() override {
+  ~EngineHarness() {
     work_.Drain();
     engine_.Stop();
   }
@@ -178,6 +181,11 @@ class EngineTest : public ::testing::Test {
   std::atomic<int> fatal_{0};
   Engine engine_;
   std::shared_ptr<CheckingLink> link_;
+};
+
+class EngineTest : public ::testing::Test, protected EngineHarness {
+ protected:
+  using EngineHarness::EngineHarness;
 };
 
 }  // namespace seqpar
