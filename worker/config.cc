@@ -188,8 +188,8 @@ void FillConfig(const RawFlags& raw, WorkerConfig* config) {
   for (const std::string& root : raw.roots) config->data_roots.push_back(ParseRoot(root));
   for (const std::string& label : raw.labels) config->labels.insert(ParseLabel(label));
   for (const std::string& text : raw.holds) {
-    TestHold hold;
-    if (!ParseTestHold(text, &hold))
+    ExecutorHold hold;
+    if (!ParseExecutorHold(text, &hold))
       throw CLI::ValidationError("--test-hold", "'" + text + "' is not PHASE:FILE");
     config->holds.push_back(hold);
   }
@@ -216,7 +216,7 @@ void FillConfig(const RawFlags& raw, WorkerConfig* config) {
 
 }  // namespace
 
-bool ParseTestHold(const std::string& text, TestHold* hold) {
+bool ParseExecutorHold(const std::string& text, ExecutorHold* hold) {
   const size_t colon = text.find(':');
   if (colon == std::string::npos || colon + 1 == text.size()) return false;
   *hold = {text.substr(0, colon), text.substr(colon + 1)};

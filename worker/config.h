@@ -15,7 +15,7 @@
 namespace seqpar {
 
 // A test's hold: executors stop at the beginning of `phase` while `file` exists.
-struct TestHold {
+struct ExecutorHold {
   std::string phase;  // bootstrap | shard | execute | merge | report
   std::string file;
 };
@@ -42,7 +42,7 @@ struct WorkerConfig {
   bool metrics_required = false;                  // it was asked for: an address that is taken is an error
   std::string metrics_port_file;
   LogConfig log;
-  std::vector<TestHold> holds;
+  std::vector<ExecutorHold> holds;
   std::string test_failpoints;  // folder; empty: off (common/base/failpoints.h)
 };
 
@@ -59,7 +59,7 @@ struct ParsedWorkerConfig {
 ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv);
 
 // "PHASE:FILE" -> hold. False where the phase is not one of an executor's.
-bool ParseTestHold(const std::string& text, TestHold* hold);
+bool ParseExecutorHold(const std::string& text, ExecutorHold* hold);
 
 }  // namespace seqpar
 

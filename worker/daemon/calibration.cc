@@ -164,7 +164,7 @@ std::string CalibrationKey(const WorkerConfig& config) {
                       config.data_interface.empty() ? Setting("UCX_NET_DEVICES") : config.data_interface);
 }
 
-absl::StatusOr<Calibration> Calibrate(const WorkerConfig& config, int stop_fd) {
+absl::StatusOr<MeasuredSlots> Calibrate(const WorkerConfig& config, int stop_fd) {
   const std::string path = absl::StrCat(config.state_dir, "/calibration.json");
   const std::string key = CalibrationKey(config);
   std::optional<v1::NodeSpec> node;
@@ -174,21 +174,21 @@ absl::StatusOr<Calibration> Calibrate(const WorkerConfig& config, int stop_fd) {
     StoreCached(path, key, *node);
   }
   const DeviceRates rates = DeviceFromProto(node->devices(0)).rates;
-  Calibration calibration;
-  calibration.processor = ProcessorName();
-  calibration.slots.assign(config.cpu_slots, rates);
-  calibration.local = LinkFromProto(node->local());
-  calibration.cores = node->cores();
-  calibration.start_seconds = node->start_seconds();
+  MeasuredSlots measured;
+  measured.processor = ProcessorName();
+  measured.slots.assign(config.cpu_slots, rates);
+  measured.local = LinkFromProto(node->local());
+  measured.cores = node->cores();
+  measured.start_seconds = node->start_seconds();
   LogInfo("slots calibrated", {{"gemm_gflops", rates.gemm_flops / 1e9},
                                {"attention_forward_gflops", rates.attention_forward_flops / 1e9},
                                {"attention_backward_gflops", rates.attention_backward_flops / 1e9},
                                {"peak_gflops", rates.peak_flops / 1e9},
                                {"pointwise_gbytes", rates.pointwise_bytes / 1e9},
                                {"copy_gbytes", rates.copy_bytes / 1e9},
-                               {"link_latency_us", calibration.local.latency * 1e6},
-                               {"link_gbytes", calibration.local.bandwidth / 1e9}});
-  return calibration;
+                               {"link_latency_us", measured.local.latency * 1e6},
+                               {"link_gbytes", measured.local.bandwidth / 1e9}});
+  return measured;
 }
 
 }  // namespace seqpar

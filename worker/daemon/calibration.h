@@ -13,7 +13,7 @@
 
 namespace seqpar {
 
-struct Calibration {
+struct MeasuredSlots {
   std::string processor;
   std::vector<DeviceRates> slots;  // alike: the mean of what the slots measured, differences are noise
   LinkRates local;                 // between slots
@@ -25,7 +25,7 @@ struct Calibration {
 // (about 2 s on an idle machine) and kept there. CANCELLED as soon as `stop_fd` becomes readable; INTERNAL or
 // DEADLINE_EXCEEDED where a measurement fails. Slots without a transport between them are measured all the
 // same, and their link is estimated.
-absl::StatusOr<Calibration> Calibrate(const WorkerConfig& config, int stop_fd);
+absl::StatusOr<MeasuredSlots> Calibrate(const WorkerConfig& config, int stop_fd);
 
 // What figures depend on: version, how they are measured, processor, cores, the vectors in use, slots,
 // threads, and the transport's settings.

@@ -196,7 +196,7 @@ class Daemon {
   static std::vector<std::string> Arguments(const WorkerConfig& config) {
     std::vector<std::string> arguments = {"seqpar-worker", "executor", "--channel-fd",
                                           absl::StrCat(ExecutorProcesses::kExecutorChannelFd)};
-    for (const TestHold& hold : config.holds) {
+    for (const ExecutorHold& hold : config.holds) {
       arguments.insert(arguments.end(), {"--test-hold", absl::StrCat(hold.phase, ":", hold.file)});
     }
     if (!config.test_failpoints.empty()) {
@@ -270,20 +270,20 @@ absl::StatusOr<int> CatchStopSignals() {
 }
 
 // The slots of this node, alike.
-v1::NodeSpec SlotsOf(const WorkerConfig& config, const Calibration& calibration) {
+v1::NodeSpec SlotsOf(const WorkerConfig& config, const MeasuredSlots& measured) {
   v1::NodeSpec node;
-  for (const DeviceRates& rates : calibration.slots) {
+  for (const DeviceRates& rates : measured.slots) {
     DeviceSpec device;
     device.kind = "cpu";
-    device.name = calibration.processor;
+    device.name = measured.processor;
     device.memory_bytes = config.memory_per_slot;
     device.threads = config.threads_per_slot;
     device.rates = rates;
     *node.add_devices() = DeviceToProto(device);
   }
-  *node.mutable_local() = LinkToProto(calibration.local);
-  node.set_cores(calibration.cores);
-  node.set_start_seconds(calibration.start_seconds);
+  *node.mutable_local() = LinkToProto(measured.local);
+  node.set_cores(measured.cores);
+  node.set_start_seconds(measured.start_seconds);
   return node;
 }
 
@@ -295,8 +295,8 @@ absl::StatusOr<FoundDevices> FindDevices(const WorkerConfig& config, int stop_fd
     if (config.devices == "cuda") return Annotate(gpus.status(), "--devices=cuda");
     LogInfo("no GPUs: CPU slots instead", {{"why", gpus.status().message()}});
   }
-  SEQPAR_ASSIGN_OR_RETURN(const Calibration calibration, Calibrate(config, stop_fd));
-  return FoundDevices{SlotsOf(config, calibration), {}};
+  SEQPAR_ASSIGN_OR_RETURN(const MeasuredSlots measured, Calibrate(config, stop_fd));
+  return FoundDevices{SlotsOf(config, measured), {}};
 }
 
 NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const v1::NodeSpec& node) {

@@ -54,7 +54,7 @@ const char* FailpointOf(const v1::FromExecutor& message) {
 
 class Session {
  public:
-  Session(UniqueFd channel, std::vector<TestHold> holds, std::string failpoints)
+  Session(UniqueFd channel, std::vector<ExecutorHold> holds, std::string failpoints)
       : channel_(std::move(channel)), holds_(std::move(holds)), failpoints_(std::move(failpoints)) {}
 
   int Run() {
@@ -174,7 +174,7 @@ class Session {
   }
 
   ExecutorChannel channel_;
-  const std::vector<TestHold> holds_;
+  const std::vector<ExecutorHold> holds_;
   const std::string failpoints_;  // folder; empty: off
   v1::GangId gang_;
   int32_t rank_ = 0;
@@ -197,17 +197,17 @@ void TieToDaemon() {
 
 int ExecutorMain(int argc, char** argv) {
   int channel_fd = -1;
-  std::vector<TestHold> holds;
+  std::vector<ExecutorHold> holds;
   std::string failpoints;
   for (int i = 0; i + 1 < argc; i += 2) {
     const std::string flag = argv[i], value = argv[i + 1];
-    TestHold hold;
+    ExecutorHold hold;
     if (flag == "--channel-fd" && absl::SimpleAtoi(value, &channel_fd)) continue;
     if (flag == "--test-failpoints") {
       failpoints = value;
       continue;
     }
-    if (flag != "--test-hold" || !ParseTestHold(value, &hold))
+    if (flag != "--test-hold" || !ParseExecutorHold(value, &hold))
       ExitNow(kExitUsage, absl::StrCat("flag ", flag));
     holds.push_back(hold);
   }

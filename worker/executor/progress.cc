@@ -16,7 +16,7 @@ constexpr auto kHoldPoll = std::chrono::milliseconds(20);
 
 }  // namespace
 
-Progress::Progress(std::vector<TestHold> holds, std::function<void(const v1::RankProgress&)> send)
+Progress::Progress(std::vector<ExecutorHold> holds, std::function<void(const v1::RankProgress&)> send)
     : holds_(std::move(holds)), send_(std::move(send)), thread_([this] { Run(); }) {}
 
 Progress::~Progress() {
@@ -37,7 +37,7 @@ void Progress::Enter(JobPhase phase) {
     send_(Sample());
   }
   LogInfo("phase begins", {{"phase", PhaseName(phase)}});
-  for (const TestHold& hold : holds_) {
+  for (const ExecutorHold& hold : holds_) {
     if (hold.phase != PhaseName(phase)) continue;
     while (access(hold.file.c_str(), F_OK) == 0) std::this_thread::sleep_for(kHoldPoll);
   }

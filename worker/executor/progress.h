@@ -36,7 +36,7 @@ struct ProgressSources {
 // Thread-safe. `send` is called with every report: at once when the phase changes, and every 200 ms between.
 class Progress {
  public:
-  Progress(std::vector<TestHold> holds, std::function<void(const v1::RankProgress&)> send);
+  Progress(std::vector<ExecutorHold> holds, std::function<void(const v1::RankProgress&)> send);
   ~Progress();
 
   // Ends the present phase and begins the next. Blocks while a hold's file for it exists.
@@ -66,7 +66,7 @@ class Progress {
   void SampleTotals(v1::RankTotals* totals) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<v1::PhaseSeconds> PhasesSoFar() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const std::vector<TestHold> holds_;
+  const std::vector<ExecutorHold> holds_;
   const std::function<void(const v1::RankProgress&)> send_;
   std::atomic<JobPhase> phase_{JobPhase::kBootstrap};
   std::atomic<const char*> pass_{""};
