@@ -16,6 +16,7 @@
 #include "coordinator/store/sqlite.h"
 #include "coordinator/store/store.h"
 #include "coordinator/store/store_folder.h"
+#include "coordinator/store/trace_table.h"
 
 namespace seqpar {
 namespace {
@@ -71,7 +72,10 @@ class SqliteStore : public Store {
   absl::StatusOr<std::vector<JobRow>> LoadLive() override;
   absl::StatusOr<StoredAttempt> LoadAttempt(const std::string& job, int attempt) override;
   absl::StatusOr<std::vector<TraceRow>> LoadTraces(const std::string& job, int attempt, int rank,
-                                                   int64_t number, int64_t bytes) override;
+                                                   int64_t number, int64_t bytes) override {
+    MutexLock lock(mutex_);
+    return TraceTable(db_).Load(job, attempt, rank, number, bytes);
+  }
   absl::StatusOr<std::vector<std::string>> LoadDrains() override;
   absl::StatusOr<std::string> Setting(const std::string& name) override;
 
@@ -87,11 +91,6 @@ class SqliteStore : public Store {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Forgets what `expiry` says, traces too; *forgot: whether there was any.
   absl::Status Expire(const Expiry& expiry, bool* forgot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Keeps *bytes, those of all traces, up to date.
-  absl::Status WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status ForgetOldTraces(int64_t* bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<int64_t> TraceBytes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteTerm(int64_t term) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const StoreLimits limits_;
@@ -122,7 +121,7 @@ absl::Status SqliteStore::Prepare() {
   SEQPAR_RETURN_IF_ERROR(read.Run());
   SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.term"));
   SEQPAR_RETURN_IF_ERROR(WriteTerm(term));
-  SEQPAR_ASSIGN_OR_RETURN(trace_bytes_, TraceBytes());
+  SEQPAR_ASSIGN_OR_RETURN(trace_bytes_, TraceTable(db_).Bytes());
   if (const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes); !kept.ok()) {
     LogWarning("no new jobs until there is room", {{"error", kept.message()}});
   }
@@ -189,8 +188,7 @@ absl::Status SqliteStore::Expire(const Expiry& expiry, bool* forgot) {
     const int64_t excess = std::min<int64_t>(count.Int(0) - expiry.keep_jobs, WriteBatch::kExpireAtOnce);
     if (excess > 0) SEQPAR_RETURN_IF_ERROR(forget("end_us >= ?", 0, excess));
   }
-  return *forgot ? Execute(db_, "DELETE FROM traces WHERE job NOT IN (SELECT id FROM jobs)")
-                 : absl::OkStatus();
+  return *forgot ? TraceTable(db_).ForgetOrphans() : absl::OkStatus();
 }
 
 absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string>* taken) {
@@ -200,55 +198,14 @@ absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string
   int64_t trace_bytes = trace_bytes_;
   SEQPAR_RETURN_IF_ERROR(InTransaction(db_, [&]() -> absl::Status {
     SEQPAR_RETURN_IF_ERROR(WriteRows(batch, taken));
-    SEQPAR_RETURN_IF_ERROR(WriteTraces(batch.traces, &trace_bytes));
+    SEQPAR_RETURN_IF_ERROR(TraceTable(db_).Write(batch.traces, limits_.trace_bytes, &trace_bytes));
     bool forgot = false;
     SEQPAR_RETURN_IF_ERROR(Expire(batch.expire, &forgot));
     if (!forgot) return absl::OkStatus();
-    SEQPAR_ASSIGN_OR_RETURN(trace_bytes, TraceBytes());
+    SEQPAR_ASSIGN_OR_RETURN(trace_bytes, TraceTable(db_).Bytes());
     return absl::OkStatus();
   }));
   trace_bytes_ = trace_bytes;
-  return absl::OkStatus();
-}
-
-absl::StatusOr<int64_t> SqliteStore::TraceBytes() {
-  Statement sum(db_, "SELECT COALESCE(SUM(LENGTH(chunk)), 0) FROM traces");
-  SEQPAR_RETURN_IF_ERROR(sum.Next().status());
-  return sum.Int(0);
-}
-
-absl::Status SqliteStore::WriteTraces(const std::vector<TraceRow>& traces, int64_t* bytes) {
-  if (traces.empty()) return absl::OkStatus();
-  Statement insert(db_,
-                   "INSERT OR IGNORE INTO traces (job, attempt, rank, number, chunk) VALUES (?, ?, ?, ?, ?)");
-  for (const TraceRow& row : traces) {
-    insert.BindText(row.job).Bind(row.attempt).Bind(row.rank).Bind(row.number).BindBlob(row.chunk);
-    SEQPAR_RETURN_IF_ERROR(insert.Run());
-    if (sqlite3_changes(db_) > 0) *bytes += static_cast<int64_t>(row.chunk.size());
-  }
-  return ForgetOldTraces(bytes);
-}
-
-absl::Status SqliteStore::ForgetOldTraces(int64_t* bytes) {
-  while (*bytes > limits_.trace_bytes) {
-    // The oldest job that has any, unless it is the only one: what one job may have is bounded by its ranks.
-    Statement oldest(db_,
-                     "SELECT id FROM jobs WHERE EXISTS (SELECT 1 FROM traces WHERE traces.job = jobs.id) "
-                     "ORDER BY sequence LIMIT 2");
-    std::vector<std::string> jobs;
-    while (true) {
-      SEQPAR_ASSIGN_OR_RETURN(const bool row, oldest.Next());
-      if (!row) break;
-      jobs.push_back(oldest.Bytes(0));
-    }
-    if (jobs.size() < 2) return absl::OkStatus();
-    Statement size(db_, "SELECT COALESCE(SUM(LENGTH(chunk)), 0) FROM traces WHERE job = ?");
-    size.BindText(jobs[0]);
-    SEQPAR_ASSIGN_OR_RETURN(const bool row, size.Next());
-    if (row) *bytes -= size.Int(0);
-    Statement forget(db_, "DELETE FROM traces WHERE job = ?");
-    SEQPAR_RETURN_IF_ERROR(forget.BindText(jobs[0]).Run());
-  }
   return absl::OkStatus();
 }
 
@@ -369,23 +326,6 @@ absl::StatusOr<StoredAttempt> SqliteStore::LoadAttempt(const std::string& job, i
     stored.results[static_cast<int>(results.Int(0))] = results.Bytes(1);
   }
   return stored;
-}
-
-absl::StatusOr<std::vector<TraceRow>> SqliteStore::LoadTraces(const std::string& job, int attempt, int rank,
-                                                              int64_t number, int64_t bytes) {
-  MutexLock lock(mutex_);
-  Statement select(db_,
-                   "SELECT rank, number, chunk FROM traces WHERE job = ? AND attempt = ? AND "
-                   "(rank, number) > (?, ?) ORDER BY rank, number");
-  select.BindText(job).Bind(attempt).Bind(rank).Bind(number);
-  std::vector<TraceRow> rows;
-  while (bytes > 0) {
-    SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
-    if (!row) break;
-    rows.push_back({job, attempt, static_cast<int>(select.Int(0)), select.Int(1), select.Bytes(2)});
-    bytes -= static_cast<int64_t>(rows.back().chunk.size());
-  }
-  return rows;
 }
 
 absl::StatusOr<std::vector<std::string>> SqliteStore::LoadDrains() {
