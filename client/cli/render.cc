@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/base/table.h"
 #include "common/base/units.h"
+#include "common/device/device_models.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
@@ -39,7 +40,7 @@ std::string ErrorLine(const google::rpc::Status& error) {
 std::string Devices(const v1::Node& node) {
   if (node.devices().empty()) return "none";
   const v1::DeviceSpec& first = node.devices(0).spec();
-  const std::string what = first.kind() == "cpu"
+  const std::string what = IsHost(first.kind())
                                ? absl::StrCat(first.threads(), first.threads() == 1 ? " thread" : " threads")
                                : first.name();
   return absl::StrCat(node.devices_size(), " x ", first.kind(), ", ", what, ", ",

@@ -96,7 +96,7 @@ struct AttentionTile {
 };
 
 struct DeviceInfo {
-  std::string kind;    // "cpu" | "cuda"
+  std::string kind;    // of device_models.h
   std::string name;    // processor or GPU name
   std::string kernel;  // the attention kernel in use, e.g. "avx2", "scalar"
   int threads = 1;

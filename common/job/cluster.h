@@ -69,7 +69,7 @@ struct LinkRates {
 };
 
 struct DeviceSpec {
-  std::string kind;  // "cpu" | "cuda"
+  std::string kind;  // of common/device/device_models.h
   std::string name;
   int64_t memory_bytes = 0;
   int threads = 1;

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/device/device_models.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
@@ -71,9 +73,11 @@ class ClusterChecker {
   }
 
   void Device(const std::string& field, const v1::DeviceSpec& device) {
-    if (device.kind() != "cpu" && device.kind() != "cuda") {
-      Add(field + ".kind", absl::StrCat("must be cpu or cuda, is '", device.kind(), "'"),
-          NearestName(device.kind(), {"cpu", "cuda"}));
+    if (FindDeviceModel(device.kind()) == nullptr) {
+      const std::vector<std::string> kinds = DeviceKinds();
+      Add(field + ".kind",
+          absl::StrCat("must be ", absl::StrJoin(kinds, " or "), ", is '", device.kind(), "'"),
+          NearestName(device.kind(), kinds));
     }
     Positive(field + ".memory_bytes", static_cast<double>(device.memory_bytes()));
     if (device.threads() < 0) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/device/cuda_scratch.h"
+#include "common/device/device_models.h"
 #include "common/layers/mlp_pieces.h"
 
 namespace seqpar {
@@ -73,7 +74,7 @@ class Counter {
     m.attention = Scheduled() + Ulysses();
     m.layer = Layer();
     m.communication = TensorAxis() + Sums();
-    m.kernels = device_kind == "cuda" ? GpuScratch() : Workspace();
+    m.kernels = Kernels(device_kind);
     return m;
   }
 
@@ -164,6 +165,17 @@ class Counter {
       elements += ReceivedParts(head, holders * shard) - 2 * ReceivedParts(head, shard);
     }
     return elements * kFloat;
+  }
+
+  double Kernels(const std::string& device_kind) const {
+    const DeviceModel* model = FindDeviceModel(device_kind);
+    switch (model != nullptr ? model->kernel_memory : KernelMemory::kHostWorkspace) {
+      case KernelMemory::kHostWorkspace:
+        return Workspace();
+      case KernelMemory::kGpuScratch:
+        return GpuScratch();
+    }
+    return 0;
   }
 
   // One block, as large as the largest kernel needs: a product's copies, a norm's sums of weight gradients,

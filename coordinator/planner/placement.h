@@ -27,7 +27,7 @@ struct Gang {
   // No core is left over: what a transfer copies, compute waits for.
   bool copies_compete = false;
   double start_seconds = 0;  // until executors are connected, of the slowest node; 0: not known
-  std::string device_kind;   // "cpu" | "cuda"
+  std::string device_kind;   // of common/device/device_models.h
   std::string node_kind;     // of the first node: "cpu NAME, 4 slots of 1 thread on 2 cores"
   int64_t memory_bytes = 0;  // the least
   // Of it, what a plan may count on: predictions err by a few percent.

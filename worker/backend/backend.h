@@ -16,7 +16,7 @@
 namespace seqpar {
 
 struct BackendConfig {
-  std::string kind = "cpu";  // of the device: "cpu" | "cuda"
+  std::string kind = "cpu";  // of the device, in common/device/device_models.h
   int ordinal = 0;           // cuda: which of the visible GPUs
   int threads = 1;           // cpu: of one kernel
   int64_t memory_bytes = 0;  // what the device may use; 0: no limit of ours

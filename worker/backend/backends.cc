@@ -1,6 +1,8 @@
-// The table of backends: a new pair is one more line.
+// The table of backends: a new pair is one more line, and one of common/device/device_models.h.
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/device/device_models.h"
 #include "worker/backend/backend.h"
 #include "worker/backend/cpu_ucx.h"
 #include "worker/backend/cuda_plugin.h"
@@ -24,8 +26,9 @@ absl::StatusOr<std::unique_ptr<RankBackend>> MakeRankBackend(const BackendConfig
   for (const Entry& entry : kBackends) {
     if (config.kind == entry.kind) return entry.make(config);
   }
-  return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
-                   absl::StrCat("no devices of kind '", config.kind, "': cpu, cuda"));
+  return MakeError(
+      absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+      absl::StrCat("no devices of kind '", config.kind, "': ", absl::StrJoin(DeviceKinds(), ", ")));
 }
 
 }  // namespace seqpar

@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/comm/named_communicator.h"
+#include "common/device/device_models.h"
 #include "worker/executor/execute.h"
 #include "worker/executor/warm_up.h"
 
@@ -81,8 +82,8 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
 
   SEQPAR_ASSIGN_OR_RETURN(std::string blob, runtime.backend->Blob(context.rank));
   context.send_blob(std::move(blob));
-  // While the others come. A CPU has nothing that it does only once.
-  if (runtime.device->info().kind != "cpu") {
+  // While the others come.
+  if (!IsHost(runtime.device->info().kind)) {
     const absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
     if (!warm.ok() && !absl::IsResourceExhausted(warm)) return warm;
     runtime.device->ResetPeak();

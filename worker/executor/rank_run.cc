@@ -8,6 +8,7 @@
 #include "common/base/failpoints.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/device/device_models.h"
 #include "common/job/proto.h"
 #include "worker/executor/bootstrap.h"
 #include "worker/executor/execute.h"
@@ -72,8 +73,8 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   report.set_peak_bytes(runtime.device->memory().peak_bytes);
   report.set_predicted_peak_bytes(mine.predicted_peak_bytes);
   report.set_execute_seconds(total.wall_seconds);
-  // A GPU is judged by the time of its kernels: no threads of ours compute there.
-  if (runtime.device->info().kind == "cpu") report.set_cpu_seconds(total.cpu_seconds);
+  // Others are judged by the time of their kernels: no threads of ours compute there.
+  if (IsHost(runtime.device->info().kind)) report.set_cpu_seconds(total.cpu_seconds);
   report.set_attention_seconds(total.attention_seconds);
   report.set_product_seconds(total.product_seconds);
   report.set_pointwise_seconds(total.pointwise_seconds);

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
+#include "common/device/device_models.h"
+
 namespace seqpar {
 namespace {
 
@@ -68,6 +73,12 @@ TEST(CountModelFlops, CountsTheMaskAndTheMlp) {
   job.config.mlp = MlpKind::kNone;
   EXPECT_EQ(gated - ungated, 2 * 2.0 * 2 * 7 * 6 * 5);
   EXPECT_EQ(ungated - CountModelFlops(job).linear_forward, 2 * 4.0 * 2 * 7 * 6 * 5);
+}
+
+TEST(DeviceKindTest, JobsAskForKindsThatThereAre) {
+  std::vector<std::string> asked;
+  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda}) asked.push_back(DeviceKindName(kind));
+  EXPECT_EQ(asked, DeviceKinds());
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "common/base/metric_names.h"
 #include "common/base/status.h"
 #include "common/comm/communicator.h"
+#include "common/device/device_models.h"
 #include "common/job/job.h"
 #include "common/metrics/docs.h"
 
@@ -98,6 +99,10 @@ TEST(MetricTableTest, ThePageInTheDocsIsCurrent) {
   text << file.rdbuf();
   EXPECT_TRUE(text.str() == MetricsPage())
       << "docs/metrics.md is stale: build/bin/seqpar-metrics-page > docs/metrics.md";
+}
+
+TEST(MetricTableTest, KnowsEveryKindOfDevice) {
+  EXPECT_EQ(LabelOf(Metric::kDeviceInfo, "kind").values, DeviceKinds());
 }
 
 }  // namespace
