@@ -95,6 +95,29 @@ class Compose(unittest.TestCase):
         with self.assertRaisesRegex(KeyError, "SEQPAR_TLS_DIR"):
             services("compose.yaml", "tls.yaml")
 
+    def test_tenants_on_top_of_either(self):
+        for files in (("compose.yaml",), ("compose.yaml", "tls.yaml")):
+            variables = {"SEQPAR_DATA": f"{self.dir}/data", "SEQPAR_TLS_DIR": f"{self.dir}/tls"}
+            before = services(*files, **variables)
+            after = services(*files, "tenants.yaml", SEQPAR_TENANTS_DIR=f"{self.dir}/tenants", **variables)
+            self.assertEqual(after["worker"], before["worker"])
+            self.assertEqual(after["coordinator"]["command"], before["coordinator"]["command"])
+            self.assertEqual(after["coordinator"]["volumes"], before["coordinator"]["volumes"] +
+                             [f"{self.dir}/tenants:/etc/seqpar/tenants:ro"])
+        with self.assertRaisesRegex(KeyError, "SEQPAR_TENANTS_DIR"):
+            services("compose.yaml", "tenants.yaml", **variables)
+
+    def test_tenants_are_held_to_their_file(self):
+        (self.dir / "tenants").mkdir()
+        (self.dir / "tenants/tenants").write_text("tenant=* queued_jobs=1\n")
+        service = services("compose.yaml", "tenants.yaml", SEQPAR_DATA=f"{self.dir}/data",
+                           SEQPAR_TENANTS_DIR=f"{self.dir}/tenants")["coordinator"]
+        service["environment"] = {k: self.folder(v, service) for k, v in service["environment"].items()}
+        _, server = self.start("coordinator", service)
+        first, second = self.submit("--server", server), self.submit("--server", server)
+        self.assertEqual(first.returncode, 0, first.stderr)
+        self.assertIn("TENANT_LIMIT", second.stdout + second.stderr)
+
     def folder(self, path, service):
         """Where a path of the container is here."""
         for volume in service["volumes"]:
@@ -146,10 +169,13 @@ class Compose(unittest.TestCase):
         return subprocess.run(command, capture_output=True, timeout=scaled(10)).returncode == 0
 
     def run_job(self, *flags):
+        return self.submit(*flags, more=("--wait", "--wait-timeout", str(scaled(120))))
+
+    def submit(self, *flags, more=()):
         job = self.dir / "job.yaml"
         job.write_text("config: {hidden_size: 32, num_attention_heads: 4, intermediate_size: 48, num_hidden_layers: 1}\n"
                        "weights: {seed: 1}\ninput: {seed: 2, tokens: 100}\nverify: {rows: 2}\n")
-        return subprocess.run([BIN / "seqpar", *flags, "submit", "-f", job, "--wait", "--wait-timeout", str(scaled(120))],
+        return subprocess.run([BIN / "seqpar", "-o", "json", *flags, "submit", "-f", job, *more],
                               capture_output=True, text=True, env=environment(), timeout=scaled(180))
 
     def test_a_job_over_tls(self):

@@ -3,6 +3,7 @@
 Nothing but folders, addresses and the network interface is replaced: those of a pod are not here. Secrets are folders as the
 kubelet makes them, with certificates as the rendered objects ask for them.
 """
+import json
 import pathlib
 import shutil
 import signal
@@ -23,6 +24,7 @@ from harness import BIN, environment, scaled, wait_for  # noqa: E402
 EVERY_FLAG = {"coordinator": {"flags": {"heartbeat": "500ms", "lease": "10s", "bootstrap-timeout": "30s",
                                         "no-progress-timeout": "2m", "step-timeout": "20s",
                                         "checkpoint-interval": "90s", "replace-slow-ranks": 2.5, "max-attempts": 2, "log-level": "debug"}},
+              "tenants": {"*": {"queuedJobs": 1, "outputBytes": "2Ti"}, "ops": {"queuedJobs": 100, "runningJobs": 2, "devices": 16}},
               "worker": {"flags": {"log-level": "debug"}, "labels": {"pool": "a"}, "drainSeconds": 5}}
 POD = {"metadata.name": "r-seqpar-worker-0", "spec.nodeName": "machine-7"}
 TOKENS, PROBE = {"existingSecret": "tok"}, {"secret": "probe"}
@@ -49,13 +51,13 @@ class Volumes:
         self.turn = 0
 
     def write(self, name, files):
-        """{file name: path of what it holds}"""
+        """{file name: what it holds, or the path of that}"""
         self.turn += 1
         volume = self.folder / name
         data = volume / f"..{self.turn}"
         data.mkdir(parents=True)
         for file, source in files.items():
-            (data / file).write_bytes(source.read_bytes())
+            (data / file).write_bytes(source.encode() if isinstance(source, str) else source.read_bytes())
             (data / file).chmod(0o440)
             if not (volume / file).is_symlink():
                 (volume / file).symlink_to(f"..data/{file}")
@@ -73,12 +75,15 @@ class Volumes:
         extended = [u.replace(" auth", "Auth") for u in usages if u.endswith(" auth")]
         return self.pair(name, ",".join(names), ",".join(extended))
 
-    def of(self, volume, secrets, certificates):
-        """The folder for a volume of a pod. `secrets`: {name: files} of those that people make; `certificates`: specs."""
+    def of(self, volume, secrets, certificates, maps):
+        """The folder for a volume of a pod. `secrets`: {name: files} of those that people make; `certificates`: specs;
+        `maps`: {name: data} of config maps."""
         if "csi" in volume:
             attributes = {k.rpartition("/")[2]: v for k, v in volume["csi"]["volumeAttributes"].items()}
             uri = attributes["uri-sans"].replace("${POD_NAME}", POD["metadata.name"])
             return self.write(POD["metadata.name"], self.requested("csi", [], [uri], attributes["key-usages"].split(",")))
+        if "configMap" in volume:
+            return self.write(volume["configMap"]["name"], maps[volume["configMap"]["name"]])
         name = volume["secret"]["secretName"]
         if name in secrets:
             files = secrets[name]()
@@ -98,7 +103,7 @@ class Binaries(ChartTest):
         self.volumes = None  # with TLS
 
     def mounts(self, pod, values, example):
-        """{mount path: folder here} of the pod's secrets."""
+        """{mount path: folder here} of the pod's secrets and files."""
         if self.volumes is None:
             self.volumes = Volumes(self.dir)
         node = POD["metadata.name"]
@@ -115,7 +120,9 @@ class Binaries(ChartTest):
             people["r-seqpar-coordinator-tls"] = lambda: self.volumes.pair("coordinator", "DNS:r-seqpar-coordinator")
             people["r-seqpar-worker-tls"] = (
                 (lambda: self.volumes.pair("worker", "URI:seqpar://node/*")) if shared else by_node)
-        folders = {v["name"]: self.volumes.of(v, people, certificates) for v in pod["volumes"] if "secret" in v or "csi" in v}
+        maps = {name: m["data"] for (kind, name), m in self.render(values, example).items() if kind == "ConfigMap"}
+        folders = {v["name"]: self.volumes.of(v, people, certificates, maps) for v in pod["volumes"]
+                   if not v.keys().isdisjoint(("secret", "csi", "configMap"))}
         return {m["mountPath"]: folders[m["name"]] for m in pod["containers"][0]["volumeMounts"] if m["name"] in folders}
 
     def variables(self, container):
@@ -198,7 +205,7 @@ class Binaries(ChartTest):
         self.assertEqual(process.wait(scaled(60)), 0)
 
         process, log = self.start("coordinator", coordinator,
-                                  self.mounts(coordinator_pod, values, example) if values.get("tls") else {})
+                                  self.mounts(coordinator_pod, values, example))
         self.server = self.address("coordinator", "port", process, log)
         metrics = self.address("coordinator", "metrics-port", process, log)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -232,6 +239,16 @@ class Binaries(ChartTest):
                                text=True, check=True).stdout
         for text in ("r-seqpar-worker-0", "kubernetes_node", "machine-7", "pool"):
             self.assertIn(text, nodes)
+        # Two jobs of nobody's tenant, of which one may wait.
+        job = {"config": {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "num_hidden_layers": 1},
+               "weights": {"seed": 1}, "input": {"seed": 2, "tokens": 9}, "workers": {"min": 9}}
+        (self.dir / "waits.yaml").write_text(json.dumps(job))
+        submit = [BIN / "seqpar", "--server", self.server, "-o", "json", "submit", "-f", self.dir / "waits.yaml"]
+        first, second = [subprocess.run(submit, capture_output=True, text=True, timeout=scaled(60)) for _ in range(2)]
+        self.assertEqual(first.returncode, 0, first.stderr)
+        self.assertIn("TENANT_LIMIT", second.stdout + second.stderr)
+        subprocess.run([BIN / "seqpar", "--server", self.server, "cancel", json.loads(first.stdout)["id"]], check=True,
+                       capture_output=True, timeout=scaled(60))
         done = self.run_helm_test(EVERY_FLAG, None)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("verif", done.stdout.lower())

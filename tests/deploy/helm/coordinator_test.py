@@ -45,6 +45,26 @@ class Coordinator(ChartTest):
             self.assertIn(f"--replace-slow-ranks={factor}", container["args"])
         self.refused({"coordinator": {"flags": {"replace-slow-ranks": 1.1}}}, "replace-slow-ranks")
 
+    def test_tenants(self):
+        self.assertNotIn(("ConfigMap", f"{NAME}-tenants"), self.render())
+        few = {"tenants": {"search": {"devices": 64}, "*": {"queuedJobs": 1_000_000, "runningJobs": 2, "devices": 16,
+                                                            "outputBytes": "2Ti"}}}
+        self.assertEqual(self.one("ConfigMap", f"{NAME}-tenants", few)["data"]["tenants"].split("\n"), [
+            "tenant=* devices=16 queued_jobs=1000000 running_jobs=2 output_bytes=2Ti", "tenant=search devices=64", ""])
+        spec, container = self.pod("coordinator", few)
+        self.assertIn({"name": "tenants", "configMap": {"name": f"{NAME}-tenants"}}, spec["volumes"])
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "tenants"]
+        self.assertIn(f"--tenants={mount['mountPath']}/tenants", container["args"])
+        # Another file is read by another pod; the same one by the same.
+        notes = [self.one("StatefulSet", NAME, values)["spec"]["template"]["metadata"].get("annotations") for values in
+                 (few, {"tenants": {**few["tenants"], "search": {"devices": 65}}}, {**few, "runAsUser": 7}, {})]
+        self.assertNotEqual(notes[0], notes[1])
+        self.assertEqual(notes[0], notes[2])
+        self.assertIsNone(notes[3])
+        for wrong, word in (({"a b": {"devices": 1}}, "a b"), ({"a": {"devices": 0}}, "/tenants/a/devices"),
+                            ({"a": {"device": 1}}, "'device'"), ({"a": {"outputBytes": 5}}, "/tenants/a/outputBytes")):
+            self.refused({"tenants": wrong}, word)
+
     def test_probes(self):
         _, container = self.pod("coordinator")
         for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):

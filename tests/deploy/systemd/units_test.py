@@ -89,15 +89,15 @@ class Units(unittest.TestCase):
                             "ProcSubset", "PrivateUsers"):
             self.assertNotIn(closes_gpus, worker)
 
-    def variables(self, unit, got, tls):
-        """The unit's environment, with its tls.env where that is asked for; folders and addresses are this machine's."""
+    def variables(self, unit, got, *more):
+        """The unit's environment, with those of UNIT-MORE.env; folders and addresses are this machine's."""
         data = self.dir / "data"
         data.mkdir(exist_ok=True)
         prefix = f"SEQPAR_{unit.upper()}_"
         helped = subprocess.run([BIN / got["ExecStart"][0], "--help"], capture_output=True, text=True).stdout
         lines = list(got["Environment"])
-        if tls:
-            text = (FOLDER / f"{unit}-tls.env").read_text()
+        for file in more:
+            text = (FOLDER / f"{unit}-{file}.env").read_text()
             lines += [line for line in text.splitlines() if line and not line.startswith("#")]
         found = {}
         for setting in lines:
@@ -105,7 +105,7 @@ class Units(unittest.TestCase):
             flag = "--" + name.removeprefix(prefix).lower().replace("_", "-")
             self.assertIn(flag, re.findall(r"--[a-z-]+", helped), f"{name} sets no flag")
             found[name] = value.replace("/var/lib/seqpar", str(self.dir)).replace("/srv/seqpar", str(data)).replace(
-                "/etc/seqpar/tls", str(self.dir / "tls"))
+                "/etc/seqpar", str(self.dir))
         return found
 
     def start(self, unit, got, environment):
@@ -126,7 +126,7 @@ class Units(unittest.TestCase):
         for unit in UNITS:
             with self.subTest(unit):
                 got = settings(unit)
-                process, manager = self.start(unit, got, {**self.variables(unit, got, tls=False),
+                process, manager = self.start(unit, got, {**self.variables(unit, got),
                                                           "SEQPAR_COORDINATOR_LISTEN": "127.0.0.1:0",
                                                           "SEQPAR_SERVER": "127.0.0.1:1"})
                 self.assertEqual(manager.recv(100), b"READY=1")
@@ -145,7 +145,9 @@ class Units(unittest.TestCase):
         authority.issue("node", f"URI:seqpar://node/{socket.gethostname()}")
         (self.dir / "coordinator").mkdir()  # StateDirectory=
         got = settings("coordinator")
-        variables = self.variables("coordinator", got, tls=True)
+        shutil.copy(FOLDER.parents[1] / "examples/tenants", self.dir)
+        variables = self.variables("coordinator", got, "tls", "tenants")
+        self.assertEqual(variables["SEQPAR_COORDINATOR_TENANTS"], str(self.dir / "tenants"))
         self.assertTrue(variables["SEQPAR_COORDINATOR_LISTEN"].startswith("0.0.0.0:"))
         port = self.dir / "port"
         process, manager = self.start("coordinator", got, {**variables, "SEQPAR_COORDINATOR_LISTEN": "0.0.0.0:0",
@@ -154,7 +156,7 @@ class Units(unittest.TestCase):
         self.assertEqual(manager.recv(100), b"READY=1", (self.dir / "coordinator.log").read_text())
         got = settings("worker")
         server = "localhost:" + port.read_text().strip().rpartition(":")[2]
-        worker, manager = self.start("worker", got, {**self.variables("worker", got, tls=True),
+        worker, manager = self.start("worker", got, {**self.variables("worker", got, "tls"),
                                                      "SEQPAR_WORKER_COORDINATOR": server,
                                                      "SEQPAR_WORKER_METRICS_LISTEN": "off"})
         self.assertEqual(manager.recv(100), b"READY=1", (self.dir / "worker.log").read_text())

@@ -99,6 +99,16 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* The file of --tenants. */}}
+{{- define "seqpar.tenants" -}}
+{{- $limits := dict "queuedJobs" "queued_jobs" "runningJobs" "running_jobs" "devices" "devices" -}}
+{{- range $tenant, $share := .Values.tenants }}
+tenant={{ $tenant }}
+{{- range $key, $name := $limits }}{{ with index $share $key }} {{ $name }}={{ int64 . }}{{ end }}{{ end }}
+{{- with $share.outputBytes }} output_bytes={{ . }}{{ end }}
+{{- end }}
+{{- end -}}
+
 {{/* Probes of the metrics port; (dict "startupSeconds" n). Alive says nothing of the other side: a worker without its
 coordinator is not restarted. */}}
 {{- define "seqpar.probes" -}}
