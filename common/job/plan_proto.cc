@@ -107,6 +107,7 @@ absl::StatusOr<RankPlan> RankFromProto(const v1::RankPlan& proto, int index) {
 // ring rank put together ascend, which TokenLayout relies on.
 absl::Status CheckShares(const Plan& plan) {
   int64_t tokens = 0;
+  std::vector<Segment> all;
   const int group = plan.mesh.tensor * plan.mesh.ulysses;
   for (int ring = 0; ring < plan.mesh.ring; ++ring) {
     std::vector<Segment> joined;
@@ -118,21 +119,12 @@ absl::Status CheckShares(const Plan& plan) {
     if (!TokenShare::Ascends(joined)) {
       return BadPlan(absl::StrCat("the tokens of the ranks of ring position ", ring, " do not ascend"));
     }
+    all.insert(all.end(), joined.begin(), joined.end());
   }
   if (tokens > kTokensMax) return BadPlan(absl::StrCat("its shares have ", tokens, " tokens"));
-  std::vector<bool> seen(tokens);
-  for (const RankPlan& rank : plan.ranks) {
-    for (const Segment& segment : rank.tokens.segments()) {
-      for (int64_t p = segment.begin; p < segment.end; p += segment.stride) {
-        if (p >= tokens || seen[p]) {
-          return BadPlan(absl::StrCat("its shares do not cover [0, ", tokens, ") exactly once: see position ",
-                                      p, " of rank ", rank.rank));
-        }
-        seen[p] = true;
-      }
-    }
-  }
-  return absl::OkStatus();
+  const std::string why = WhyNotExactlyOnce(std::move(all));
+  if (why.empty()) return absl::OkStatus();
+  return BadPlan(absl::StrCat("its shares do not cover [0, ", tokens, ") exactly once: ", why));
 }
 
 void PassToProto(const PassPrediction& pass, v1::PassPrediction* proto) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 
 namespace seqpar {
@@ -29,7 +30,7 @@ bool TokenShare::Ascends(const std::vector<Segment>& segments) {
   int64_t last = -1;
   for (const Segment& segment : segments) {
     if (segment.stride < 1) return false;
-    if (segment.size() == 0) continue;
+    if (segment.end <= segment.begin) continue;
     if (segment.begin <= last) return false;
     last = LastOf(segment);
   }
@@ -93,6 +94,38 @@ std::vector<TokenShare> TokenShare::Split(int n) const {
   parts.reserve(n);
   for (int i = 0; i < n; ++i) parts.push_back(Slice(PartBegin(size_, n, i), PartBegin(size_, n, i + 1)));
   return parts;
+}
+
+// The positions of one stride fall into classes by their remainder, and each segment is a stretch of one
+// class. As many positions as there are places, none past the end and none twice: then none is missing.
+std::string WhyNotExactlyOnce(std::vector<Segment> segments) {
+  segments.erase(
+      std::remove_if(segments.begin(), segments.end(), [](const Segment& s) { return s.size() == 0; }),
+      segments.end());
+  if (segments.empty()) return "";
+  int64_t n = 0;
+  for (const Segment& segment : segments) {
+    if (segment.stride != segments[0].stride) {
+      return absl::StrCat("strides ", segments[0].stride, " and ", segment.stride, " together");
+    }
+    n += segment.size();
+  }
+  for (const Segment& segment : segments) {
+    if (LastOf(segment) >= n) return absl::StrCat("position ", LastOf(segment), " is not among them");
+  }
+  const int64_t stride = std::min(segments[0].stride, n);  // a longer one makes no other classes
+  std::sort(segments.begin(), segments.end(), [stride](const Segment& a, const Segment& b) {
+    return std::make_pair(a.begin % stride, a.begin) < std::make_pair(b.begin % stride, b.begin);
+  });
+  int64_t next = 0;  // of a class that is whole: past the end
+  for (const Segment& segment : segments) {
+    const bool goes_on = segment.begin % stride == next % stride;
+    if (next >= n && !goes_on) next = next % stride + 1;
+    if (segment.begin < next) return absl::StrCat("position ", segment.begin, " comes twice");
+    if (segment.begin > next) return absl::StrCat("position ", next, " is missing");
+    next = LastOf(segment) + stride;
+  }
+  return "";
 }
 
 const char* LayoutName(LayoutKind kind) {

@@ -16,7 +16,7 @@ struct Segment {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t stride = 1;
-  int64_t size() const { return end <= begin ? 0 : (end - begin + stride - 1) / stride; }
+  int64_t size() const { return end <= begin ? 0 : (end - begin - 1) / stride + 1; }
   int64_t PositionAt(int64_t index) const { return begin + index * stride; }
   friend bool operator==(const Segment&, const Segment&) = default;
 };
@@ -50,6 +50,11 @@ class TokenShare {
   std::vector<Segment> segments_;
   int64_t size_ = 0;
 };
+
+// "" where `segments` together are every position of [0, n) exactly once, n being how many they have; else
+// why not: a position that is missing or comes twice, or two strides, which no layout has beside each other.
+// O(s log s) for s segments, whatever their sizes. REQUIRES: strides of at least 1, positions not negative.
+std::string WhyNotExactlyOnce(std::vector<Segment> segments);
 
 enum class LayoutKind { kContiguous, kZigzag, kStriped };
 const char* LayoutName(LayoutKind kind);  // "contiguous", "zigzag", "striped"

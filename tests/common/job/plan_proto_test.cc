@@ -2,6 +2,7 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 
 #include "common/base/status.h"
@@ -101,6 +102,13 @@ TEST(PlanProto, RefusesWhatContradictsItself) {
        "of rank 0 do not ascend"},
       {"negative", [](v1::Plan* p) { p->mutable_ranks(0)->mutable_segments(0)->set_begin(-1); },
        "of rank 0 do not ascend"},
+      {"stride beside another", [](v1::Plan* p) { p->mutable_ranks(0)->mutable_segments(0)->set_stride(2); },
+       "strides 2 and 1 together"},
+      {"endless stride",
+       [](v1::Plan* p) {
+         p->mutable_ranks(0)->mutable_segments(0)->set_stride(std::numeric_limits<int64_t>::max());
+       },
+       "exactly once"},
       {"endless", [](v1::Plan* p) { p->mutable_ranks(0)->mutable_segments(0)->set_end(int64_t{1} << 62); },
        "ends at"},
   };
@@ -112,6 +120,24 @@ TEST(PlanProto, RefusesWhatContradictsItself) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(ReasonOf(status), reason::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr(c.message));
+  }
+}
+
+// As many tokens as a plan may have: a look at each of them would take a gigabyte and most of a minute.
+TEST(PlanProto, ChecksALongPlanByItsSegments) {
+  constexpr int64_t kTokens = int64_t{1} << 33;
+  for (const LayoutKind kind : {LayoutKind::kContiguous, LayoutKind::kZigzag, LayoutKind::kStriped}) {
+    SCOPED_TRACE(LayoutName(kind));
+    for (int i = 0; i < 100; ++i) {
+      const v1::Plan proto = PlanToProto(MakePlan(Mesh{2, 2, 8, 2}, kind, kTokens - i));
+      EXPECT_TRUE(PlanFromProto(proto).ok());
+      v1::Plan bad = proto;
+      v1::Segment* segment = bad.mutable_ranks(i % 32)->mutable_segments(0);
+      segment->set_begin(segment->begin() + segment->stride());  // its first token is missing
+      EXPECT_THAT(std::string(PlanFromProto(bad).status().message()), HasSubstr("exactly once"));
+    }
+    const v1::Plan more = PlanToProto(MakePlan(Mesh{1, 1, 4, 1}, kind, kTokens + 1));
+    EXPECT_FALSE(PlanFromProto(more).ok());
   }
 }
 

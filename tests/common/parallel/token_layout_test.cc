@@ -165,5 +165,76 @@ TEST(TokenLayoutTest, EveryTokenExactlyOnceAndRoundTripsThroughShares) {
   }
 }
 
+// --- every position exactly once ---
+
+std::vector<Segment> SegmentsOf(const TokenLayout& layout) {
+  std::vector<Segment> segments;
+  for (int rank = 0; rank < layout.mesh().size(); ++rank) {
+    const std::vector<Segment>& its = layout.OfRank(rank).segments();
+    segments.insert(segments.end(), its.begin(), its.end());
+  }
+  return segments;
+}
+
+// By a look at each position; for segments of one stride.
+bool CoverByCounting(const std::vector<Segment>& segments) {
+  std::vector<int64_t> positions;
+  for (const Segment& segment : segments) {
+    for (int64_t i = 0; i < segment.size(); ++i) positions.push_back(segment.PositionAt(i));
+  }
+  std::sort(positions.begin(), positions.end());
+  for (size_t i = 0; i < positions.size(); ++i) {
+    if (positions[i] != static_cast<int64_t>(i)) return false;
+  }
+  return true;
+}
+
+TEST(ExactlyOnceTest, EveryLayoutOfAnyLengthIs) {
+  // 2^62: no loop over tokens comes to its end.
+  for (const int64_t tokens : {int64_t{0}, int64_t{1}, int64_t{5}, int64_t{131}, int64_t{1} << 62}) {
+    for (const LayoutKind kind : kLayouts) {
+      for (const Mesh& mesh :
+           {Mesh{1, 1, 1, 1}, Mesh{2, 1, 1, 1}, Mesh{1, 3, 1, 1}, Mesh{1, 1, 7, 1}, Mesh{2, 2, 3, 3}}) {
+        const std::vector<Segment> segments = SegmentsOf(TokenLayout(mesh, kind, tokens));
+        EXPECT_EQ(WhyNotExactlyOnce(segments), "") << mesh.ToString() << " " << LayoutName(kind);
+      }
+    }
+  }
+}
+
+TEST(ExactlyOnceTest, AgreesWithCountingWhateverIsChanged) {
+  int refused = 0, taken = 0;
+  for (const LayoutKind kind : kLayouts) {
+    for (const int64_t tokens : {1, 2, 5, 12, 13}) {
+      const std::vector<Segment> segments = SegmentsOf(TokenLayout(Mesh{1, 2, 3, 1}, kind, tokens));
+      for (size_t i = 0; i < segments.size(); ++i) {
+        for (const int64_t begin : {-3, -1, 0, 1, 3}) {
+          for (const int64_t end : {-3, -1, 0, 1, 3}) {
+            std::vector<Segment> changed = segments;
+            changed[i].begin = std::max<int64_t>(changed[i].begin + begin, 0);
+            changed[i].end += end;
+            const std::string why = WhyNotExactlyOnce(changed);
+            EXPECT_EQ(why.empty(), CoverByCounting(changed)) << why;
+            ++(why.empty() ? taken : refused);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 100);
+  EXPECT_GT(taken, 100);
+}
+
+TEST(ExactlyOnceTest, SaysWhatIsWrong) {
+  EXPECT_EQ(WhyNotExactlyOnce({Strided(0, 3, 1), Strided(4, 6, 1)}), "position 5 is not among them");
+  EXPECT_EQ(WhyNotExactlyOnce({Strided(0, 3, 1), Strided(2, 4, 1), Strided(5, 6, 1)}),
+            "position 2 comes twice");
+  EXPECT_EQ(WhyNotExactlyOnce({Strided(0, 3, 2), Strided(3, 4, 2), Strided(2, 3, 2)}),
+            "position 2 comes twice");
+  EXPECT_EQ(WhyNotExactlyOnce({Strided(0, 2, 3), Strided(2, 5, 3), Strided(2, 5, 3)}),
+            "position 1 is missing");
+  EXPECT_EQ(WhyNotExactlyOnce({Strided(0, 4, 2), Strided(1, 2, 1)}), "strides 2 and 1 together");
+}
+
 }  // namespace
 }  // namespace seqpar
