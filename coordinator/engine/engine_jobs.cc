@@ -257,14 +257,17 @@ void Engine::Do(JobRecord* record, const action::SendBlobTable& a) {
 }
 
 void Engine::Do(JobRecord* record, const action::StopGang& a) {
-  v1::CoordinatorMessage message;
-  *message.mutable_stop()->mutable_gang() = IdOf(*record);
-  *message.mutable_stop()->mutable_reason() = StatusToProto(a.reason);
-  std::set<std::string> nodes;
-  for (const RankRecord& rank : record->ranks) {
-    if (!rank.gone && (a.node.empty() || rank.node == a.node)) nodes.insert(rank.node);
+  std::map<std::string, v1::CoordinatorMessage> messages;
+  for (size_t i = 0; i < record->ranks.size(); ++i) {
+    const RankRecord& rank = record->ranks[i];
+    if (rank.gone || (!a.node.empty() && rank.node != a.node)) continue;
+    messages[rank.node].mutable_stop()->add_ranks(static_cast<int>(i));
   }
-  for (const std::string& node : nodes) SendLater(node, message);
+  for (auto& [node, message] : messages) {
+    *message.mutable_stop()->mutable_gang() = IdOf(*record);
+    *message.mutable_stop()->mutable_reason() = StatusToProto(a.reason);
+    SendLater(node, std::move(message));
+  }
 }
 
 void Engine::Do(JobRecord* record, const action::Merge&) {

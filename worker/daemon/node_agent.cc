@@ -171,8 +171,12 @@ void NodeAgent::OnStart(const v1::StartRanks& start) {
     AbortGang(other, &gang, MakeError(absl::StatusCode::kAborted, reason::kRankLost, "a newer attempt began"),
               0);
   }
-  if (gangs_.count(key) == 0) gang_order_.push_back(key);
-  Gang& gang = gangs_[key];
+  Gang& gang = Know(key);
+  if (gang.stop_asked) {
+    // The stop came first, and whoever sent it was told that these would never run.
+    for (const v1::StartRanks::Placement& placement : start.ranks()) TellStopped(key, gang, placement.rank());
+    return;
+  }
   const auto shared = std::make_shared<const v1::StartRanks>(start);
   for (const v1::StartRanks::Placement& placement : start.ranks()) {
     if (gang.ranks.count(placement.rank()) != 0)
@@ -186,22 +190,6 @@ void NodeAgent::OnStart(const v1::StartRanks& start) {
     StartRank(key, placement.rank());
   }
   ForgetOldGangs();
-}
-
-void NodeAgent::OnStop(const v1::StopGang& stop) {
-  const GangKey key(stop.gang().job(), stop.gang().attempt());
-  if (!Admit("stop", stop.gang())) return;
-  const auto found = gangs_.find(key);
-  if (found == gangs_.end()) return;
-  absl::Status why = StatusFromProto(stop.reason());
-  if (why.ok())
-    why = MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "stopped, without a reason");
-  Gang& gang = found->second;
-  gang.stop_asked = true;
-  for (const auto& [rank, state] : gang.ranks) {
-    if (!state.running) SendEvent(key, rank, v1::RankEvent::STOPPED, {});
-  }
-  AbortGang(key, &gang, why, kStopGraceUs);
 }
 
 void NodeAgent::OnBlobs(const v1::BlobTable& blobs) {
@@ -366,6 +354,11 @@ bool NodeAgent::Idle() const {
     }
   }
   return true;
+}
+
+NodeAgent::Gang& NodeAgent::Know(const GangKey& key) {
+  if (gangs_.count(key) == 0) gang_order_.push_back(key);
+  return gangs_[key];
 }
 
 void NodeAgent::ForgetOldGangs() {

@@ -103,7 +103,7 @@ class NodeAgent {
     v1::RankProgress progress;
   };
   struct Gang {
-    bool stop_asked = false;  // by the coordinator: STOPPED is due when a process is gone
+    bool stop_asked = false;  // by the coordinator: STOPPED is due when a process is gone, and none starts
     std::map<int32_t, Rank> ranks;
   };
   using GangKey = std::pair<std::string, int32_t>;
@@ -129,9 +129,12 @@ class NodeAgent {
   void StopByOwnDecision(const GangKey& key, Gang* gang, const absl::Status& reason);
   void Fail(const GangKey& key, int32_t rank, const absl::Status& error, bool root_cause);
   void SendEvent(const GangKey& key, int32_t rank, v1::RankEvent::Kind kind, v1::RankEvent event);
+  void TellStopped(const GangKey& key, const Gang& gang, int32_t rank);
   void SendKept(v1::WorkerMessage message);
   void SendHeartbeat(int64_t now_us);
   void AddSetAside(google::protobuf::Map<int32_t, std::string>* to) const;
+  // The gang, from now on among those that are remembered.
+  Gang& Know(const GangKey& key);
   void ForgetOldGangs();
   v1::GangId IdOf(const GangKey& key) const;
   Rank* Find(const RankKey& key);

@@ -1,5 +1,6 @@
 // The agent's side of executors: starting, watching and stopping ranks.
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
@@ -173,6 +174,34 @@ void NodeAgent::StartWaiting() {
     }
   }
   for (const RankKey& key : waiting) StartRank({key.job, key.attempt}, key.rank);
+}
+
+// Also of gangs that were forgotten, or whose start was lost: the coordinator keeps their devices until it
+// has been told that nothing of them is left. A stop of an attempt that is over is not obeyed, as nothing can
+// be left to do, but answered all the same; one of a term that is over is not.
+void NodeAgent::OnStop(const v1::StopGang& stop) {
+  const GangKey key(stop.gang().job(), stop.gang().attempt());
+  const bool obeyed = Admit("stop", stop.gang());
+  if (stop.gang().term() < fence_.highest_term()) return;
+  Gang& gang = Know(key);
+  gang.stop_asked = true;
+  std::set<int32_t> ranks(stop.ranks().begin(), stop.ranks().end());
+  for (const auto& entry : gang.ranks) ranks.insert(entry.first);
+  for (const int32_t rank : ranks) TellStopped(key, gang, rank);
+  if (obeyed) {
+    absl::Status why = StatusFromProto(stop.reason());
+    if (why.ok())
+      why = MakeError(absl::StatusCode::kCancelled, reason::kCancelled, "stopped, without a reason");
+    AbortGang(key, &gang, why, kStopGraceUs);
+  }
+  ForgetOldGangs();
+}
+
+// Of one that has a process, its end tells.
+void NodeAgent::TellStopped(const GangKey& key, const Gang& gang, int32_t rank) {
+  const auto known = gang.ranks.find(rank);
+  if (known != gang.ranks.end() && known->second.running) return;
+  SendEvent(key, rank, v1::RankEvent::STOPPED, {});
 }
 
 void NodeAgent::AbortGang(const GangKey& key, Gang* gang, const absl::Status& reason, int64_t grace_us) {

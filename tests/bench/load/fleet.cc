@@ -222,7 +222,7 @@ void SimNode::OnMessage(const v1::CoordinatorMessage& message) {
   if (message.has_welcome()) HandleWelcome(message.welcome());
   if (message.has_start()) Send(gangs_.Start(message.start(), &started));
   if (message.has_blobs()) gangs_.Meet(message.blobs().gang());
-  if (message.has_stop()) Send(gangs_.Stop(message.stop().gang(), &stopped));
+  if (message.has_stop()) Send(gangs_.Stop(message.stop(), &stopped));
   if (message.has_heartbeat()) {
     while (!sent_.empty() && sent_.front().first <= message.heartbeat().sequence()) {
       shared_->answers.Add(SecondsSince(sent_.front().second));

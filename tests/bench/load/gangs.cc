@@ -48,15 +48,15 @@ void Gangs::AppendStarted(const Gang& gang, int rank, std::vector<v1::WorkerMess
   messages->push_back(std::move(blob));
 }
 
-std::vector<v1::WorkerMessage> Gangs::Stop(const v1::GangId& id, int64_t* ranks) {
+std::vector<v1::WorkerMessage> Gangs::Stop(const v1::StopGang& stop, int64_t* ranks) {
+  Gang gang;
+  gang.id = stop.gang();
   std::vector<v1::WorkerMessage> messages;
-  const auto found = gangs_.find(KeyOf(id));
-  if (found == gangs_.end()) return messages;
-  for (const auto& [rank, device] : found->second.devices) {
-    messages.push_back(Event(found->second, rank, v1::RankEvent::STOPPED));
+  for (const int rank : stop.ranks()) messages.push_back(Event(gang, rank, v1::RankEvent::STOPPED));
+  if (const auto known = gangs_.find(KeyOf(stop.gang())); known != gangs_.end()) {
+    *ranks += static_cast<int64_t>(known->second.devices.size());
+    gangs_.erase(known);
   }
-  *ranks += static_cast<int64_t>(messages.size());
-  gangs_.erase(found);
   return messages;
 }
 

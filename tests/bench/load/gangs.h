@@ -19,7 +19,7 @@ class Gangs {
 
   // Each returns what is to be sent, and adds to *ranks how many ranks it is about.
   std::vector<v1::WorkerMessage> Start(const v1::StartRanks& start, int64_t* ranks);
-  std::vector<v1::WorkerMessage> Stop(const v1::GangId& gang, int64_t* ranks);
+  std::vector<v1::WorkerMessage> Stop(const v1::StopGang& stop, int64_t* ranks);
   void Meet(const v1::GangId& gang);  // the ranks have met: from now on they compute
   // Those whose time is over, but for such as have said so. `covered_by`: the next heartbeat.
   std::vector<v1::WorkerMessage> Finish(int64_t covered_by, int64_t* ranks);

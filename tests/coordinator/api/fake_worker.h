@@ -32,6 +32,7 @@ class FakeWorker {
     int64_t highest_term = 0;
     int64_t memory_bytes = int64_t{1} << 30;  // of each device
     bool hold = false;                        // ranks meet and then wait for FinishAll or FailRank
+    bool deaf = false;                        // to StartRanks, as where its daemon has forgotten the gang
     std::optional<int> logs_of_rank;  // asked for logs, it answers with this rank's instead of its own
     std::vector<v1::RunningRank> running;
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
@@ -88,6 +89,9 @@ class FakeWorker {
   }
   bool WaitStarted(int ranks) {
     return Wait([this, ranks] { return static_cast<int>(ranks_.size()) >= ranks; });
+  }
+  bool WaitNotStarted() {
+    return Wait([this] { return deaf_to_.has_value(); });
   }
   bool WaitHeartbeatAnswer(int64_t sequence) {
     return Wait([this, sequence] { return answered_ >= sequence; });
@@ -237,7 +241,8 @@ class FakeWorker {
     std::vector<v1::WorkerMessage> answers;
     if (message.has_welcome()) welcome_ = message.welcome();
     if (message.has_heartbeat()) answered_ = message.heartbeat().sequence();
-    if (message.has_start()) {
+    if (message.has_start() && options_.deaf) deaf_to_ = message.start().gang();
+    if (message.has_start() && !options_.deaf) {
       gang_ = message.start().gang();
       staging_file_ = message.start().staging_file();
       ranks_.clear();
@@ -258,7 +263,7 @@ class FakeWorker {
       finish = !options_.hold;
     }
     if (message.has_stop()) {
-      for (const int rank : ranks_)
+      for (const int rank : message.stop().ranks())
         answers.push_back(Event(message.stop().gang(), rank, v1::RankEvent::STOPPED));
       ranks_.clear();
     }
@@ -293,6 +298,7 @@ class FakeWorker {
   std::condition_variable changed_;
   v1::Welcome welcome_;
   v1::GangId gang_;
+  std::optional<v1::GangId> deaf_to_;
   std::string staging_file_;
   std::set<int> ranks_;
   int tables_ = 0;

@@ -37,6 +37,17 @@ TEST_F(FaultsTest, ARankThatFailsCostsAnAttempt) {
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out.safetensors"));
 }
 
+// The clock stands still: no lease ends.
+TEST_F(FaultsTest, AGangThatItsNodesDoNotKnowEndsWithoutTheirLeases) {
+  auto a = Worker({.node = "a", .devices = 1, .deaf = true});
+  auto b = Worker({.node = "b", .devices = 1, .deaf = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(a->WaitNotStarted());
+  ASSERT_TRUE(b->WaitNotStarted());
+  Cancel(job.id());
+  EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_CANCELLED);
+}
+
 TEST_F(FaultsTest, AFailureWithoutAnErrorIsOneAllTheSame) {
   auto worker = Worker({.hold = true});
   v1::Job job = Job();

@@ -65,9 +65,10 @@ class NodeAgentTest : public ::testing::Test {
     agent_.OnMessage(message);
   }
 
-  void Stop(const v1::GangId& gang) {
+  void Stop(const v1::GangId& gang, const std::vector<int32_t>& ranks = {}) {
     v1::CoordinatorMessage message;
     *message.mutable_stop()->mutable_gang() = gang;
+    message.mutable_stop()->mutable_ranks()->Add(ranks.begin(), ranks.end());
     *message.mutable_stop()->mutable_reason() = StatusToProto(absl::CancelledError("cancelled"));
     agent_.OnMessage(message);
   }

@@ -37,6 +37,69 @@ TEST_F(NodeAgentTest, StopAbortsThenKillsAndReportsWhenTheProcessIsGone) {
   EXPECT_TRUE(agent_.Idle());
 }
 
+TEST_F(NodeAgentTest, AStopOfAGangThatWasNeverKnownIsAnsweredForEachRankAndNoneStartsLater) {
+  Attach();
+  Stop(Gang(3), {4, 5});
+  EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#3/4", "STOPPED j#3/5"));
+  EXPECT_TRUE(agent_.Idle());
+  Start(Gang(3), 2);
+  EXPECT_THAT(TakeAsked(), IsEmpty()) << "nobody would stop it again";
+  EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#3/0", "STOPPED j#3/1"));
+  Start(Gang(4), 1);
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#4/0"));
+}
+
+TEST_F(NodeAgentTest, AStopOfAGangThatWasForgottenIsAnswered) {
+  Attach();
+  Start(Gang(1), 1);
+  Report({"j", 1, 0}, v1::RankEvent::FINISHED);
+  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0");
+  for (int i = 0; i < 100; ++i) {  // more than are remembered
+    const std::string job = absl::StrCat("other-", i);
+    Start(Gang(1, 1, job), 1);
+    agent_.OnExecutorExit({job, 1, 0}, "exited with code 1");
+  }
+  TakeEvents();
+  Stop(Gang(1), {0});
+  EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/0"));
+}
+
+TEST_F(NodeAgentTest, TheAnswerToAStopIsSentAgainWhereItMayHaveBeenLost) {
+  Attach();
+  Stop(Gang(1), {0});
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  TakeEvents();
+  Welcome(2);
+  EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/0"));
+}
+
+TEST_F(NodeAgentTest, AStopOfAnAttemptThatIsOverIsAnsweredWhenNothingOfItIsLeft) {
+  Attach();
+  Start(Gang(1), 1);
+  Start(Gang(2), 1);  // waits for the device
+  TakeAsked();
+  TakeEvents();
+  Stop(Gang(1), {0, 1});
+  EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/1")) << "rank 0 has a process still";
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+  agent_.OnExecutorExit({"j", 1, 0}, "was killed by signal 9 (Killed)");
+  EXPECT_THAT(TakeEvents(), ::testing::Contains("STOPPED j#1/0"));
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#2/0")) << "which the stop did not mean";
+}
+
+TEST_F(NodeAgentTest, AStopOfATermThatIsOverIsNotAnswered) {
+  agent_.OnConnected();
+  Welcome(5);
+  Start(Gang(1, 5), 1);
+  TakeAsked();
+  TakeEvents();
+  Stop(Gang(1, 4), {0});
+  Stop(Gang(1, 4, "other"), {0});
+  EXPECT_THAT(TakeEvents(), IsEmpty());
+  EXPECT_THAT(TakeAsked(), IsEmpty());
+}
+
 TEST_F(NodeAgentTest, ANewerAttemptKillsTheOldOneAndWaitsForItsDevices) {
   Attach();
   Start(Gang(1), 1);
