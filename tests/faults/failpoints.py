@@ -1,8 +1,10 @@
-"""Failpoints as one more source of faults: armed in turn from the table that the binaries print, each with an action that
-it honours, and brought about where a load alone seldom passes it."""
+"""Failpoints as one more source of faults: of the table that the binaries print those are armed that were hit least, each
+with an action that it honours, and brought about where a load alone seldom passes it."""
+import collections
 import dataclasses
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -28,29 +30,49 @@ def table():
 
 
 @dataclasses.dataclass(frozen=True)
-class Arming:
+class Turn:
+    """A moment at which a failpoint is armed; `seed`: of what is drawn for it."""
     at: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Arming:
     point: str
     line: str
     pick: float
 
 
-def armings(rng, seconds, points):
-    """Each point of the table once, in an order of the seed's, then all again: [Arming], by time."""
-    found, waiting = [], []
-    at = 1.0 + ARM_SECONDS / 2
-    while at < seconds and points:
-        if not waiting:
-            waiting = rng.sample(points, len(points))
-        point = waiting.pop()
-        actions = point["actions"]
-        action = rng.choices(actions, [WEIGHTS[a] for a in actions])[0]
-        line = f"delay {rng.randrange(50, 1500)}" if action == "delay" else action
-        # What is provoked comes once.
-        skip = 0 if provocation_of(point["name"]) else rng.choice([0, 0, 0, 0, 1, 2])
-        found.append(Arming(at, point["name"], f"{line} skip={skip}" if skip else line, rng.random()))
+def turns(rng, seconds):
+    """[Turn], by time."""
+    found, at = [], 1.0 + ARM_SECONDS / 2
+    while at < seconds:
+        found.append(Turn(at, rng.randrange(1 << 62)))
         at += ARM_SECONDS * rng.uniform(0.5, 1.5)
     return found
+
+
+def arming(turn, number, points, hits, tries, armed, wanted):
+    """What is armed at the number-th turn; None where all are already. `hits`, `tries`: of each point so far, by name;
+    `wanted`: hits of each. One turn is for the point with the fewest hits, three tries in vain counting as one: else a
+    point that nobody passes would have every turn. The next is for one that has not what is wanted, the one of them with
+    the fewest tries. All else is drawn from the turn alone."""
+    rng = random.Random(turn.seed)
+    drawn = {point["name"]: rng.random() for point in points}
+    free = [point for point in points if point["name"] not in armed]
+    below = [point for point in free if hits[point["name"]] < wanted] if number % 2 else []
+    if not free:
+        return None
+
+    def behind(point):
+        name = point["name"]
+        return (tries[name] if below else hits[name] + (tries[name] - hits[name]) / 3), drawn[name]
+    point = min(below or free, key=behind)
+    action = rng.choices(point["actions"], [WEIGHTS[a] for a in point["actions"]])[0]
+    line = f"delay {rng.randrange(50, 1500)}" if action == "delay" else action
+    # What is provoked comes once.
+    skip = 0 if provocation_of(point["name"]) else rng.choice([0, 0, 0, 0, 1, 2])
+    return Arming(point["name"], f"{line} skip={skip}" if skip else line, rng.random())
 
 
 # --- bringing them about ---
@@ -117,11 +139,12 @@ def provocation_of(point):
 class Failpoints:
     """Arms what is due, sees what was hit, and takes back what nobody passed; tick() often."""
 
-    def __init__(self, cluster, rng, planned):
-        self.cluster, self.rng = cluster, rng
+    def __init__(self, cluster, rng, planned, points, wanted):
+        self.cluster, self.rng, self.points, self.wanted = cluster, rng, points, wanted
         self.folder = cluster.failpoints
         (self.folder / "armed").mkdir(parents=True)
-        self.waiting = list(planned)
+        self.waiting = list(enumerate(planned))
+        self.tries, self.hits_of = collections.Counter(), collections.Counter()  # by point
         self.armed = {}  # point: when it is taken back
         self.seen = 0  # bytes of hits.jsonl
         self.hits = []
@@ -137,9 +160,10 @@ class Failpoints:
 
     def tick(self, at):
         """`at`: seconds since faults began; None: no more are armed."""
-        while self.waiting and at is not None and self.waiting[0].at <= at:
-            self.arm(self.waiting.pop(0))
         self.look()
+        while self.waiting and at is not None and self.waiting[0][1].at <= at:
+            number, turn = self.waiting.pop(0)
+            self.arm(arming(turn, number, self.points, self.hits_of, self.tries, self.armed, self.wanted))
         now = time.monotonic()
         for entry in [e for e in self.due if e[0] <= now or at is None]:
             self.due.remove(entry)
@@ -153,6 +177,9 @@ class Failpoints:
             self.clients.remove(client)
 
     def arm(self, arming):
+        if arming is None:
+            return
+        self.tries[arming.point] += 1
         elsewhere = self.folder / "arming"
         elsewhere.write_text(arming.line + "\n")
         elsewhere.rename(self.folder / "armed" / arming.point)
@@ -175,6 +202,7 @@ class Failpoints:
             if "refused" in hit:
                 raise ValueError(f"a failpoint was refused: {hit}")
             self.hits.append(hit)
+            self.hits_of[hit["name"]] += 1
             self.numbers += 1
             number = f"failpoint-{self.numbers}"
             self.armed.pop(hit["name"], None)

@@ -27,8 +27,8 @@ class Run:
         if points:
             self.cluster.failpoints = self.folder / "failpoints"
         rng = random.Random(f"failpoints {options.seed}")
-        armings = failpoints.armings(rng, options.seconds, points)
-        self.failpoints = failpoints.Failpoints(self.cluster, rng, armings) if points else None
+        turns = failpoints.turns(rng, options.seconds)
+        self.failpoints = failpoints.Failpoints(self.cluster, rng, turns, points, options.min_hits) if points else None
         self.points = [point["name"] for point in points]
         self.load = Load(self.cluster, random.Random(f"load {options.seed}"), options.live, self.job_ended)
         self.active = []  # (when it ends, fault)

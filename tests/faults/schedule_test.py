@@ -10,7 +10,7 @@ import unittest
 os.environ.setdefault("SEQPAR_BIN", ".")  # nothing is started
 os.environ["SEQPAR_TEST_TIME_FACTOR"] = "1"  # an hour of an ordinary build
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from failpoints import armings, provocation_of  # noqa: E402
+from failpoints import arming, provocation_of, turns  # noqa: E402
 from faults import KINDS, schedule, usable  # noqa: E402
 from load import KINDS as JOBS, jobs  # noqa: E402
 from plans import mesh_of, pinned_to  # noqa: E402
@@ -56,27 +56,55 @@ class Armings(unittest.TestCase):
     POINTS = [{"name": "executor.merge.fsync", "actions": ["crash", "error", "delay", "in_flight"]},
               {"name": "daemon.kill", "actions": ["delay", "hang"]}, {"name": "coordinator.plan", "actions": ["crash"]}]
 
-    def draw(self, seed):
-        return armings(random.Random(f"failpoints {seed}"), HOUR, self.POINTS)
+    def draw(self, seed, points=POINTS, chances=None, busy=0):
+        """(armings, hits) of an hour. `chances`: of each point to be passed, by name; one that is not stays armed for
+        `busy` turns."""
+        chance = random.Random(f"passed {seed}")
+        hits, tries, armed, found = collections.Counter(), collections.Counter(), {}, []
+        for number, turn in enumerate(turns(random.Random(f"failpoints {seed}"), HOUR)):
+            armed = {point: until for point, until in armed.items() if until > number}
+            one = arming(turn, number, points, hits, tries, armed, 3)
+            found.append(one)
+            tries[one.point] += 1
+            if chance.random() < (chances or {}).get(one.point, 1):
+                hits[one.point] += 1
+            else:
+                armed[one.point] = number + busy
+        return found, hits
 
     def test_a_seed_repeats_them(self):
         self.assertEqual(self.draw(3), self.draw(3))
         self.assertNotEqual(self.draw(3), self.draw(4))
 
     def test_each_point_has_its_turn_and_what_it_honours(self):
-        drawn = self.draw(1)
+        drawn, _ = self.draw(1)
         counts = collections.Counter(a.point for a in drawn)
         self.assertLessEqual(max(counts.values()) - min(counts.values()), 1)
         actions = {}
-        for arming in drawn:
-            actions.setdefault(arming.point, set()).add(arming.line.split()[0])
+        for one in drawn:
+            actions.setdefault(one.point, set()).add(one.line.split()[0])
         self.assertEqual(actions, {p["name"]: set(p["actions"]) for p in self.POINTS})
 
-    def test_an_hour_is_enough_for_a_hundred_points(self):
-        self.assertGreater(len(self.draw(1)), 3 * 100 * 2)
+    def test_what_is_armed_is_left_alone(self):
+        turn = turns(random.Random(1), HOUR)[0]
+        none = collections.Counter()
+        names = [p["name"] for p in self.POINTS]
+        for left in names:
+            for number in (0, 1):
+                self.assertEqual(arming(turn, number, self.POINTS, none, none, set(names) - {left}, 3).point, left)
+        self.assertIsNone(arming(turn, 0, self.POINTS, none, none, names, 3))
 
-    def test_there_are_none(self):
-        self.assertEqual(armings(random.Random(1), HOUR, []), [])
+    def test_an_hour_is_enough_for_a_hundred_points_of_which_some_are_seldom_passed(self):
+        points = [{"name": f"point-{n}", "actions": ["crash"]} for n in range(100)]
+        chances = {p["name"]: 0.1 if n < 2 else 0.3 if n < 20 else 0.8 for n, p in enumerate(points)}
+        for seed in range(5):
+            _, hits = self.draw(seed, points, chances, busy=5)
+            self.assertGreaterEqual(min(hits[p["name"]] for p in points), 3, hits)
+
+    def test_one_that_is_never_passed_takes_little_from_the_others(self):
+        points = [{"name": f"point-{n}", "actions": ["crash"]} for n in range(100)]
+        _, hits = self.draw(1, points, {"point-0": 0, "point-1": 0}, busy=5)
+        self.assertGreaterEqual(min(hits[p["name"]] for p in points[2:]), 4)
 
     def test_what_a_load_seldom_passes_is_brought_about(self):
         for point in ("coordinator.start.term", "daemon.start", "coordinator.store.backup", "coordinator.send.stop", "daemon.kill"):
