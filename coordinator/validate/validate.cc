@@ -120,7 +120,7 @@ void CheckMask(const v1::Mask& mask, int64_t tokens, Violations* v) {
     sum = length > kMaxTokens - sum ? kMaxTokens + 1 : sum + length;
     if (sum > kMaxTokens) break;
   }
-  if (tokens > 0 && sum != tokens) {
+  if (tokens > 0 && tokens <= kMaxTokens && sum != tokens) {  // else what is wrong is their number
     const int64_t last = sum > kMaxTokens ? 0 : mask.documents(mask.documents_size() - 1) + tokens - sum;
     v->Add("mask.documents",
            absl::StrCat("sum to ", sum > kMaxTokens ? "more than " : "", std::min(sum, kMaxTokens),

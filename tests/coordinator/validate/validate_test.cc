@@ -119,6 +119,12 @@ const BadJob kBadJobs[] = {
        j->mutable_mask()->add_documents(7);
      },
      "mask.documents", "sum to more than 2147483647; the input has 2147483647 tokens", ""},
+    {"DocumentsOfEndlessTokens",
+     [](v1::Job* j) {
+       j->mutable_input()->set_tokens(std::numeric_limits<int64_t>::max());
+       j->mutable_mask()->add_documents(7);
+     },
+     "input.tokens", "at most", "2147483647"},
     {"TooWide",
      [](v1::Job* j) {
        j->mutable_config()->set_hidden_size(1);
