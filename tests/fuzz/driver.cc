@@ -14,6 +14,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <random>
 #include <sstream>
 #include <string>
@@ -36,15 +37,17 @@ constexpr unsigned kSecondsOneInputMax = 20;  // times SEQPAR_TEST_TIME_FACTOR
 constexpr rlim_t kMemoryBytesMax = rlim_t{6} << 30;
 
 constexpr char kUsage[] =
-    "usage: fuzz_NAME [--seconds S] [--seed N] [CORPUS FILE or FOLDER]...\n"
+    "usage: fuzz_NAME [--seconds S] [--seed N|random] [CORPUS FILE or FOLDER]...\n"
     "\n"
     "Runs every input of the corpus, then for S seconds (default 0) inputs made of them by random changes, "
-    "from seed N\n"
-    "(default: another one each time; it is printed). An input that ends the process, or takes longer than "
-    "20 s, is written\n"
+    "from seed N,\n"
+    "which is printed (default: SEQPAR_FUZZ_SEED, or 1: a change is not judged by what it did not bring; "
+    "random: "
+    "another one\n"
+    "each time). An input that ends the process, or takes longer than 20 s, is written\n"
     "to crash-input in the working folder: mend what it shows, and add it to the corpus.\n"
     "\n"
-    "example: build/tests/fuzz_job_file --seconds 60 tests/fuzz/corpus/job_file\n";
+    "example: build/tests/fuzz_job_file --seconds 60 --seed random tests/fuzz/corpus/job_file\n";
 
 // What runs now, for the handler of its crash.
 const uint8_t* g_data = nullptr;
@@ -76,6 +79,19 @@ void Run(const std::string& input) {
   LLVMFuzzerTestOneInput(g_data, g_size);
   alarm(0);
   g_data = nullptr;
+}
+
+// A number, or "random": any.
+uint32_t SeedOf(const std::string& text) {
+  if (text == "random") return std::random_device()();
+  char* end = nullptr;
+  const unsigned long long seed = std::strtoull(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || text[0] == '-' || seed > std::numeric_limits<uint32_t>::max()) {
+    std::fprintf(stderr, "fuzz: seed '%s' is neither random nor a number from 0 to %u\n", text.c_str(),
+                 std::numeric_limits<uint32_t>::max());
+    std::exit(2);
+  }
+  return static_cast<uint32_t>(seed);
 }
 
 std::string Changed(const std::string& input, uint32_t seed) {
@@ -124,7 +140,8 @@ void PrepareForCrashes() {
 
 int main(int argc, char** argv) {
   double seconds = 0;
-  uint32_t seed = std::random_device()();
+  const char* set = std::getenv("SEQPAR_FUZZ_SEED");
+  std::string seed_text = set == nullptr ? "1" : set;
   std::vector<std::string> paths;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -132,7 +149,7 @@ int main(int argc, char** argv) {
     if (word == "--seconds" && has_value) {
       seconds = std::atof(argv[++i]);
     } else if (word == "--seed" && has_value) {
-      seed = static_cast<uint32_t>(std::strtoul(argv[++i], nullptr, 10));
+      seed_text = argv[++i];
     } else if (word == "-h" || word == "--help" || word[0] == '-') {
       std::fputs(kUsage, word == "-h" || word == "--help" ? stdout : stderr);
       return word == "-h" || word == "--help" ? 0 : 2;
@@ -140,6 +157,7 @@ int main(int argc, char** argv) {
       paths.push_back(word);
     }
   }
+  const uint32_t seed = SeedOf(seed_text);
   std::vector<std::string> pool = ReadCorpus(paths);
   if (pool.empty()) {
     std::fputs(kUsage, stderr);
