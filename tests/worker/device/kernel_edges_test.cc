@@ -120,6 +120,33 @@ TEST_P(KernelEdgesTest, ActivationsOfEveryLength) {
   }
 }
 
+// Also in the steps of two vectors, and in what is left over after them.
+TEST_P(KernelEdgesTest, ActivationsKeepNaNWhereItIs) {
+  const int64_t n = 75;
+  const auto is_nan = [](int64_t col) { return col % 9 == 4 || col == 74; };
+  const GuardedMatrix x(Type(), 1, n, 0, Guard::kAfter, [&](int64_t, int64_t col) {
+    return is_nan(col) ? std::copysign(NAN, col % 2 == 0 ? 1 : -1) : 0.1 * static_cast<double>(col - n / 2);
+  });
+  const GuardedMatrix one(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 1; });
+  for (const MlpKind kind : {MlpKind::kGelu, MlpKind::kGeluTanh, MlpKind::kSwiglu}) {
+    const bool gated = kind == MlpKind::kSwiglu;
+    const GuardedMatrix y(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+    const GuardedMatrix dx(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+    const GuardedMatrix dup(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+    const auto stream = devices_[0]->CreateStream("activation");
+    const Matrix* gate = gated ? &x.matrix() : nullptr;
+    devices_[0]->ActivationForward(*stream, kind, gate, gated ? one : x, y);
+    devices_[0]->ActivationBackward(*stream, kind, gate, gated ? one : x, one, gated ? &dx.matrix() : nullptr,
+                                    gated ? dup : dx);
+    ASSERT_TRUE(stream->Synchronize().ok());
+    for (int64_t col = 0; col < n; ++col) {
+      EXPECT_EQ(std::isnan(y.Values()[col]), is_nan(col)) << col;
+      EXPECT_EQ(std::isnan(dx.Values()[col]), is_nan(col)) << col;
+      EXPECT_EQ(std::isnan(dup.Values()[col]), gated && is_nan(col)) << col;
+    }
+  }
+}
+
 TEST_P(KernelEdgesTest, ActivationsOfDenormals) {
   const int64_t n = 40;
   const GuardedMatrix x(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t col) {
@@ -132,7 +159,10 @@ TEST_P(KernelEdgesTest, ActivationsOfDenormals) {
     const Values y = Run(4, {1, n, 0}, DType::kF32, [&](Device& device, Stream& s, const Matrix& to) {
       device.ActivationForward(s, kind, gated ? &x.matrix() : nullptr, gated ? one : x, to);
     });
-    for (int64_t i = 0; i < n; ++i) EXPECT_NEAR(y[i], values[i] / 2, 1e-44) << values[i];
+    const double units = 4 * std::numeric_limits<float>::epsilon() / 2;
+    for (int64_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(y[i], values[i] / 2, 1e-44 + units * std::abs(values[i]) / 2) << values[i];
+    }
   }
 }
 

@@ -44,20 +44,32 @@ float FloatOf(BF16 value) { return ToFloat(value); }
 void Put(float value, float* to) { *to = value; }
 void Put(float value, BF16* to) { *to = ToBF16(value); }
 
+template <typename T>
+T& Element(RowsOf<T> rows, int64_t row, int64_t col) {
+  return rows.data[row * rows.ld + col];
+}
+
 template <ValueAndSlope (*kFunction)(float), typename T>
-void Forward(const T* x, const T* up, int64_t n, T* y) {
-  for (int64_t i = 0; i < n; ++i) {
-    Put(kFunction(FloatOf(x[i])).value * (up == nullptr ? 1 : FloatOf(up[i])), y + i);
+void Forward(RowsOf<const T> x, RowsOf<const T> up, int64_t rows, int64_t cols, RowsOf<T> y) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < cols; ++i) {
+      const float up_i = up.data == nullptr ? 1 : FloatOf(Element(up, row, i));
+      Put(kFunction(FloatOf(Element(x, row, i))).value * up_i, &Element(y, row, i));
+    }
   }
 }
 
 template <ValueAndSlope (*kFunction)(float), typename T>
-void Backward(const T* x, const T* up, const T* dy, int64_t n, T* dx, T* dup) {
-  for (int64_t i = 0; i < n; ++i) {
-    const ValueAndSlope f = kFunction(FloatOf(x[i]));
-    const float dy_i = FloatOf(dy[i]), up_i = up == nullptr ? 1 : FloatOf(up[i]);
-    Put(dy_i * up_i * f.slope, dx + i);
-    if (up != nullptr) Put(dy_i * f.value, dup + i);
+void Backward(RowsOf<const T> x, RowsOf<const T> up, RowsOf<const T> dy, int64_t rows, int64_t cols,
+              RowsOf<T> dx, RowsOf<T> dup) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < cols; ++i) {
+      const ValueAndSlope f = kFunction(FloatOf(Element(x, row, i)));
+      const float dy_i = FloatOf(Element(dy, row, i));
+      const float up_i = up.data == nullptr ? 1 : FloatOf(Element(up, row, i));
+      Put(dy_i * up_i * f.slope, &Element(dx, row, i));
+      if (up.data != nullptr) Put(dy_i * f.value, &Element(dup, row, i));
+    }
   }
 }
 
@@ -84,9 +96,11 @@ const ActivationFunction& FunctionOf(const ActivationSimd& functions, MlpKind ki
 // Transcendental functions cost this many times what an addition does: smaller tasks are worth a thread.
 constexpr int64_t kCost = 4;
 
+// From `row` on.
 template <typename T>
-T* RowOf(const Matrix* m, int64_t row) {
-  return m == nullptr ? nullptr : reinterpret_cast<T*>(m->At(row, 0));
+RowsOf<T> RowsFrom(const Matrix* m, int64_t row) {
+  if (m == nullptr) return {nullptr, 0};
+  return {reinterpret_cast<T*>(m->At(row, 0)), m->ld};
 }
 
 bool AreAll(DType type, std::initializer_list<const Matrix*> matrices) {
@@ -98,9 +112,8 @@ template <typename T>
 void ForwardRows(const ActivationOn<T>& function, const Matrix* gate, const Matrix& up, const Matrix& y,
                  int64_t begin, int64_t end) {
   const Matrix *x = gate == nullptr ? &up : gate, *times = gate == nullptr ? nullptr : &up;
-  for (int64_t row = begin; row < end; ++row) {
-    function.forward(RowOf<const T>(x, row), RowOf<const T>(times, row), up.cols, RowOf<T>(&y, row));
-  }
+  function.forward(RowsFrom<const T>(x, begin), RowsFrom<const T>(times, begin), end - begin, up.cols,
+                   RowsFrom<T>(&y, begin));
 }
 
 template <typename T>
@@ -109,10 +122,9 @@ void BackwardRows(const ActivationOn<T>& function, const Matrix* gate, const Mat
   const bool gated = gate != nullptr;
   const Matrix *x = gated ? gate : &up, *times = gated ? &up : nullptr;
   const Matrix *dx = gated ? dgate : &dup, *dtimes = gated ? &dup : nullptr;
-  for (int64_t row = begin; row < end; ++row) {
-    function.backward(RowOf<const T>(x, row), RowOf<const T>(times, row), RowOf<const T>(&dy, row), up.cols,
-                      RowOf<T>(dx, row), RowOf<T>(dtimes, row));
-  }
+  function.backward(RowsFrom<const T>(x, begin), RowsFrom<const T>(times, begin),
+                    RowsFrom<const T>(&dy, begin), end - begin, up.cols, RowsFrom<T>(dx, begin),
+                    RowsFrom<T>(dtimes, begin));
 }
 
 // Matrices of both types: by way of float32 in pieces.
@@ -124,7 +136,8 @@ void ForwardMixed(const ActivationOn<float>& function, const RowSimd& simd, cons
       const float* ups = simd.Read(up, row, col, n, up_buffer);
       const float* gates = gate == nullptr ? nullptr : simd.Read(*gate, row, col, n, gate_buffer);
       float* to = SpanTarget(y, row, col, y_buffer);
-      function.forward(gates == nullptr ? ups : gates, gates == nullptr ? nullptr : ups, n, to);
+      function.forward({gates == nullptr ? ups : gates, 0}, {gates == nullptr ? nullptr : ups, 0}, 1, n,
+                       {to, 0});
       simd.Store(y, row, col, n, to);
     });
   }
@@ -140,10 +153,11 @@ void BackwardMixed(const ActivationOn<float>& function, const RowSimd& simd, con
       const float* dys = simd.Read(dy, row, col, n, dy_buffer);
       float* dups = SpanTarget(dup, row, col, dup_buffer);
       if (gate == nullptr) {
-        function.backward(ups, nullptr, dys, n, dups, nullptr);
+        function.backward({ups, 0}, {nullptr, 0}, {dys, 0}, 1, n, {dups, 0}, {nullptr, 0});
       } else {
         float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
-        function.backward(simd.Read(*gate, row, col, n, gate_buffer), ups, dys, n, dgates, dups);
+        function.backward({simd.Read(*gate, row, col, n, gate_buffer), 0}, {ups, 0}, {dys, 0}, 1, n,
+                          {dgates, 0}, {dups, 0});
         simd.Store(*dgate, row, col, n, dgates);
       }
       simd.Store(dup, row, col, n, dups);

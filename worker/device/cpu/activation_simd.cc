@@ -7,6 +7,7 @@
 #define HWY_TARGET_INCLUDE "worker/device/cpu/activation_simd.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h has to come first.
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "worker/device/cpu/panel-inl.h"
 #include "worker/device/cpu/storage-inl.h"
@@ -25,150 +26,232 @@ struct Activated {
   Vec value, slope;
 };
 
-// e^x for x <= 0, to 2e-7 relative. x log2(e) is taken in two parts, since its rounding would grow with x.
-HWY_INLINE Vec ExpOfNegative(Vec x) {
-  const Vec log2_e = Fill(1.44269502f), rest_of_log2_e = Fill(1.92596303e-8f), ln_2 = Fill(0.693147181f);
-  x = hn::Max(Fill(-200.0f), x);  // where the result has long been 0 and the parts below are still finite
-  const Vec product = hn::Mul(x, log2_e);
-  const Vec rest = hn::MulAdd(x, rest_of_log2_e, hn::MulSub(x, log2_e, product));
-  const Vec power = Exp2(product);
-  return hn::MulAdd(power, hn::Mul(rest, ln_2), power);
-}
+// The functions that activations are made of, as exact as numbers of type T need them: bfloat16 rounds the
+// result by up to 2^-9 of it.
+template <typename T>
+struct Functions;
 
-// 1 / x for x in [1, 2], to 2e-7 relative: a division of wide vectors costs as much as all the rest.
-HWY_INLINE Vec Inverse(Vec x) {
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL  // elsewhere the estimate has too few digits
-  const Vec estimate = hn::ApproximateReciprocal(x);
-  return hn::Mul(estimate, hn::NegMulAdd(x, estimate, Fill(2.0f)));
+template <>
+struct Functions<float> {
+  // 2^x. REQUIRES: |x| <= 126.
+  static HWY_INLINE Vec Exp2(Vec x) { return Exp2Within(x); }
+
+  // 1 / x for x in [1, 2^125], to 2e-7 relative: a division of wide vectors costs as much as all the rest.
+  static HWY_INLINE Vec Inverse(Vec x) {
+#if HWY_ARCH_X86  // elsewhere the estimate has too few digits
+    const Vec estimate = hn::ApproximateReciprocal(x);
+    return hn::MulAdd(estimate, hn::NegMulAdd(x, estimate, Fill(1.0f)), estimate);
 #else
-  return hn::Div(Fill(1.0f), x);
+    return hn::Div(Fill(1.0f), x);
 #endif
+  }
+
+  // Phi(-x) e^(x^2 / 2) / t as a polynomial in t = 1 / (1 + kTailScale x). Weighted by what multiplies it, it
+  // is off by 5e-8 of the larger of the result and 1e-1.
+  static constexpr float kTailScale = 0.28f;
+  static HWY_INLINE Vec Tail(Vec t) {
+    Vec sum = Fill(-0.107131734f);
+    sum = hn::MulAdd(sum, t, Fill(0.395306796f));
+    sum = hn::MulAdd(sum, t, Fill(-0.245858818f));
+    sum = hn::MulAdd(sum, t, Fill(0.276097208f));
+    sum = hn::MulAdd(sum, t, Fill(0.0646028295f));
+    return hn::MulAdd(sum, t, Fill(0.116983689f));
+  }
+};
+
+// All to 1e-4 relative, which is 2^-13.
+template <>
+struct Functions<BF16> {
+  static HWY_INLINE Vec Exp2(Vec x) {
+    const Split split = SplitExponent(x);
+    Vec power = Fill(0.0550089329f);
+    power = hn::MulAdd(power, split.fraction, Fill(0.242210984f));
+    power = hn::MulAdd(power, split.fraction, Fill(0.693282902f));
+    power = hn::MulAdd(power, split.fraction, Fill(1.0f));
+    return Scale(power, split.exponent);
+  }
+
+  static HWY_INLINE Vec Inverse(Vec x) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL  // elsewhere the estimate has too few digits
+    return hn::ApproximateReciprocal(x);
+#else
+    return Functions<float>::Inverse(x);
+#endif
+  }
+
+  static constexpr float kTailScale = 0.34f;
+  static HWY_INLINE Vec Tail(Vec t) {
+    const Vec sum = hn::MulAdd(Fill(0.341274440f), t, Fill(-0.00666940678f));
+    return hn::MulAdd(sum, t, Fill(0.165442690f));
+  }
+};
+
+// x within [-limit, infinity), and within [-limit, limit]; NaN stays NaN. An activation is 0 below and its
+// slope 0 or 1 beyond, and the exponentials stay finite and larger than 0.
+struct Limited {
+  Vec above, within;
+};
+HWY_INLINE Limited Limit(Vec x, float limit) {
+  const Vec above = hn::Max(Fill(-limit), x);
+  return {above, hn::Min(Fill(limit), above)};
 }
 
-// 1 / (1 + e^-x), from e^-|x| so that nothing overflows or cancels. The exponential is off by |x| 1e-7 of
-// itself, which falls faster than |x| grows.
-HWY_INLINE Vec Sigmoid(Vec x) {
-  const Vec one = Fill(1.0f);
-  const Vec e = Exp2(hn::Mul(hn::Abs(x), Fill(-1.44269504f)));
-  const Vec numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(Floats())), e, one);
-  return hn::Mul(numerator, Inverse(hn::Add(one, e)));
+// s = 1 / (1 + e), the sigmoid of -ln e, and 1 - s with all its digits.
+struct Sigmoid {
+  Vec s, one_less_s;
+};
+template <typename T>
+HWY_INLINE Sigmoid SigmoidOf(Vec e) {
+  const Vec s = Functions<T>::Inverse(hn::Add(e, Fill(1.0f)));
+  return {s, hn::Mul(e, s)};
 }
 
 // x s, with slope s + x s (1 - s) = s (1 + x (1 - s)), for s = sigmoid(x).
 struct Silu {
+  template <typename T>
   static HWY_INLINE Activated Of(Vec x) {
-    const Vec one = Fill(1.0f);
-    const Vec s = Sigmoid(x);
-    return {hn::Mul(x, s), hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one))};
+    const Limited limited = Limit(x, 86);
+    const Sigmoid sigmoid = SigmoidOf<T>(Functions<T>::Exp2(hn::Mul(limited.within, Fill(-1.44269504f))));
+    const Vec slope_over_s = hn::MulAdd(limited.within, sigmoid.one_less_s, Fill(1.0f));
+    return {hn::Mul(limited.above, sigmoid.s), hn::Mul(sigmoid.s, slope_over_s)};
   }
 };
 
-// x / 2 (1 + tanh(u)) = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+// x / 2 (1 + tanh(u)) = x s for s = sigmoid(2 u) and u = sqrt(2 / pi) (x + 0.044715 x^3); its slope is s (1 +
+// x (1 - s) (2 u)').
 struct GeluTanh {
+  template <typename T>
   static HWY_INLINE Activated Of(Vec x) {
-    const Vec one = Fill(1.0f);
-    const Vec twice_root = Fill(1.59576912f);                // 2 sqrt(2 / pi)
-    const Vec square = hn::Min(hn::Mul(x, x), Fill(1e30f));  // finite, for where it meets a zero
-    const Vec two_u = hn::Mul(hn::Mul(twice_root, x), hn::MulAdd(square, Fill(0.044715f), one));
-    const Vec s = Sigmoid(two_u);
-    const Vec slope_of_two_u = hn::Mul(twice_root, hn::MulAdd(square, Fill(3 * 0.044715f), one));
-    const Vec value = hn::Mul(x, s);
-    return {value, hn::MulAdd(hn::Mul(value, hn::Sub(one, s)), slope_of_two_u, s)};
+    constexpr float kTwiceRoot = 1.59576912f, kLog2E = 1.44269504f, kCubic = 0.044715f;  // 2 sqrt(2 / pi)
+    const Limited limited = Limit(x, 9.5f);
+    const Vec square = hn::Mul(limited.within, limited.within);
+    const Vec over_x = hn::MulAdd(square, Fill(-kLog2E * kTwiceRoot * kCubic), Fill(-kLog2E * kTwiceRoot));
+    const Sigmoid sigmoid = SigmoidOf<T>(Functions<T>::Exp2(hn::Mul(limited.within, over_x)));
+    const Vec slope_of_two_u = hn::MulAdd(square, Fill(3 * kCubic * kTwiceRoot), Fill(kTwiceRoot));
+    const Vec slope_over_s =
+        hn::MulAdd(hn::Mul(limited.within, slope_of_two_u), sigmoid.one_less_s, Fill(1.0f));
+    return {hn::Mul(limited.above, sigmoid.s), hn::Mul(sigmoid.s, slope_over_s)};
   }
 };
 
-// erfc(z) e^(z^2) / t for t = 1 / (1 + z / 2) and 0 <= z <= 8.45, to 1.2e-7: a polynomial in t, mapped to
-// [-1, 1], interpolated in Chebyshev points.
-HWY_INLINE Vec ScaledErfcOverT(Vec t) {
-  const Vec s = hn::Mul(hn::Sub(t, Fill(0.59569378f)), Fill(1 / 0.40430622f));
-  Vec sum = Fill(-4.07388725e-05f);
-  sum = hn::MulAdd(sum, s, Fill(5.42563794e-06f));
-  sum = hn::MulAdd(sum, s, Fill(0.000488791789f));
-  sum = hn::MulAdd(sum, s, Fill(-0.000452387583f));
-  sum = hn::MulAdd(sum, s, Fill(-0.00552733848f));
-  sum = hn::MulAdd(sum, s, Fill(0.00477882568f));
-  sum = hn::MulAdd(sum, s, Fill(0.0965346768f));
-  sum = hn::MulAdd(sum, s, Fill(0.322433382f));
-  return hn::MulAdd(sum, s, Fill(0.581779361f));
-}
-
-// x Phi(x), with slope Phi(x) + x phi(x), from Phi(-|x|) = erfc(|x| / sqrt(2)) / 2, which keeps the left
+// x Phi(x) = max(x, 0) - |x| Phi(-|x|), with slope Phi(x) + x phi(x), from Phi(-|x|), which keeps the left
 // tail's digits.
 struct Gelu {
+  template <typename T>
   static HWY_INLINE Activated Of(Vec x) {
-    const Vec one = Fill(1.0f), half = Fill(0.5f);
-    // Beyond 8.45 e^(-z^2) is zero here.
-    const Vec z = hn::Min(hn::Mul(hn::Abs(x), Fill(0.707106781f)), Fill(8.45f));
-    const Vec bell = ExpOfNegative(hn::Mul(hn::Mul(x, x), Fill(-0.5f)));
-    const Vec t = hn::Div(one, hn::MulAdd(z, half, one));
-    const Vec tail = hn::Mul(hn::Mul(half, t), hn::Mul(bell, ScaledErfcOverT(t)));
-    const Vec below = hn::IfThenElse(hn::Lt(x, hn::Zero(Floats())), tail, hn::Sub(one, tail));
-    return {hn::Mul(x, below), hn::MulAdd(hn::Mul(x, bell), Fill(0.398942280f), below)};
+    const Vec z = hn::Min(Fill(12.0f), hn::Abs(x));  // beyond, all that Phi(-|x|) is a part of is zero
+    const Vec bell = Functions<T>::Exp2(hn::Mul(z, hn::Mul(z, Fill(-0.721347520f))));
+    const Vec t = Functions<T>::Inverse(hn::MulAdd(z, Fill(Functions<T>::kTailScale), Fill(1.0f)));
+    const Vec tail = hn::Mul(hn::Mul(bell, t), Functions<T>::Tail(t));
+    const Vec left_slope = hn::NegMulAdd(hn::Mul(z, Fill(0.398942280f)), bell, tail);
+    return {hn::NegMulAdd(z, tail, hn::Max(hn::Zero(Floats()), x)),
+            hn::IfNegativeThenElse(x, left_slope, hn::Sub(Fill(1.0f), left_slope))};
   }
 };
 
-template <typename Function, typename T>
-HWY_INLINE void ForwardVector(const T* x, const T* up, T* y) {
-  const Vec value = Function::Of(LoadFloats(Floats(), x)).value;
-  StoreFloats(up == nullptr ? value : hn::Mul(value, LoadFloats(Floats(), up)), Floats(), y);
-}
+constexpr int64_t kStep = 2 * kLanes;
 
 template <typename Function, typename T>
-HWY_INLINE void BackwardVector(const T* x, const T* up, const T* dy, T* dx, T* dup) {
-  const Activated f = Function::Of(LoadFloats(Floats(), x));
-  const Vec dys = LoadFloats(Floats(), dy);
-  if (up == nullptr) {
-    StoreFloats(hn::Mul(dys, f.slope), Floats(), dx);
-    return;
+HWY_INLINE void ForwardStep(const T* x, const T* up, T* y) {
+  const Floats d;
+  const Two<Vec> xs = LoadTwo(d, x);
+  Two<Vec> ys{Function::template Of<T>(xs.a).value, Function::template Of<T>(xs.b).value};
+  if (up != nullptr) {
+    const Two<Vec> ups = LoadTwo(d, up);
+    ys = {hn::Mul(ys.a, ups.a), hn::Mul(ys.b, ups.b)};
   }
-  const Vec ups = LoadFloats(Floats(), up);
-  StoreFloats(hn::Mul(hn::Mul(dys, ups), f.slope), Floats(), dx);
-  StoreFloats(hn::Mul(dys, f.value), Floats(), dup);
+  StoreTwoOfBF16(ys, d, y);
 }
 
-// Fewer numbers than a vector has, padded with zeros.
+template <typename Function, typename T>
+HWY_INLINE void BackwardStep(const T* x, const T* up, const T* dy, T* dx, T* dup) {
+  const Floats d;
+  const Two<Vec> xs = LoadTwo(d, x), dys = LoadTwo(d, dy);
+  const Activated a = Function::template Of<T>(xs.a), b = Function::template Of<T>(xs.b);
+  Two<Vec> dvalues = dys;
+  if (up != nullptr) {
+    const Two<Vec> ups = LoadTwo(d, up);
+    dvalues = {hn::Mul(dys.a, ups.a), hn::Mul(dys.b, ups.b)};
+    StoreTwoOfBF16({hn::Mul(dys.a, a.value), hn::Mul(dys.b, b.value)}, d, dup);
+  }
+  StoreTwoOfBF16({hn::Mul(dvalues.a, a.slope), hn::Mul(dvalues.b, b.slope)}, d, dx);
+}
+
+// Fewer numbers than a step has, padded with zeros.
 template <typename T>
 struct Part {
-  HWY_ALIGN T values[kLanes] = {};
+  HWY_ALIGN T values[kStep] = {};
   Part(const T* from, int64_t n) {
     if (from != nullptr) std::copy_n(from, n, values);
   }
 };
 
-template <typename Function, typename T>
-void Forward(const T* x, const T* up, int64_t n, T* y) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    ForwardVector<Function>(x + i, up == nullptr ? nullptr : up + i, y + i);
-  }
-  if (i == n) return;
-  Part<T> xs(x + i, n - i), ups(up == nullptr ? nullptr : up + i, n - i), ys(nullptr, 0);
-  ForwardVector<Function, T>(xs.values, up == nullptr ? nullptr : ups.values, ys.values);
-  std::copy_n(ys.values, n - i, y + i);
+// What comes a row later. A projection's gate and up are halves of rows: their ends break the processor's own
+// streams, which costs two fifths of the rate of operands that lie apart.
+template <typename T>
+HWY_INLINE void PrefetchNextRow(const T* at, int64_t ld) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < kStep; i += kLine) hwy::Prefetch(at + ld + i);
+}
+
+// The rows' pointers at a column, null for what is absent.
+template <typename T>
+HWY_INLINE T* At(RowsOf<T> rows, int64_t row, int64_t col) {
+  return rows.data == nullptr ? nullptr : rows.data + row * rows.ld + col;
 }
 
 template <typename Function, typename T>
-void Backward(const T* x, const T* up, const T* dy, int64_t n, T* dx, T* dup) {
-  int64_t i = 0;
-  const bool gated = up != nullptr;
-  for (; i + kLanes <= n; i += kLanes) {
-    BackwardVector<Function>(x + i, gated ? up + i : nullptr, dy + i, dx + i, gated ? dup + i : nullptr);
+void Forward(RowsOf<const T> x, RowsOf<const T> up, int64_t rows, int64_t cols, RowsOf<T> y) {
+  const bool gated = up.data != nullptr;
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t i = 0;
+    const T *const xs = At(x, row, 0), *const ups = At(up, row, 0);
+    T* const ys = At(y, row, 0);
+    for (; i + kStep <= cols; i += kStep) {
+      PrefetchNextRow(xs + i, x.ld);
+      if (gated) PrefetchNextRow(ups + i, up.ld);
+      ForwardStep<Function>(xs + i, gated ? ups + i : nullptr, ys + i);
+    }
+    const int64_t rest = cols - i;
+    if (rest == 0) continue;
+    Part<T> last_x(xs + i, rest), last_up(gated ? ups + i : nullptr, rest), last_y(nullptr, 0);
+    ForwardStep<Function, T>(last_x.values, gated ? last_up.values : nullptr, last_y.values);
+    std::copy_n(last_y.values, rest, ys + i);
   }
-  if (i == n) return;
-  Part<T> xs(x + i, n - i), ups(gated ? up + i : nullptr, n - i), dys(dy + i, n - i);
-  BackwardVector<Function, T>(xs.values, gated ? ups.values : nullptr, dys.values, xs.values, ups.values);
-  std::copy_n(xs.values, n - i, dx + i);
-  if (gated) std::copy_n(ups.values, n - i, dup + i);
+}
+
+template <typename Function, typename T>
+void Backward(RowsOf<const T> x, RowsOf<const T> up, RowsOf<const T> dy, int64_t rows, int64_t cols,
+              RowsOf<T> dx, RowsOf<T> dup) {
+  const bool gated = up.data != nullptr;
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t i = 0;
+    const T *const xs = At(x, row, 0), *const ups = At(up, row, 0), *const dys = At(dy, row, 0);
+    T *const dxs = At(dx, row, 0), *const dups = At(dup, row, 0);
+    for (; i + kStep <= cols; i += kStep) {
+      PrefetchNextRow(xs + i, x.ld);
+      if (gated) PrefetchNextRow(ups + i, up.ld);
+      PrefetchNextRow(dys + i, dy.ld);
+      BackwardStep<Function>(xs + i, gated ? ups + i : nullptr, dys + i, dxs + i, gated ? dups + i : nullptr);
+    }
+    const int64_t rest = cols - i;
+    if (rest == 0) continue;
+    Part<T> last_x(xs + i, rest), last_up(gated ? ups + i : nullptr, rest), last_dy(dys + i, rest);
+    BackwardStep<Function, T>(last_x.values, gated ? last_up.values : nullptr, last_dy.values, last_x.values,
+                              last_up.values);
+    std::copy_n(last_x.values, rest, dxs + i);
+    if (gated) std::copy_n(last_up.values, rest, dups + i);
+  }
 }
 
 template <typename Function>
-constexpr ActivationFunction Functions() {
+constexpr ActivationFunction TableOf() {
   return {{&Forward<Function, float>, &Backward<Function, float>},
           {&Forward<Function, BF16>, &Backward<Function, BF16>}};
 }
 
 const ActivationSimd* GetActivationSimd() {
-  static const ActivationSimd simd{Functions<Gelu>(), Functions<GeluTanh>(), Functions<Silu>()};
+  static const ActivationSimd simd{TableOf<Gelu>(), TableOf<GeluTanh>(), TableOf<Silu>()};
   return &simd;
 }
 

@@ -52,6 +52,93 @@ HWY_INLINE void StoreFloats(hn::Vec<D> value, D d, BF16* to) {
 #endif
 }
 
+// Two vectors of numbers that lie side by side in memory, in the order of lanes that is cheapest for their
+// type: one vector after the other for float32, even and odd numbers for bfloat16, which one operation each
+// widens.
+template <typename V>
+struct Two {
+  V a, b;
+};
+
+template <typename D>
+HWY_INLINE Two<hn::Vec<D>> LoadTwo(D d, const float* from) {
+  return {hn::LoadU(d, from), hn::LoadU(d, from + hn::Lanes(d))};
+}
+
+template <typename D>
+HWY_INLINE void StoreTwo(Two<hn::Vec<D>> values, D d, float* to) {
+  hn::StoreU(values.a, d, to);
+  hn::StoreU(values.b, d, to + hn::Lanes(d));
+}
+
+template <typename D>
+HWY_INLINE void StoreTwoOfBF16(Two<hn::Vec<D>> values, D d, float* to) {
+  StoreTwo(values, d, to);
+}
+
+#if HWY_TARGET == HWY_SCALAR  // a vector of one has no odd numbers
+
+template <typename D>
+HWY_INLINE Two<hn::Vec<D>> LoadTwo(D d, const BF16* from) {
+  return {LoadFloats(d, from), LoadFloats(d, from + 1)};
+}
+
+template <typename D>
+HWY_INLINE void StoreTwo(Two<hn::Vec<D>> values, D d, BF16* to) {
+  StoreFloats(values.a, d, to);
+  StoreFloats(values.b, d, to + 1);
+}
+
+template <typename D>
+HWY_INLINE void StoreTwoOfBF16(Two<hn::Vec<D>> values, D d, BF16* to) {
+  StoreTwo(values, d, to);
+}
+
+#else
+
+template <typename D>
+HWY_INLINE Two<hn::Vec<D>> LoadTwo(D d, const BF16* from) {
+  const hn::Repartition<uint16_t, D> halves;
+  const hn::Repartition<uint32_t, D> words;
+  const auto both = hn::BitCast(words, hn::LoadU(halves, &from->bits));
+  return {hn::BitCast(d, hn::ShiftLeft<16>(both)),
+          hn::BitCast(d, hn::And(both, hn::Set(words, 0xffff0000u)))};
+}
+
+// As StoreFloats where a NaN has nothing in its lower half: one that arithmetic made of bfloat16 numbers has
+// not, so that rounding adds nothing that carries into what is kept.
+template <typename D>
+HWY_INLINE void StoreTwoOfBF16(Two<hn::Vec<D>> values, D d, BF16* to) {
+  const hn::Repartition<uint16_t, D> halves;
+  const hn::Repartition<uint32_t, D> words;
+  const auto rounded = [&](hn::Vec<D> value) HWY_ATTR {
+    const auto u = hn::BitCast(words, value);
+    const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(words, 1));
+    return hn::Add(u, hn::Add(odd, hn::Set(words, 0x7fff)));
+  };
+  hn::StoreU(hn::OddEven(hn::BitCast(halves, rounded(values.b)),
+                         hn::BitCast(halves, hn::ShiftRight<16>(rounded(values.a)))),
+             halves, &to->bits);
+}
+
+// As StoreFloats.
+template <typename D>
+HWY_INLINE void StoreTwo(Two<hn::Vec<D>> values, D d, BF16* to) {
+  const hn::Repartition<uint32_t, D> words;
+  const auto is_nan = hn::Or(hn::IsNaN(values.a), hn::IsNaN(values.b));
+  if (HWY_UNLIKELY(!hn::AllFalse(d, is_nan))) {
+    const auto shortened = [&](hn::Vec<D> value) HWY_ATTR {
+      const auto quiet = hn::Or(hn::BitCast(words, value), hn::Set(words, 0x400000));
+      const auto upper = hn::BitCast(d, hn::And(quiet, hn::Set(words, 0xffff0000u)));
+      return hn::IfThenElse(hn::IsNaN(value), upper, value);
+    };
+    values = {shortened(values.a), shortened(values.b)};
+  }
+  StoreTwoOfBF16(values, d, to);
+}
+
+#endif  // HWY_TARGET == HWY_SCALAR
+
 }  // namespace HWY_NAMESPACE
 }  // namespace seqpar::cpu
 HWY_AFTER_NAMESPACE();
