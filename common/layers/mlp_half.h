@@ -24,8 +24,8 @@ namespace seqpar {
 // What backward needs of a forward, which it uses up.
 struct MlpActivations {
   Buffer buffer;
-  Matrix x1;       // [own rows, D], the input
-  Matrix stats;    // float32 [own rows, 2], of the norm
+  Matrix x1;     // [own rows, D], the input
+  Matrix stats;  // float32 [own rows, 2], of the norm
   Matrix
       gate_up;  // [group rows, 2 F], or [group rows, F] where nothing is gated; empty where it is made again
 };

@@ -123,7 +123,10 @@ bool Engine::Watch(const std::string& id, int64_t revision, const std::shared_pt
     const auto found = live_.find(id);
     if (found == live_.end()) return false;
     watchers_.Add(id, watcher);
-    if (found->second.revision > revision) watcher->Offer(ViewOf(found->second, Time().boot_us));
+    // What is about to be published is not to be seen before it is written, and not twice.
+    const auto dirty = dirty_.find(id);
+    const bool soon = dirty != dirty_.end() && dirty->second.publish;
+    if (!soon && found->second.revision > revision) watcher->Offer(ViewOf(found->second, Time().boot_us));
     return true;
   });
 }

@@ -119,12 +119,6 @@ const BadJob kBadJobs[] = {
        j->mutable_mask()->add_documents(7);
      },
      "mask.documents", "sum to more than 2147483647; the input has 2147483647 tokens", ""},
-    {"DocumentsOfEndlessTokens",
-     [](v1::Job* j) {
-       j->mutable_input()->set_tokens(std::numeric_limits<int64_t>::max());
-       j->mutable_mask()->add_documents(7);
-     },
-     "input.tokens", "at most", "2147483647"},
     {"TooWide",
      [](v1::Job* j) {
        j->mutable_config()->set_hidden_size(1);
@@ -298,6 +292,19 @@ TEST(ValidateJob, AcceptsAGoodJobAndKnowsItsDefaults) {
   EXPECT_EQ(validated->spec, JobFromProto(GoodJob()));
   EXPECT_EQ(validated->spec.config.head_dim, 8);
   EXPECT_TRUE(validated->inputs.empty());
+}
+
+// What their number is held against could not even be counted.
+TEST(ValidateJob, DocumentsOfMoreTokensThanThereCanBeAreNotSummed) {
+  const JobFiles files;
+  v1::Job job = GoodJob();
+  job.mutable_input()->set_tokens(std::numeric_limits<int64_t>::max());
+  job.mutable_mask()->add_documents(7);
+  const auto validated = ValidateJob(job, files.Roots());
+  ASSERT_FALSE(validated.ok());
+  for (const Violation& violation : ViolationsOf(validated.status())) {
+    EXPECT_EQ(violation.field, "input.tokens") << violation.description;
+  }
 }
 
 // What the service hands out as a job, every default written out, may be submitted again.
