@@ -157,7 +157,7 @@ TEST_F(ExampleTest, EveryExampleFileIsValid) {
       ASSERT_TRUE(proto.ok()) << proto.status();
       const auto cluster = ClusterFromProto(*proto);
       EXPECT_TRUE(cluster.ok()) << cluster.status();
-    } else {
+    } else if (name != "tenants") {  // which tests/coordinator/admission reads
       ADD_FAILURE() << "neither a job nor a cluster";
     }
   }

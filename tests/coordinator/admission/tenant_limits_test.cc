@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -68,6 +69,14 @@ TEST(TenantLimits, EveryWrongLineIsNamed) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(status.message()), HasSubstr(what));
   }
+}
+
+TEST(TenantLimits, TheExampleIsRead) {
+  const char* source = std::getenv("SEQPAR_SOURCE_DIR");
+  ASSERT_NE(source, nullptr) << "run by ctest";
+  const auto policy = ReadTenants(std::string(source) + "/examples/tenants");
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_GT(policy->Of("search").devices, policy->Of("another").devices);
 }
 
 TEST(TenantLimits, AFileThatEverybodyMayWriteIsRefused) {
