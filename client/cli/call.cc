@@ -1,10 +1,16 @@
 #include "client/cli/call.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "client/cli/job_file.h"
 
 namespace seqpar {
 
 namespace {
+
+// The answer is only better by what it may add.
+constexpr double kRestSeconds = 5;
 
 ClientOptions OptionsOf(const CliConfig& config) {
   ClientOptions options;
@@ -36,7 +42,14 @@ absl::StatusOr<v1::Job> LoadJob(const CliConfig& config, bool* usage_error) {
   absl::StatusOr<std::string> text = ReadText(config.file);
   *usage_error = !text.ok();
   if (!text.ok()) return text.status();
-  return ParseJob(*text, config.assignments);
+  v1::Job job;
+  const absl::Status parsed = ParseJob(*text, config.assignments, &job);
+  if (parsed.ok()) return job;
+  const std::optional<v1::CreateJobRequest> rest = AskAboutTheRest(job, parsed);
+  if (!rest) return parsed;
+  CliConfig asking = config;
+  asking.timeout_seconds = std::min(config.timeout_seconds, kRestSeconds);
+  return WholeRefusal(parsed, Connect(asking)->CreateJob(*rest).status());
 }
 
 }  // namespace seqpar

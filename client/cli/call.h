@@ -22,8 +22,9 @@ std::unique_ptr<SeqparService> ConnectHere(const CliConfig& config, const std::s
 // Prints the error and returns its exit code.
 int Fail(const absl::Status& status, const CliConfig& config);
 
-// The job in --file with every --set. A file that cannot be read is a mistake on the command line, not an
-// answer of the service: `usage_error` says so.
+// The job in --file with every --set. Where it is wrong in its form, the service is asked about the rest of
+// it, if it can be reached, so that one answer holds everything. A file that cannot be read is a mistake on
+// the command line, not an answer of the service: `usage_error` says so.
 absl::StatusOr<v1::Job> LoadJob(const CliConfig& config, bool* usage_error);
 
 // Prints the answer as JSON, or rendered for people.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -24,10 +25,37 @@ YamlOptions JobOptions() {
 
 }  // namespace
 
+absl::Status ParseJob(const std::string& text, const std::vector<std::string>& assignments, v1::Job* job) {
+  return ParseYaml(text, assignments, JobOptions(), reason::kInvalidJob, job);
+}
+
 absl::StatusOr<v1::Job> ParseJob(const std::string& text, const std::vector<std::string>& assignments) {
   v1::Job job;
-  SEQPAR_RETURN_IF_ERROR(ParseYaml(text, assignments, JobOptions(), reason::kInvalidJob, &job));
+  SEQPAR_RETURN_IF_ERROR(ParseJob(text, assignments, &job));
   return job;
+}
+
+std::optional<v1::CreateJobRequest> AskAboutTheRest(const v1::Job& job, const absl::Status& refused) {
+  v1::CreateJobRequest request;
+  *request.mutable_job() = job;
+  request.set_validate_only(true);
+  for (const Violation& violation : ViolationsOf(refused)) {
+    if (violation.field.empty()) return std::nullopt;
+    v1::Violation* unread = request.add_unread();
+    unread->set_field(violation.field);
+    unread->set_description(violation.description);
+    unread->set_nearest(violation.nearest);
+  }
+  return request;
+}
+
+absl::Status WholeRefusal(const absl::Status& refused, const absl::Status& answer) {
+  const std::vector<Violation> own = ViolationsOf(refused), told = ViolationsOf(answer);
+  const auto same = [](const Violation& a, const Violation& b) {
+    return a.field == b.field && a.description == b.description && a.nearest == b.nearest;
+  };
+  const bool all = told.size() >= own.size() && std::equal(own.begin(), own.end(), told.begin(), same);
+  return all ? answer : refused;
 }
 
 absl::StatusOr<v1::Cluster> ParseCluster(const std::string& text) {

@@ -23,7 +23,8 @@ struct YamlOptions {
 };
 
 // Fills `message` (which it clears first) from the one document in `text`, then applies `assignments` in
-// order.
+// order. What cannot be read is left out of it; where the text is no document at all, everything is, and a
+// violation has no field.
 //
 // An assignment is "path=value": names joined by dots ("config.num_hidden_layers=2", "labels.team=a"), the
 // value any YAML; it replaces what the file says, lists and sub-messages whole, and an empty value puts the

@@ -141,7 +141,8 @@ absl::StatusOr<bool> JobApi::CheckFits(const std::string& tenant, const JobSpec&
 absl::StatusOr<v1::Job> JobApi::CreateJob(const Caller& caller, const v1::CreateJobRequest& request) {
   const std::string bytes = Canonical(request.job());
   const std::string key = KeyOf(caller.tenant, request.request_id());
-  const bool may_repeat = !request.request_id().empty() && !request.validate_only();
+  const bool may_repeat =
+      !request.request_id().empty() && !request.validate_only() && request.unread().empty();
   if (may_repeat) {
     // Before validation: the job may have been valid then and its output may stand by now.
     SEQPAR_ASSIGN_OR_RETURN(std::optional<v1::Job> repeated, FindRepeated(key, bytes));
@@ -160,7 +161,10 @@ absl::StatusOr<JobRecord> JobApi::Validate(const Caller& caller, const v1::Creat
   const PhaseTimer timer(hooks_.observer, JobPhase::kValidate);
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kValidate, request.job().name()));
   SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.validate"));
-  absl::StatusOr<ValidatedJob> valid = ValidateJob(request.job(), roots_->ForTenant(caller.tenant));
+  std::vector<Violation> unread;
+  for (const v1::Violation& v : request.unread()) unread.push_back({v.field(), v.description(), v.nearest()});
+  absl::StatusOr<ValidatedJob> valid =
+      ValidateJob(request.job(), roots_->ForTenant(caller.tenant), std::move(unread));
   if (request.request_id().size() > kRequestIdMax) {
     std::vector<Violation> violations = ViolationsOf(valid.status());
     violations.push_back({"request_id", absl::StrCat("has more than ", kRequestIdMax, " characters"), ""});

@@ -218,12 +218,13 @@ void ValidateWeights(const DataRoots& roots, ValidatedJob* job, Violations* v) {
     return;
   }
   // Names and shapes follow from the config: they are compared only where it stands.
-  bool config_stands = true;
+  bool config_stands = !v->Unread("config");
   for (const char* field : {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
                             "intermediate_size", "num_hidden_layers"}) {
     config_stands = config_stands && !v->Has(absl::StrCat("config.", field));
   }
-  if (!checkpoint.config_json().empty()) CheckConfigJson(spec, checkpoint.config_json(), v);
+  if (!checkpoint.config_json().empty() && !v->Unread("config"))
+    CheckConfigJson(spec, checkpoint.config_json(), v);
   if (config_stands) CheckTensors(checkpoint, spec.config, &job->ignored_tensors, v);
 }
 

@@ -129,6 +129,7 @@ void CheckParallelism(const v1::Job& job, const JobSpec& spec, Violations* v) {
            absl::StrCat("is ", job.workers().max(), ", below workers.min ", job.workers().min()),
            absl::StrCat(job.workers().min()));
   }
+  if (v->Unread("parallelism")) return;  // its fields are judged by one another
   CheckInnerAndCore(job.parallelism(), spec.parallelism, v);
   if (!CheckDegrees(job.parallelism(), spec.parallelism.strategy, v)) return;
   if (!v->Has("config.num_attention_heads")) CheckHeads(spec.parallelism, spec.config.heads, v);

@@ -82,7 +82,7 @@ void CheckConfig(const v1::ModelConfig& c, Violations* v) {
   if (c.has_head_dim() || (hidden_ok && heads_ok)) CheckHeadDim(c, v);
   if (c.mlp() == v1::MLP_NONE) {
     if (c.mlp_bias()) v->Add("config.mlp_bias", "there is no mlp", "false");
-  } else {
+  } else if (!v->Unread("config.mlp")) {
     v->Range("config.intermediate_size", c.intermediate_size(), 1, 4 * kMaxSize);
   }
   v->Range("config.num_hidden_layers", c.num_hidden_layers(), 1, kMaxLayers);
@@ -97,7 +97,7 @@ void CheckConfig(const v1::ModelConfig& c, Violations* v) {
 void CheckMask(const v1::Mask& mask, int64_t tokens, Violations* v) {
   const bool window = mask.kind() == v1::MASK_KIND_WINDOW;
   const auto side = [&](const char* field, bool given, int64_t value) {
-    if (!given) return;
+    if (!given || v->Unread("mask.kind")) return;
     if (!window) {
       if (value == -1) return;  // the default, written out
       v->Add(field, "belongs to kind window only", "kind: window");
@@ -134,6 +134,7 @@ void CheckSources(const v1::Job& job, const JobSpec& spec, Violations* v) {
   if (!spec.input.given()) v->Add("input", "needs file or seed", "{seed: 0, tokens: 4096}");
   if (spec.input.seed) v->Range("input.tokens", job.input().tokens(), 1, kMaxTokens);
   v->Range("input.batch", job.input().batch(), 0, 65536);
+  if (v->Unread("pass")) return;
   if (spec.backward() && !spec.grad_output.given()) {
     v->Add("grad_output", "needs file or seed where pass is forward_backward", "{seed: 0}");
   }
@@ -150,7 +151,7 @@ void CheckOutput(const v1::Job& job, const JobSpec& spec, Violations* v) {
     if (std::find(names.begin(), names.end(), name) == names.end()) {
       v->Add(field, absl::StrCat("is ", name, "; must be hidden_states, hidden_states.grad or weights.grad"),
              NearestName(name, names));
-    } else if (name != names[0] && !spec.backward()) {
+    } else if (name != names[0] && !spec.backward() && !v->Unread("pass")) {
       v->Add(field, absl::StrCat(name, " needs pass forward_backward"), "hidden_states");
     }
   }
@@ -189,7 +190,8 @@ void CheckRecompute(const JobSpec& spec, Violations* v) {
   if (spec.backward() && spec.recompute == Recompute::kMlp && spec.config.mlp == MlpKind::kNone) {
     v->Add("recompute", "is mlp, but config.mlp is none", "none or attention");
   }
-  if (spec.backward() || spec.recompute.value_or(Recompute::kNone) == Recompute::kNone) return;
+  if (spec.backward() || v->Unread("pass")) return;
+  if (spec.recompute.value_or(Recompute::kNone) == Recompute::kNone) return;
   v->Add("recompute",
          absl::StrCat("is ", RecomputeName(*spec.recompute),
                       ", but the pass has no backward that would compute again"),
@@ -214,8 +216,9 @@ JobSpec SpecOf(const v1::Job& job, const Violations& v) {
 
 }  // namespace
 
-absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& roots) {
-  Violations v;
+absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& roots,
+                                         std::vector<Violation> unread) {
+  Violations v(std::move(unread));
   CheckWire(job, &v);
   CheckHead(job, &v);
   CheckConfig(job.config(), &v);

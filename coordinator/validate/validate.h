@@ -4,9 +4,11 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/data_roots.h"
+#include "common/base/status.h"
 #include "common/job/job.h"
 #include "seqpar/v1/job.pb.h"
 
@@ -31,8 +33,10 @@ struct ValidatedJob {
 // INVALID_ARGUMENT (INVALID_JOB) with every violation at once: field paths as in the job file, what is wrong,
 // the nearest legal value. Looks at the headers of the files that the job names (inputs, weights or Hugging
 // Face folders with their config.json), never at their data. Reads files: not for a thread that must not
-// wait.
-absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& roots);
+// wait. `unread`: what is wrong with fields that whoever read the job left out of it; the answer begins with
+// it.
+absl::StatusOr<ValidatedJob> ValidateJob(const v1::Job& job, const DataRoots& roots,
+                                         std::vector<Violation> unread = {});
 
 }  // namespace seqpar
 

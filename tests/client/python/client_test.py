@@ -121,6 +121,23 @@ class Service(Clients, ClusterTest):
         self.assertEqual(caught.exception.reason, "INFEASIBLE")
         self.assertEqual(list(client.list()), [])
 
+    def test_what_cannot_be_read_and_what_is_not_legal_are_told_together_as_the_command_line_does(self):
+        client = self.client()
+        path = self.data / "wrong.yaml"
+        path.write_text("maks: {kind: causal}\nconfig:\n  hidden_size: '32'\n  num_attention_heads: 4\n"
+                        "  num_hidden_layers: -3\n  intermediate_size: 48\nweights: {seed: 1}\n"
+                        "input: {seed: 2, tokens: 131}\npriority: 5000\npass: forwards\ngrad_output: {seed: 1}\n")
+        fields = ["maks", "config.hidden_size", "pass", "priority", "config.num_hidden_layers"]
+        for call, verb in ((client.submit, "submit"), (client.validate, "submit"), (client.plan, "plan")):
+            with self.assertRaises(seqpar.InvalidError) as caught:
+                call(path)
+            self.assertEqual([v.field for v in caught.exception.violations], fields)
+            self.assertEqual(caught.exception.violations[1].description,
+                             "must be a whole number, is the text '32' (line 3)")
+            code, _, err = self.run_cli(verb, "-f", path)
+            self.assertEqual((code, json.loads(err)["message"]), (3, caught.exception.message))
+        self.assertEqual(list(client.list()), [])
+
     def test_a_request_id_starts_one_job(self):
         client = self.client()
         first = client.submit(self.job(), request_id="once")

@@ -47,6 +47,24 @@ class ErrorsTest : public CoordinatorTest {
   }
 };
 
+TEST_F(ErrorsTest, OfAJobThatItsClientCouldNotReadWhole) {
+  v1::CreateJobRequest request;
+  *request.mutable_job() = Job();
+  request.set_request_id("r");
+  ASSERT_TRUE(Ask(jobs_, &v1::JobService::Stub::CreateJob, request, v1::Job()).ok());
+  // Neither created, nor answered with the job that the same request made when it could be read.
+  request.add_unread()->set_field("maks");
+  const grpc::Status refused = Ask(jobs_, &v1::JobService::Stub::CreateJob, request, v1::Job());
+  EXPECT_EQ(Told(refused), "INVALID_ARGUMENT: INVALID_JOB");
+  request.clear_request_id();
+  EXPECT_EQ(Told(Ask(jobs_, &v1::JobService::Stub::CreateJob, request, v1::Job())),
+            "INVALID_ARGUMENT: INVALID_JOB");
+  v1::ListJobsResponse list;
+  Call call;
+  ASSERT_TRUE(jobs_->ListJobs(&call.context, {}, &list).ok());
+  EXPECT_EQ(list.jobs_size(), 1);
+}
+
 TEST_F(ErrorsTest, OfWhatDoesNotExist) {
   v1::GetJobRequest get;
   v1::CancelJobRequest cancel;

@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import re
-from typing import Any, List, Mapping, Optional, Union
+from typing import Any, List, Mapping, Optional, Tuple, Union
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -33,33 +33,42 @@ _EXACT_MAX = 2.0 ** 53  # whole numbers up to here may also be written as 8e9 or
 
 def job_message(job: JobLike) -> JobMessage:
     """A string or path names a YAML file. InvalidError with every violation; OSError where the file cannot be read."""
+    return _whole(*read_job(job))
+
+
+def read_job(job: JobLike) -> Tuple[JobMessage, List[Violation]]:
+    """What can be read of it, and what is wrong with the rest, which is left out."""
     return _message(job, JobMessage, FIRST_OUTPUT_ONLY_FIELD)
 
 
 def cluster_message(cluster: ClusterLike) -> ClusterMessage:
-    return _message(cluster, ClusterMessage, 0)
+    return _whole(*_message(cluster, ClusterMessage, 0))
 
 
 def parse_job(text: str) -> JobMessage:
     """The job in YAML text. InvalidError with every violation, each with its line."""
-    return _walk(_nodes.from_yaml(text), JobMessage, FIRST_OUTPUT_ONLY_FIELD)
+    return _whole(*_walk(_nodes.from_yaml(text), JobMessage, FIRST_OUTPUT_ONLY_FIELD))
 
 
-def _message(given: Any, cls: Any, first_output_only: int) -> Any:
+def _whole(message: Any, violations: List[Violation]) -> Any:
+    if violations:
+        raise invalid(violations)
+    return message
+
+
+def _message(given: Any, cls: Any, first_output_only: int) -> Tuple[Any, List[Violation]]:
     if isinstance(given, cls):
-        return given
+        return given, []
     if isinstance(given, (str, os.PathLike)):
         return _walk(_nodes.from_yaml(pathlib.Path(given).read_text(encoding="utf-8")), cls, first_output_only)
     return _walk(_nodes.from_value(given), cls, first_output_only)
 
 
-def _walk(node: Node, cls: Any, first_output_only: int) -> Any:
+def _walk(node: Node, cls: Any, first_output_only: int) -> Tuple[Any, List[Violation]]:
     message = cls()
     walker = _Walker(first_output_only)
     walker.read_message(node, "", message)
-    if walker.violations:
-        raise invalid(walker.violations)
-    return message
+    return message, walker.violations
 
 
 class _Refused(Exception):

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
 import grpc
 
 from seqpar import errors
-from seqpar._convert import ClusterLike, JobLike, cluster_message, job_message
+from seqpar._convert import ClusterLike, JobLike, cluster_message, read_job
 from seqpar._descriptors import method_paths
 from seqpar._version import __version__
 from seqpar._watch import Backoff, follow
@@ -25,6 +25,7 @@ from seqpar.words import nearest
 JobRef = Union[str, JobInfo]
 DEFAULT_SERVER = "127.0.0.1:7700"
 _PAGE_SIZE = 200
+_REST_SECONDS = 5.0  # for an answer that is only better by what it may add
 # A plan of every candidate for a large cluster is larger than gRPC's default of 4 MiB. A coordinator that restarts is found
 # again within a second or two, not within gRPC's two minutes.
 _CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20),
@@ -86,7 +87,7 @@ class Client:
         job; UnavailableError and DeadlineError where it is not known whether the job was accepted: submit it again with the
         error's `metadata["request_id"]`.
         """
-        request = pb.CreateJobRequest(job=job_message(job), request_id=request_id or f"py-{uuid.uuid4().hex}")
+        request = pb.CreateJobRequest(job=self._message(job), request_id=request_id or f"py-{uuid.uuid4().hex}")
         try:
             return JobInfo(self._call("CreateJob", request, timeout))
         except (errors.UnavailableError, errors.DeadlineError) as error:
@@ -95,7 +96,7 @@ class Client:
 
     def validate(self, job: JobLike, *, timeout: Optional[float] = None) -> JobInfo:
         """The job as the service understands it; nothing is submitted. Raises as `submit` does."""
-        return JobInfo(self._call("CreateJob", pb.CreateJobRequest(job=job_message(job), validate_only=True), timeout))
+        return JobInfo(self._call("CreateJob", pb.CreateJobRequest(job=self._message(job), validate_only=True), timeout))
 
     def plan(self, job: JobLike, *, cluster: Optional[ClusterLike] = None, all_candidates: bool = False,
              timeout: Optional[float] = None) -> Plan:
@@ -103,7 +104,7 @@ class Client:
 
         cluster: machines that need not exist (a path of a YAML file, a dict, or a message); default: the nodes that are
         attached. InfeasibleError where nothing fits, with the nearest miss in its message."""
-        request = pb.PlanJobRequest(job=job_message(job), all_candidates=all_candidates)
+        request = pb.PlanJobRequest(job=self._message(job), all_candidates=all_candidates)
         if cluster is not None:
             request.cluster.CopyFrom(cluster_message(cluster))
         answer = self._call("PlanJob", request, timeout)
@@ -205,6 +206,25 @@ class Client:
                     time.monotonic() - begin + seconds >= min(limit, self.retry):
                 raise error
             time.sleep(seconds)
+
+    def _message(self, job: JobLike) -> Any:
+        """InvalidError with every violation: of the form, and as the service sees it, if it can be reached, of the rest."""
+        message, unread = read_job(job)
+        if not unread:
+            return message
+        refused = errors.invalid(unread)
+        if not all(violation.field for violation in unread):
+            raise refused  # there is no rest
+        request = pb.CreateJobRequest(job=message, validate_only=True)
+        for violation in unread:
+            request.unread.add(field=violation.field, description=violation.description, nearest=violation.nearest)
+        try:
+            self._calls["CreateJob"](request, timeout=min(self.timeout, _REST_SECONDS))
+        except grpc.RpcError as rpc_error:
+            told = errors.from_rpc(rpc_error)
+            if told.violations[:len(unread)] == refused.violations:
+                raise told from None
+        raise refused
 
     def _events(self, job: str, revision: int, seconds: float) -> Iterator[Any]:
         stream = self._calls["WatchJob"](pb.WatchJobRequest(id=job, revision=revision), timeout=seconds)
