@@ -46,6 +46,17 @@ constexpr int64_t CudaAttentionScratchBytes(int64_t queries, int64_t heads, int 
   return heads * tiles * (int64_t{tile} * (head_dim + 2) + 1) * 4;
 }
 
+// What any attention kernel on tensor cores computes in, for a tile of `heads` heads (of all batch indices),
+// at most: some want so much also where they add nothing up, to merge what they computed.
+inline constexpr int64_t kCudaAttentionLeastBytes = int64_t{64} << 20;
+constexpr int64_t CudaAttentionBudget(bool backward, int64_t queries, int64_t heads, int head_dim) {
+  if (!backward || queries == 0 || heads == 0) return kCudaAttentionLeastBytes;
+  const int64_t launches = (heads - 1) / CudaAttentionHeads(queries, head_dim) + 1;
+  return std::max(kCudaAttentionLeastBytes,
+                  CudaAttentionScratchBytes(queries + kCudaAttentionTileMax, (heads - 1) / launches + 1,
+                                            head_dim, kCudaAttentionTileMin));
+}
+
 }  // namespace seqpar
 
 #endif  // SEQPAR_COMMON_DEVICE_CUDA_SCRATCH_H_

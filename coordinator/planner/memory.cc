@@ -207,13 +207,9 @@ class Counter {
   }
   // Of kernels on tensor cores, which take 16 bits; where a card or mask has none of them it is too much.
   int64_t GpuAttentionScratch() const {
-    if (!job_.backward() || job_.dtype == DType::kF32) return 0;
-    const auto queries = static_cast<int64_t>(share_ / batch_);
-    const auto heads = static_cast<int64_t>(inner_heads_ * batch_);
-    if (queries == 0 || heads == 0) return 0;
-    const int64_t launches = (heads - 1) / CudaAttentionHeads(queries, c_.head_dim) + 1;
-    return CudaAttentionScratchBytes(queries + kCudaAttentionTileMax, (heads - 1) / launches + 1, c_.head_dim,
-                                     kCudaAttentionTileMin);
+    if (job_.dtype == DType::kF32) return 0;
+    return CudaAttentionBudget(job_.backward(), static_cast<int64_t>(share_ / batch_),
+                               static_cast<int64_t>(inner_heads_ * batch_), c_.head_dim);
   }
 
   const JobSpec& job_;

@@ -1,12 +1,16 @@
 """A bench of ours that answers requests line by line (gpu_kernels_bench, gpu_layer_bench with --on-request)."""
 
+import os
 import subprocess
 
 
 class BenchProcess:
-    def __init__(self, bench, deterministic=False):
+    def __init__(self, bench, deterministic=False, kernel=None):
+        """kernel: the one that attention may take (SEQPAR_TEST_CUDA_ATTENTION)."""
+        environment = dict(os.environ, SEQPAR_TEST_CUDA_ATTENTION=kernel) if kernel else None
         command = [bench, "--on-request"] + (["--deterministic"] if deterministic else [])
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=environment)
 
     def say(self, text):
         self.process.stdin.write(text + "\n")

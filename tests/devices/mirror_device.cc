@@ -230,12 +230,16 @@ class MirrorDevice : public Device {
       return absl::OkStatus();
     });
   }
-  // Several mirrors may share a device, which takes calls from one thread at a time.
+  // Several mirrors may share a device, which takes calls from one thread at a time: of whatever kind, so
+  // this is no part of the template.
+  static std::mutex& OneAtATime() {
+    static std::mutex mutex;
+    return mutex;
+  }
   template <typename Fn>
   void On(Stream& s, Fn fn) {
     s.HostFunction([this, fn = std::move(fn)]() -> absl::Status {
-      static std::mutex one_at_a_time;
-      std::lock_guard<std::mutex> lock(one_at_a_time);
+      std::lock_guard<std::mutex> lock(OneAtATime());
       Call call(device_.get(), inner_.get());
       fn(call);
       return call.Finish();

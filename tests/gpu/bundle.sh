@@ -6,7 +6,7 @@
 set -euo pipefail
 build=${1:?build folder} out=${2:?output folder}
 here=$(cd "$(dirname "$0")" && pwd)
-skip='ld-linux|/lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)\.so|libcuda|libnccl|libcublas|libcudart'
+skip='ld-linux|/lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)\.so|libcuda|libnccl|libcudnn|libcublas|libcudart'
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib/ucx"
 for name in $(cat "$here/tests.txt"); do cp "$build/tests/$name" "$out/bin/"; done
@@ -20,6 +20,10 @@ cma=$(ldconfig -p | awk '/libucp\.so/{print $NF; exit}')
 strip --strip-unneeded "$out"/bin/* "$out"/lib/*.so*
 cp "$here/run.sh" "$here/service.sh" "$here/faults.py" "$here/longest.py" "$here/tests.txt" "$here"/../bench/gpu_*_peer.py \
   "$here/../bench/bench_process.py" "$out/"
-# What bfloat16 attention must run on.
-if grep -q libseqpar_fa4 "$build/build.ninja"; then echo fa4_sm90; else echo tiled_float32; fi >"$out/attention.txt"
+# What bfloat16 attention can run on, what it does first.
+{
+  if grep -q libseqpar_fa4 "$build/build.ninja"; then echo fa4_sm90; fi
+  if grep -q cudnn_graphs.cc "$build/build.ninja"; then echo cudnn; fi
+  echo tiled_float32
+} >"$out/attention.txt"
 du -sh "$out"

@@ -5,7 +5,7 @@
 #   kernels     suites of the device, on every kernel        sanitizer  the same under compute-sanitizer, where it is there
 #   strategies  every mesh on this GPU's kernels             nccl       communicators over NCCL, a rank a GPU
 #   bench       our kernels and layer, gaps included         layer      the layer against PyTorch's
-#   peer        attention against PyTorch's and FlashAttention-4's own
+#   peer        attention: our kernels against one another, and against PyTorch's and FlashAttention-4's own
 # Example: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/run.sh --part kernels
 set -uo pipefail
 part=all
@@ -25,8 +25,18 @@ case " kernels sanitizer strategies nccl bench layer peer all " in
 esac
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
-SEQPAR_TEST_ATTENTION=$(cat "$bundle/attention.txt")
-export SEQPAR_TEST_ATTENTION
+# What the bundle's attention runs on, and what it can be made to.
+kernels=$(tr '\n' , <"$bundle/attention.txt")
+kernels=${kernels%,}
+# cuDNN as the loader finds it, else of the Python packages of PyTorch.
+if [ -z "${SEQPAR_CUDNN_LIBRARY:-}" ] && ! ldconfig -p | grep -q 'libcudnn\.so\.9'; then
+  SEQPAR_CUDNN_LIBRARY=$(python3 -c 'import nvidia.cudnn as c; print(list(c.__path__)[0] + "/lib/libcudnn.so.9")' 2>/dev/null)
+  export SEQPAR_CUDNN_LIBRARY
+  [ -n "$SEQPAR_CUDNN_LIBRARY" ] || { echo "no cuDNN on this machine: attention by it not run"; kernels=${kernels/cudnn,/}; }
+fi
+export SEQPAR_TEST_ATTENTION=${kernels%%,*}
+by_cudnn=
+case ",$kernels," in *,cudnn,*) by_cudnn="SEQPAR_TEST_ATTENTION=cudnn SEQPAR_TEST_CUDA_ATTENTION=cudnn" ;; esac
 logs=${OUT:-$(mktemp -d)}
 table=()
 
@@ -47,10 +57,10 @@ run() {
   [ $rc = 0 ] || grep -E 'Failure|FAILED|error|Expected|actual|Which is|_test.cc|oracle|what\(\)|check failed' "$log" | head -${LINES_MAX:-12} | cut -c1-220
   return $rc
 }
-tests() { # NAME SECONDS [ENV...]
+tests() { # NAME SECONDS [ENV...]; label: what tells this run from others
   local name=$1 seconds=$2
   shift 2
-  run "$name" "$seconds" env "$@" "$bundle/bin/$name" || failures=$((failures + 1))
+  run "$name${label:+-$label}" "$seconds" env "$@" "$bundle/bin/$name" || failures=$((failures + 1))
 }
 
 failures=0
@@ -59,6 +69,18 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 if [ "$part" = all ] || [ "$part" = kernels ]; then
   for name in $(grep '^worker_' "$bundle/tests.txt"); do
     tests "$name" 200 SEQPAR_TEST_KERNELS=cuda,cuda_deterministic
+    case "$by_cudnn:$name" in
+      SEQPAR*attention*) label=cudnn tests "$name" 300 SEQPAR_TEST_KERNELS=cuda,cuda_deterministic $by_cudnn ;;
+    esac
+  done
+  # Alone in a process, so that nothing else has run.
+  for name in worker_device_attention_test; do
+    for kernel in ${kernels//,/ }; do
+      for order in cuda cuda_deterministic; do
+        label=$kernel-$order tests "$name" 100 SEQPAR_TEST_KERNELS=$order SEQPAR_TEST_ATTENTION=$kernel \
+          SEQPAR_TEST_CUDA_ATTENTION=$kernel GTEST_FILTER='*RunsOnTheKernel*'
+      done
+    done
   done
 fi
 # Every access of every kernel that a test runs.
@@ -109,6 +131,9 @@ if [ "$part" = all ] || [ "$part" = layer ]; then
   cat "$logs/gpu_layer_peer.log"
 fi
 if [ "$part" = all ] || [ "$part" = peer ]; then
+  run gpu_attention_kernels_peer 150 python3 "$bundle/gpu_attention_kernels_peer.py" "$bundle/bin/gpu_kernels_bench" \
+    --kernels "$kernels" || failures=$((failures + 1))
+  cat "$logs/gpu_attention_kernels_peer.log"
   run gpu_attention_peer 400 python3 "$bundle/gpu_attention_peer.py" "$bundle/bin/gpu_kernels_bench" || failures=$((failures + 1))
   cat "$logs/gpu_attention_peer.log"
 fi

@@ -65,10 +65,10 @@ TEST(GpuMemoryTest, PredictsTheScratchOfAttentionsLargestLaunch) {
       for (const int tile : {64, 80, 128}) launch = std::max(launch, LargestLaunch(job, tokens, all, tile));
       const double predicted = Kernels(job, Mesh(), "cuda") - static_cast<double>(kCudaProductWorkspaceBytes);
       EXPECT_GE(predicted, launch) << heads << "/" << kv_heads << " " << head_dim << " " << tokens;
-      // Of few long heads a launch may take one less than there is room for; norms take a few megabytes where
-      // attention takes less.
+      // Of few long heads a launch may take one less than there is room for; where it takes less, others take
+      // kCudaAttentionLeastBytes.
       const double head = static_cast<double>(CudaAttentionScratchBytes(tokens, 1, head_dim, 128));
-      EXPECT_LE(predicted, 1.1 * static_cast<double>(launch) + head + 20 * kMiB)
+      EXPECT_LE(predicted, std::max(1.1 * static_cast<double>(launch) + head + 20 * kMiB, 64 * kMiB))
           << heads << "/" << kv_heads << " " << head_dim << " " << tokens;
     }
   }
@@ -88,7 +88,7 @@ TEST(GpuMemoryTest, Float32AndForwardTakeNoSums) {
   EXPECT_LT(Kernels(job, Mesh(), "cuda"), 64 * kMiB);
   job.dtype = DType::kBF16;
   job.pass = JobPass::kForward;
-  EXPECT_LT(Kernels(job, Mesh(), "cuda"), 64 * kMiB);
+  EXPECT_LE(Kernels(job, Mesh(), "cuda"), (32 + 64) * kMiB);
 }
 
 TEST(GpuMemoryTest, AProductWithABiasIsRoundedInPartsOfRows) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <memory>
 
@@ -70,6 +71,12 @@ AttentionTile TileOf(const AttentionCase& c, const AttentionInputs& in, int64_t 
 std::vector<double> Less(double from, std::vector<double> values) {
   for (double& value : values) value -= from;
   return values;
+}
+
+void Finish(Stream& stream) {
+  const absl::Status status = stream.Synchronize();
+  if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  SEQPAR_CHECK(status.ok());
 }
 
 struct Size {
@@ -221,7 +228,7 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
     first = false;
     begin = end;
   }
-  SEQPAR_CHECK(stream->Synchronize().ok());
+  Finish(*stream);
   SEQPAR_CHECK(out->GapsIntact() && lse.GapsIntact() && dq->GapsIntact() && dk->GapsIntact() &&
                dv->GapsIntact());
   return {out->Values(), lse.Values(), Less(c.gradients_from, dq->Values()),
@@ -242,7 +249,7 @@ AttentionResult RunThrough(Device& device, const AttentionCase& c, const Attenti
   device.AttentionForward(*stream, tile, *out, *lse, true);
   device.AttentionDelta(*stream, c.head_dim, in.dout, *out, *delta);
   device.AttentionBackward(*stream, tile, in.dout, *lse, *delta, *dq, *dk, *dv);
-  SEQPAR_CHECK(stream->Synchronize().ok());
+  Finish(*stream);
   return {out->Values(), lse->Values(), dq->Values(), dk->Values(), dv->Values()};
 }
 

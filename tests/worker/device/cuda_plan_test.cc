@@ -9,6 +9,7 @@
 
 #include "common/parallel/mask.h"
 #include "worker/device/cuda/attention_table.h"
+#include "worker/device/cuda/cudnn_pieces.h"
 #include "worker/device/cuda/head_grid.h"
 #include "worker/device/cuda/mask_runs.h"
 
@@ -112,6 +113,19 @@ TEST(MaskRunsTest, DocumentsAreARunEach) {
   MasksOf(Mask(MaskKind::kCausal, 100, -1, -1, {1, 1, 2, 1, 90, 1, 1, 3}), all, all);
 }
 
+TEST(MaskRunsTest, AChunkAmongQueriesThatSeeNothing) {
+  KeyRanges ranges;
+  for (int i = 0; i < 500; ++i) {
+    ranges.lo.push_back(i < 130 ? 0 : i < 300 ? 20 : 299);
+    ranges.hi.push_back(i < 130 ? 0 : i < 300 ? i : 299);
+  }
+  const auto runs = CutIntoRuns(ranges, kAny);
+  ASSERT_TRUE(runs.has_value());
+  EXPECT_EQ(*runs,
+            (std::vector<QueryRun>{{kEmpty, 0, 130}, {kCausal, 130, 170, 20, 279}, {kEmpty, 300, 200}}));
+  ExpectSameMask(ranges, *runs);
+}
+
 TEST(MaskRunsTest, NoMoreRunsThanAreAllowed) {
   const TokenShare all({{0, 100, 1}});
   const KeyRanges ranges = ComputeKeyRanges(Mask(MaskKind::kCausal, 100, -1, -1, {40, 50, 10}), all, all);
@@ -177,18 +191,118 @@ TEST(HeadGridTest, WholeGroupsAreOneLaunch) {
   EXPECT_EQ(HeadGrids(5, MakeHeadRange(0, 32, 1), 1, true).size(), 1u);
 }
 
+// Every (query, key) of a run, by its own words, must be in one piece, and nothing else.
+void ExpectSamePairs(const QueryRun& run, const std::vector<CudnnPiece>& pieces, int64_t block) {
+  std::vector<std::vector<int>> times(run.count, std::vector<int>(run.keys, 0));
+  for (const CudnnPiece& piece : pieces) {
+    EXPECT_GT(piece.count, 0);
+    EXPECT_GT(piece.keys, 0);
+    EXPECT_LE(piece.count, block);
+    if (piece.mask != CudnnMask::kBand) {
+      EXPECT_LE(piece.keys, block);
+    }
+    if (piece.mask == CudnnMask::kCausal || piece.mask == CudnnMask::kAfter) {
+      EXPECT_EQ(piece.keys, piece.count);
+    }
+    for (int64_t i = 0; i < piece.count; ++i) {
+      for (int64_t j = 0; j < piece.keys; ++j) {
+        if (piece.mask == CudnnMask::kCausal && j > i) continue;
+        if ((piece.mask == CudnnMask::kAfter || piece.mask == CudnnMask::kBand) && j < i) continue;
+        if (piece.mask == CudnnMask::kBand && j > i + piece.keys - piece.count) continue;
+        ++times.at(piece.first - run.first + i).at(piece.first_key - run.first_key + j);
+      }
+    }
+  }
+  for (int64_t i = 0; i < run.count; ++i) {
+    std::vector<int> expected(run.keys, 0);
+    if (run.mask != RunMask::kEmpty) {
+      const IndexRange seen = SeenBy(run, i);
+      std::fill(expected.begin() + (seen.begin - run.first_key),
+                expected.begin() + (seen.end - run.first_key), 1);
+    }
+    EXPECT_EQ(times[i], expected) << "query " << run.first + i;
+  }
+}
+
+TEST(CudnnPiecesTest, HoldEveryPairOfARunOnce) {
+  const TokenShare all({{0, 700, 1}}), late({{500, 700, 1}}), early({{0, 300, 1}});
+  std::set<RunMask> seen;
+  for (const Mask& mask :
+       {Mask(MaskKind::kFull, 700), Mask(MaskKind::kCausal, 700), Mask(MaskKind::kWindow, 700, 90, 0),
+        Mask(MaskKind::kWindow, 700, 200, 130), Mask(MaskKind::kWindow, 700, 0, 0),
+        Mask(MaskKind::kWindow, 700, -1, 40), Mask(MaskKind::kCausal, 700, -1, -1, {1, 300, 399})}) {
+    for (const auto& [queries, keys] :
+         {std::pair{all, all}, {late, all}, {all, early}, {late, early}, {early, late}}) {
+      const auto runs = CutIntoRuns(ComputeKeyRanges(mask, queries, keys), kAny);
+      ASSERT_TRUE(runs.has_value());
+      for (const QueryRun& run : *runs) {
+        seen.insert(run.mask);
+        for (const int64_t block : {128, 256, 1024}) ExpectSamePairs(run, CutIntoPieces(run, block), block);
+      }
+    }
+  }
+  EXPECT_EQ(seen.size(), 4u);
+}
+
+TEST(CudnnPiecesTest, FewShapes) {
+  const auto shapes = [](const QueryRun& run, int64_t block) {
+    std::set<std::tuple<CudnnMask, int64_t, int64_t>> all;
+    for (const CudnnPiece& piece : CutIntoPieces(run, block))
+      all.emplace(piece.mask, piece.count, piece.keys);
+    return all.size();
+  };
+  for (const int64_t n : {16384, 65536, 100'003, 1'000'000}) {
+    EXPECT_LE(shapes({RunMask::kFull, 0, n, 0, n}, 16384), 4u) << n;
+    EXPECT_LE(shapes({RunMask::kCausal, 0, n, 0, n}, 16384), 4u) << n;
+    EXPECT_LE(shapes({RunMask::kCausal, 0, n, 0, 2 * n}, 16384), 6u) << n;
+  }
+}
+
+TEST(CudnnPiecesTest, ABlockIsTheMostThatFits) {
+  for (const CudnnPass pass : {CudnnPass::kForward, CudnnPass::kBackward, CudnnPass::kBackwardFixed}) {
+    for (const int head_dim : {8, 64, 128, 256}) {
+      for (const int64_t bytes : {int64_t{16} << 20, int64_t{136} << 20}) {
+        const int64_t block = CudnnBlock(pass, head_dim, bytes);
+        EXPECT_EQ(block % 128, 0);
+        EXPECT_LE(CudnnHeadBytes(pass, head_dim, block, block), bytes);
+        EXPECT_GT(CudnnHeadBytes(pass, head_dim, 2 * block, 2 * block), bytes);
+      }
+    }
+  }
+}
+
+AttentionKernel Choose(int capability, DType type, int head_dim, MaskShape mask,
+                       const std::set<AttentionKernel>& there) {
+  return ChooseAttention(capability, type, head_dim, mask,
+                         [&](AttentionKernel kernel) { return there.count(kernel) > 0; });
+}
+
 TEST(AttentionTableTest, WhatGoesWhere) {
   const auto kRegular = MaskShape::kRegular;
+  const AttentionKernel own = AttentionKernel::kTiledFloat32, fa4 = AttentionKernel::kFa4,
+                        cudnn = AttentionKernel::kCudnn;
+  const std::set<AttentionKernel> both = {fa4, cudnn};
   for (const int head_dim : {64, 96, 128}) {
-    EXPECT_EQ(ChooseAttention(90, DType::kBF16, head_dim, kRegular), AttentionKernel::kFa4);
-    EXPECT_EQ(ChooseAttention(90, DType::kBF16, head_dim, MaskShape::kIrregular),
-              AttentionKernel::kTiledFloat32);
-    EXPECT_EQ(ChooseAttention(90, DType::kF32, head_dim, kRegular), AttentionKernel::kTiledFloat32);
-    EXPECT_EQ(ChooseAttention(80, DType::kBF16, head_dim, kRegular), AttentionKernel::kTiledFloat32);
-    EXPECT_EQ(ChooseAttention(100, DType::kBF16, head_dim, kRegular), AttentionKernel::kTiledFloat32);
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), fa4);
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, {cudnn}), cudnn);
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, {}), own);
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, MaskShape::kIrregular, both), own);
+    EXPECT_EQ(Choose(90, DType::kF32, head_dim, kRegular, both), own);
+    for (const int capability : {80, 86, 89, 100, 120}) {
+      EXPECT_EQ(Choose(capability, DType::kBF16, head_dim, kRegular, both), cudnn);
+      EXPECT_EQ(Choose(capability, DType::kBF16, head_dim, kRegular, {fa4}), own);
+    }
   }
-  for (const int head_dim : {32, 80, 112, 160, 256}) {
-    EXPECT_EQ(ChooseAttention(90, DType::kBF16, head_dim, kRegular), AttentionKernel::kTiledFloat32);
+  for (const int head_dim : {8, 32, 80, 112}) {
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), cudnn);
+    EXPECT_EQ(Choose(80, DType::kBF16, head_dim, kRegular, both), cudnn);
+  }
+  for (const int head_dim : {160, 256}) {
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), cudnn);
+    EXPECT_EQ(Choose(80, DType::kBF16, head_dim, kRegular, both), own);
+  }
+  for (const int head_dim : {5, 36, 264}) {
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), own);
   }
 }
 

@@ -9,9 +9,13 @@ namespace seqpar::cuda {
 enum class AttentionKernel {
   kTiledFloat32,  // attention.cu: anything, in true float32
   kFa4,           // fa4_attention.h: tensor cores
+  kCudnn,         // cudnn_attention.h: tensor cores
 };
+inline constexpr int kAttentionKernels = 3;
 inline const char* AttentionKernelName(AttentionKernel kernel) {
-  return kernel == AttentionKernel::kFa4 ? "fa4_sm90" : "tiled_float32";
+  return kernel == AttentionKernel::kFa4     ? "fa4_sm90"
+         : kernel == AttentionKernel::kCudnn ? "cudnn"
+                                             : "tiled_float32";
 }
 
 // What a tile's mask comes to for one who has kernels of three masks.
@@ -27,16 +31,22 @@ struct AttentionTableRow {
   MaskShape mask;
   AttentionKernel kernel;
 };
-// The first row that fits; where none does, kTiledFloat32.
+// In the order that they are asked in. cuDNN's limits on the head dimension are those of its backward pass.
 inline constexpr AttentionTableRow kAttentionTable[] = {
     {90, 90, DType::kBF16, 64, 128, 32, MaskShape::kRegular, AttentionKernel::kFa4},
+    {90, 90, DType::kBF16, 8, 256, 8, MaskShape::kRegular, AttentionKernel::kCudnn},
+    {80, 129, DType::kBF16, 8, 128, 8, MaskShape::kRegular, AttentionKernel::kCudnn},
 };
 
-constexpr AttentionKernel ChooseAttention(int capability, DType type, int head_dim, MaskShape mask) {
+// The kernel of the first row that fits and whose kernel can(kernel) have the tile: it is in this build, on
+// this machine, and its operands suit it. Where there is none, kTiledFloat32.
+template <typename Can>
+constexpr AttentionKernel ChooseAttention(int capability, DType type, int head_dim, MaskShape mask,
+                                          const Can& can) {
   for (const AttentionTableRow& row : kAttentionTable) {
     if (capability >= row.capability_min && capability <= row.capability_max && type == row.type &&
         head_dim >= row.head_dim_min && head_dim <= row.head_dim_max && head_dim % row.head_dim_step == 0 &&
-        mask == row.mask) {
+        mask == row.mask && can(row.kernel)) {
       return row.kernel;
     }
   }

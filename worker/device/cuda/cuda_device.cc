@@ -1,8 +1,8 @@
 #include "worker/device/cuda/cuda_device.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,23 +12,18 @@
 #include "common/base/status.h"
 #include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/attention_table.h"
+#include "worker/device/cuda/cuda_attention.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/cuda_stream.h"
 #include "worker/device/cuda/device_memory.h"
-#include "worker/device/cuda/fa4_attention.h"
 #include "worker/device/cuda/gemm.h"
 #include "worker/device/cuda/kernels.h"
-#include "worker/device/cuda/range_cache.h"
 #include "worker/device/cuda/scratch.h"
+#include "worker/device/cuda/view.h"
 
 namespace seqpar {
 namespace cuda {
 namespace {
-
-View ViewOf(const Matrix& m) {
-  SEQPAR_CHECK(m.dtype == DType::kF32 || m.dtype == DType::kBF16);
-  return {m.data, m.dtype == DType::kF32 ? Type::kF32 : Type::kBF16, m.rows, m.cols, m.ld};
-}
 
 // A matrix that may be absent, as the launchers take it.
 class OptionalView {
@@ -53,12 +48,11 @@ Activation KindOf(MlpKind kind) {
 class CudaDevice : public Device {
  public:
   CudaDevice(DeviceInfo info, const CudaDeviceConfig& config, int capability,
-             std::unique_ptr<DeviceMemory> memory)
+             std::optional<AttentionKernel> only_attention, std::unique_ptr<DeviceMemory> memory)
       : info_(std::move(info)),
         ordinal_(config.ordinal),
-        deterministic_(config.deterministic),
         memory_(std::move(memory)),
-        fa4_(capability, config.deterministic, &scratch_) {}
+        attention_(this, capability, config.deterministic, only_attention, &scratch_) {}
 
   ~CudaDevice() override {
     cudaSetDevice(ordinal_);
@@ -73,15 +67,7 @@ class CudaDevice : public Device {
   }
 
   const DeviceInfo& info() const override { return info_; }
-  AttentionUse attention_use() const override {
-    std::string names;
-    for (const AttentionKernel kernel : {AttentionKernel::kFa4, AttentionKernel::kTiledFloat32}) {
-      if (!attended_[static_cast<int>(kernel)]) continue;
-      absl::StrAppend(&names, names.empty() ? "" : "+", AttentionKernelName(kernel));
-      if (kernel == AttentionKernel::kFa4 && deterministic_) names += "_fixed_order";
-    }
-    return {names.empty() ? info_.kernel : names, deterministic_ || !free_order_};
-  }
+  AttentionUse attention_use() const override { return attention_.Use(info_.kernel); }
 
   absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) override {
     SEQPAR_CHECK(bytes >= 0);
@@ -207,11 +193,7 @@ class CudaDevice : public Device {
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
     static_cast<CudaStream&>(s).EnqueueStatus(
-        [&](cudaStream_t stream) -> absl::Status {
-          if (TakeFa4(tile, {out})) return fa4_.Forward(stream, tile, out, lse, first);
-          SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
-          return ToStatus(cuda::AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
-        },
+        [&](cudaStream_t stream) { return attention_.Forward(stream, tile, out, lse, first); },
         WorkKind::kAttention);
   }
 
@@ -225,16 +207,7 @@ class CudaDevice : public Device {
   void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
                          const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv) override {
     static_cast<CudaStream&>(s).EnqueueStatus(
-        [&](cudaStream_t stream) -> absl::Status {
-          if (TakeFa4(tile, {dout, dq, dk, dv})) {
-            free_order_ = true;
-            return fa4_.Backward(stream, tile, dout, lse, delta, dq, dk, dv);
-          }
-          SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
-          return ToStatus(cuda::AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta),
-                                                  ViewOf(dq), ViewOf(dk), ViewOf(dv)),
-                          "attention gradient");
-        },
+        [&](cudaStream_t stream) { return attention_.Backward(stream, tile, dout, lse, delta, dq, dk, dv); },
         WorkKind::kAttention);
   }
 
@@ -322,44 +295,30 @@ class CudaDevice : public Device {
     }
   }
 
-  // Which kernel takes a tile, by attention_table.h; remembered for attention_use().
-  bool TakeFa4(const AttentionTile& tile, const std::vector<Matrix>& others) {
-    const bool fa4 = fa4_.Serves(tile, others);
-    attended_[static_cast<int>(fa4 ? AttentionKernel::kFa4 : AttentionKernel::kTiledFloat32)] = true;
-    return fa4;
-  }
-
-  absl::StatusOr<Tile> TileOf(cudaStream_t stream, const AttentionTile& tile) {
-    if (tile.head_dim > kHeadDimMax) {
-      return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
-                       absl::StrCat("head_dim is ", tile.head_dim, ", GPUs take up to ", kHeadDimMax));
-    }
-    Tile t{};
-    t.batch = tile.batch, t.queries = tile.queries, t.keys = tile.keys;
-    t.q_heads = tile.heads.q_heads(), t.kv_heads = tile.heads.kv_heads(), t.head_dim = tile.head_dim;
-    t.first_q_head = tile.heads.q_begin, t.first_kv_head = tile.heads.kv_begin, t.group = tile.group;
-    t.scale = tile.scale;
-    t.q = ViewOf(tile.q), t.k = ViewOf(tile.k), t.v = ViewOf(tile.v);
-    SEQPAR_ASSIGN_OR_RETURN(const DeviceRanges ranges, ranges_.Get(stream, tile.ranges));
-    t.lo = ranges.lo, t.hi = ranges.hi;
-    return t;
-  }
-
   const DeviceInfo info_;
   const int ordinal_;
-  const bool deterministic_;
   const std::unique_ptr<DeviceMemory> memory_;
   const std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>(ordinal_);
   const std::shared_ptr<WorkCounter> work_ = std::make_shared<WorkCounter>();
   // These give their memory back before it goes.
   Buffer gemm_workspace_;
   std::unique_ptr<GemmLibrary> gemm_;
-  RangeCache ranges_{this};
   Scratch scratch_{memory_.get()};
-  Fa4Attention fa4_;
-  std::atomic<bool> attended_[2] = {};   // by AttentionKernel
-  std::atomic<bool> free_order_{false};  // a backward pass of kFa4; in one order where deterministic_
+  CudaAttention attention_;
 };
+
+// What kCudaAttentionVariable asks for.
+absl::StatusOr<std::optional<AttentionKernel>> OnlyAttention() {
+  const char* asked = std::getenv(kCudaAttentionVariable);
+  if (asked == nullptr || *asked == '\0') return std::optional<AttentionKernel>();
+  for (int i = 0; i < kAttentionKernels; ++i) {
+    const auto kernel = static_cast<AttentionKernel>(i);
+    if (asked == std::string(AttentionKernelName(kernel))) return std::optional<AttentionKernel>(kernel);
+  }
+  return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+                   absl::StrCat(kCudaAttentionVariable, " is \"", asked,
+                                "\", it may be tiled_float32, fa4_sm90 or cudnn"));
+}
 
 }  // namespace
 }  // namespace cuda
@@ -382,12 +341,9 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaDeviceConfig& c
   info.kernel = cuda::AttentionKernelName(cuda::AttentionKernel::kTiledFloat32);
   info.threads = 1;
   info.memory_bytes = memory->limit_bytes();
-  // No card has a capability of 0: nothing but our own kernel serves it.
-  const char* attention = std::getenv(kCudaAttentionVariable);
-  const bool own = attention != nullptr &&
-                   attention == std::string(cuda::AttentionKernelName(cuda::AttentionKernel::kTiledFloat32));
+  SEQPAR_ASSIGN_OR_RETURN(const std::optional<cuda::AttentionKernel> only, cuda::OnlyAttention());
   auto device = std::make_unique<cuda::CudaDevice>(
-      std::move(info), config, own ? 0 : properties.major * 10 + properties.minor, std::move(memory));
+      std::move(info), config, properties.major * 10 + properties.minor, only, std::move(memory));
   SEQPAR_RETURN_IF_ERROR(device->Init());
   return absl::StatusOr<std::unique_ptr<Device>>(std::move(device));
 }

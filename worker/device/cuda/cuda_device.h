@@ -16,7 +16,8 @@ struct CudaDeviceConfig {
   bool deterministic = false;  // only kernels that give the same bits from run to run
 };
 
-// Set to "tiled_float32" in the environment, for tests: attention takes our own kernel whatever is there.
+// Set in the environment, for tests, to a kernel's name (attention_table.h): attention takes no other but our
+// own, whatever is there.
 inline constexpr char kCudaAttentionVariable[] = "SEQPAR_TEST_CUDA_ATTENTION";
 
 // UNAVAILABLE where there is no such GPU, no driver, or one too old. Kernels are enqueued from one thread at

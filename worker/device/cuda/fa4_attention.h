@@ -5,9 +5,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <map>
-#include <memory>
-#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,33 +25,25 @@ namespace seqpar::cuda {
 // Backward computes in `scratch`: up to kCudaAttentionBytes, more where one head needs more.
 class Fa4Attention {
  public:
-  Fa4Attention(int capability, bool fixed_order, Scratch* scratch)
-      : capability_(capability), fixed_order_(fixed_order), scratch_(scratch) {}
+  Fa4Attention(bool fixed_order, Scratch* scratch) : fixed_order_(fixed_order), scratch_(scratch) {}
 
-  // Whether this build and device have the kernels and the operands suit them: what must go elsewhere
-  // otherwise.
-  bool Serves(const AttentionTile& tile, const std::vector<Matrix>& others);
+  // Whether this build has the kernels and the operands suit them: what must go elsewhere otherwise.
+  static bool Serves(const AttentionTile& tile, const std::vector<Matrix>& others);
 
-  absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
-                       bool first);
-  absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
-                        const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv);
+  // `runs`: the tile's (run_cache.h).
+  absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const std::vector<QueryRun>& runs,
+                       const Matrix& out, const Matrix& lse, bool first);
+  absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const std::vector<QueryRun>& runs,
+                        const Matrix& dout, const Matrix& lse, const Matrix& delta, const Matrix& dq,
+                        const Matrix& dk, const Matrix& dv);
 
  private:
-  struct Runs {
-    std::shared_ptr<const KeyRanges> ranges;  // kept: its address is the key
-    std::optional<std::vector<QueryRun>> runs;
-  };
-  const std::optional<std::vector<QueryRun>>& RunsOf(const AttentionTile& tile);
   absl::Status BackwardRun(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,
                            const HeadGrid& grid, const Matrix& dout, const Matrix& lse, const Matrix& delta,
                            const Matrix& dq, const Matrix& dk, const Matrix& dv);
 
-  const int capability_;
   const bool fixed_order_;
   Scratch* const scratch_;
-  std::map<const KeyRanges*, Runs> runs_;
-  size_t drop_at_ = 64;
 };
 
 }  // namespace seqpar::cuda

@@ -1,0 +1,50 @@
+# Attention by cuDNN's fused kernels, where FlashAttention-4's do not serve: needs the headers of cudnn-frontend, of the
+# version in worker/device/cuda/cudnn/requirements.txt, and cuDNN's own. Sets SEQPAR_CUDNN_INCLUDE_DIRS, or nothing, and
+# attention takes our own kernels. The library itself is opened at run time (cudnn_library.h).
+set(SEQPAR_CUDNN AUTO CACHE STRING
+    "Attention by cuDNN: ON downloads cudnn-frontend's headers (2 MB) where they are not there, AUTO takes them where they are, OFF")
+set(SEQPAR_CUDNN_FRONTEND_INCLUDE_DIR "" CACHE PATH
+    "The folder of cudnn_frontend.h; empty: where ON once put it, under XDG_CACHE_HOME or ~/.cache")
+set(SEQPAR_CUDNN_INCLUDE_DIRS "")
+if(NOT SEQPAR_CUDA OR NOT SEQPAR_CUDNN)
+  return()
+endif()
+find_path(SEQPAR_CUDNN_INCLUDE_DIR cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS} DOC "The folder of cudnn.h, 9 or newer")
+if(NOT SEQPAR_CUDNN_INCLUDE_DIR)
+  message(STATUS "No cudnn.h (-DSEQPAR_CUDNN_INCLUDE_DIR=...; the package nvidia-cudnn-cu13 has it): building without attention by cuDNN")
+  return()
+endif()
+set(cudnn_requirements ${PROJECT_SOURCE_DIR}/worker/device/cuda/cudnn/requirements.txt)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${cudnn_requirements})
+file(STRINGS ${cudnn_requirements} cudnn_frontend REGEX "^nvidia-cudnn-frontend==")
+string(REPLACE "nvidia-cudnn-frontend==" "" cudnn_frontend ${cudnn_frontend})
+set(cudnn_frontend_dir "${SEQPAR_CUDNN_FRONTEND_INCLUDE_DIR}")
+if("${cudnn_frontend_dir}" STREQUAL "")
+  if(DEFINED ENV{XDG_CACHE_HOME})
+    set(cudnn_cache $ENV{XDG_CACHE_HOME}/seqpar/cudnn-frontend/${cudnn_frontend})
+  else()
+    set(cudnn_cache $ENV{HOME}/.cache/seqpar/cudnn-frontend/${cudnn_frontend})
+  endif()
+  set(cudnn_frontend_dir ${cudnn_cache}/include)
+  if(NOT EXISTS ${cudnn_frontend_dir}/cudnn_frontend.h AND NOT SEQPAR_CUDNN STREQUAL "AUTO")
+    find_program(SEQPAR_PIP_PYTHON NAMES python3 python3.12 python3.11 python3.13 DOC "A Python with pip")
+    set(cudnn_part ${cudnn_cache}.part)
+    # Whatever Python this is: of the package only headers are taken, which are the same in each.
+    execute_process(COMMAND ${SEQPAR_PIP_PYTHON} -m pip install --quiet --no-deps --no-compile --only-binary=:all:
+                            --python-version 3.12 --implementation cp --abi cp312 --platform manylinux_2_28_x86_64
+                            --platform manylinux_2_27_x86_64 --target ${cudnn_part} -r ${cudnn_requirements}
+                    RESULT_VARIABLE cudnn_failed)
+    if(cudnn_failed)
+      message(FATAL_ERROR "cudnn-frontend ${cudnn_frontend} could not be downloaded; -DSEQPAR_CUDNN=OFF builds without it")
+    endif()
+    file(GLOB cudnn_licences ${cudnn_part}/*.dist-info/licenses/* ${cudnn_part}/*.dist-info/LICENSE*)
+    file(COPY ${cudnn_part}/include ${cudnn_licences} DESTINATION ${cudnn_cache})
+    file(REMOVE_RECURSE ${cudnn_part})
+  endif()
+endif()
+if(NOT EXISTS ${cudnn_frontend_dir}/cudnn_frontend.h)
+  message(STATUS "No cudnn-frontend: building without attention by cuDNN (-DSEQPAR_CUDNN=ON takes it from its package)")
+  return()
+endif()
+message(STATUS "Attention by cuDNN: headers in ${cudnn_frontend_dir} and ${SEQPAR_CUDNN_INCLUDE_DIR}")
+set(SEQPAR_CUDNN_INCLUDE_DIRS ${cudnn_frontend_dir} ${SEQPAR_CUDNN_INCLUDE_DIR})

@@ -1,0 +1,95 @@
+#include "worker/device/cuda/cuda_attention.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "worker/device/cuda/cuda_status.h"
+#include "worker/device/cuda/view.h"
+
+namespace seqpar::cuda {
+
+AttentionUse CudaAttention::Use(const std::string& otherwise) const {
+  std::string names;
+  for (const AttentionKernel kernel :
+       {AttentionKernel::kFa4, AttentionKernel::kCudnn, AttentionKernel::kTiledFloat32}) {
+    if (!attended_[static_cast<int>(kernel)]) continue;
+    absl::StrAppend(&names, names.empty() ? "" : "+", AttentionKernelName(kernel));
+    // Our own has but one order.
+    if (kernel != AttentionKernel::kTiledFloat32 && fixed_order_) names += "_fixed_order";
+  }
+  return {names.empty() ? otherwise : names, fixed_order_ || !free_order_};
+}
+
+AttentionKernel CudaAttention::Choose(const AttentionTile& tile, const std::vector<Matrix>& others,
+                                      const std::function<bool(const std::vector<QueryRun>&)>& plan) {
+  const std::vector<QueryRun>* runs = nullptr;
+  if (tile.q.dtype == DType::kBF16) {  // no kernel of float32 asks for them
+    const auto& found = runs_.Get(tile.ranges);
+    if (found.has_value()) runs = &*found;
+  }
+  const MaskShape mask = runs != nullptr ? MaskShape::kRegular : MaskShape::kIrregular;
+  const AttentionKernel kernel =
+      ChooseAttention(capability_, tile.q.dtype, tile.head_dim, mask, [&](AttentionKernel one) {
+        if (only_.has_value() && one != *only_) return false;
+        return one == AttentionKernel::kFa4 ? Fa4Attention::Serves(tile, others) : plan(*runs);
+      });
+  attended_[static_cast<int>(kernel)] = true;
+  return kernel;
+}
+
+absl::Status CudaAttention::Forward(cudaStream_t stream, const AttentionTile& tile, const Matrix& out,
+                                    const Matrix& lse, bool first) {
+  std::optional<CudnnAttention::Plan> plan;
+  const AttentionKernel kernel = Choose(tile, {out}, [&](const std::vector<QueryRun>& runs) {
+    plan = cudnn_.PlanForward(tile, runs, out, first);
+    return plan.has_value();
+  });
+  if (kernel == AttentionKernel::kFa4) {
+    return fa4_.Forward(stream, tile, *runs_.Get(tile.ranges), out, lse, first);
+  }
+  if (kernel == AttentionKernel::kCudnn) {
+    return cudnn_.Forward(stream, tile, *runs_.Get(tile.ranges), *plan, out, lse, first);
+  }
+  SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
+  return ToStatus(AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
+}
+
+absl::Status CudaAttention::Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout,
+                                     const Matrix& lse, const Matrix& delta, const Matrix& dq,
+                                     const Matrix& dk, const Matrix& dv) {
+  std::optional<CudnnAttention::Plan> plan;
+  const AttentionKernel kernel = Choose(tile, {dout, dq, dk, dv}, [&](const std::vector<QueryRun>& runs) {
+    plan = cudnn_.PlanBackward(tile, runs, dout, {dq, dk, dv});
+    return plan.has_value();
+  });
+  if (kernel != AttentionKernel::kTiledFloat32) free_order_ = true;
+  if (kernel == AttentionKernel::kFa4) {
+    return fa4_.Backward(stream, tile, *runs_.Get(tile.ranges), dout, lse, delta, dq, dk, dv);
+  }
+  if (kernel == AttentionKernel::kCudnn) {
+    return cudnn_.Backward(stream, tile, *plan, dout, lse, delta, dq, dk, dv);
+  }
+  SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
+  return ToStatus(AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta), ViewOf(dq),
+                                    ViewOf(dk), ViewOf(dv)),
+                  "attention gradient");
+}
+
+absl::StatusOr<Tile> CudaAttention::TileOf(cudaStream_t stream, const AttentionTile& tile) {
+  if (tile.head_dim > kHeadDimMax) {
+    return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
+                     absl::StrCat("head_dim is ", tile.head_dim, ", GPUs take up to ", kHeadDimMax));
+  }
+  Tile t{};
+  t.batch = tile.batch, t.queries = tile.queries, t.keys = tile.keys;
+  t.q_heads = tile.heads.q_heads(), t.kv_heads = tile.heads.kv_heads(), t.head_dim = tile.head_dim;
+  t.first_q_head = tile.heads.q_begin, t.first_kv_head = tile.heads.kv_begin, t.group = tile.group;
+  t.scale = tile.scale;
+  t.q = ViewOf(tile.q), t.k = ViewOf(tile.k), t.v = ViewOf(tile.v);
+  SEQPAR_ASSIGN_OR_RETURN(const DeviceRanges ranges, ranges_.Get(stream, tile.ranges));
+  t.lo = ranges.lo, t.hi = ranges.hi;
+  return t;
+}
+
+}  // namespace seqpar::cuda
