@@ -42,13 +42,15 @@ class PlanWithoutACoordinator(unittest.TestCase):
         return done.returncode, out, err
 
     def test_answers_for_each_shipped_cluster(self):
-        for name, job, ranks in (("4-cpu-slots", "quickstart", 4), ("8xh100", "llama-8b-1m", None),
-                                 ("16x8-h200", "llama-8b-1m", 128)):
-            with self.subTest(cluster=name):
-                seeded = ["--set", "input={seed: 2, tokens: 35149}"] if job == "quickstart" else []
+        for name, job, ranks, seeded in (
+                ("4-cpu-slots", "quickstart", 4, ["--set", "input={seed: 2, tokens: 35149}"]),
+                ("8xh100", "llama-8b-1m", 8, []),
+                ("8xh100", "llama-8b-1m", None, ["--set", "input.tokens=2097152"]),
+                ("16x8-h200", "llama-8b-1m", 128, [])):
+            with self.subTest(cluster=name, ranks=ranks):
                 code, out, err = self.plan("-f", EXAMPLES / f"job-{job}.yaml", "--cluster",
                                            EXAMPLES / f"cluster-{name}.yaml", "-o", "json", *seeded)
-                if ranks is None:  # a million tokens of this model need more than one node
+                if ranks is None:  # two million tokens of this model need more than one node
                     self.assertEqual(code, 5, err)
                     self.assertIn("TOO_FEW_DEVICES", err)
                     self.assertIn("16", err)
