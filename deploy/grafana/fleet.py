@@ -58,8 +58,10 @@ def jobs():
                    [query("60 * sum(rate(seqpar_jobs_submitted_total[$__rate_interval]))", "submitted"),
                     query("60 * sum by (state) (rate(seqpar_jobs_ended_total[$__rate_interval]))", "{{state}}")], "short",
                    width=8, calcs=()),
-        timeseries("Attempts that failed", "By the reason of the first cause, each minute. Cancelled ones are none.",
-                   query("60 * sum by (reason) (rate(seqpar_attempt_failures_total[$__rate_interval]))", "{{reason}}"),
+        timeseries("Attempts that failed", "By the reason of the first cause, each minute, and those that ended so that the "
+                   "job goes on without a slow rank's device. Cancelled ones are none.",
+                   [query("60 * sum by (reason) (rate(seqpar_attempt_failures_total[$__rate_interval]))", "{{reason}}"),
+                    query("60 * sum(rate(seqpar_slow_ranks_replaced_total[$__rate_interval]))", "moved off a slow rank")],
                    "short", width=8, stack=True, calcs=()),
         heatmap("Wait in the queue", "From submission until the devices were taken.",
                 "sum by (le) (increase(seqpar_job_queue_wait_seconds_bucket[$__rate_interval]))", "s"),
