@@ -24,6 +24,7 @@ namespace seqpar {
 namespace {
 
 constexpr size_t kRequestIdMax = 128;
+constexpr size_t kUnreadMax = 512;  // bytes of one violation that a client has found itself
 constexpr int kRowsAtOnce = 500;
 constexpr int64_t kTracePageBytes = 1 << 20;
 constexpr auto kLogsTimeout = std::chrono::seconds(3);
@@ -162,7 +163,16 @@ absl::StatusOr<JobRecord> JobApi::Validate(const Caller& caller, const v1::Creat
   SEQPAR_RETURN_IF_ERROR(hold_->Wait(JobPhase::kValidate, request.job().name()));
   SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.validate"));
   std::vector<Violation> unread;
-  for (const v1::Violation& v : request.unread()) unread.push_back({v.field(), v.description(), v.nearest()});
+  for (const v1::Violation& v : request.unread()) {
+    // They go back in trailing metadata, as they came.
+    const bool whole = !v.field().empty() && !v.description().empty() &&
+                       v.field().size() + v.description().size() + v.nearest().size() <= kUnreadMax;
+    unread.push_back(whole ? Violation{v.field(), v.description(), v.nearest()}
+                           : Violation{absl::StrCat("unread[", unread.size(), "]"),
+                                       absl::StrCat("needs a field and a description, of at most ",
+                                                    kUnreadMax, " bytes with its nearest value"),
+                                       ""});
+  }
   absl::StatusOr<ValidatedJob> valid =
       ValidateJob(request.job(), roots_->ForTenant(caller.tenant), std::move(unread));
   if (request.request_id().size() > kRequestIdMax) {

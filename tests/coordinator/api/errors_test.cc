@@ -53,7 +53,7 @@ TEST_F(ErrorsTest, OfAJobThatItsClientCouldNotReadWhole) {
   request.set_request_id("r");
   ASSERT_TRUE(Ask(jobs_, &v1::JobService::Stub::CreateJob, request, v1::Job()).ok());
   // Neither created, nor answered with the job that the same request made when it could be read.
-  request.add_unread()->set_field("maks");
+  request.add_unread()->set_field("maks");  // it should say what is wrong
   const grpc::Status refused = Ask(jobs_, &v1::JobService::Stub::CreateJob, request, v1::Job());
   EXPECT_EQ(Told(refused), "INVALID_ARGUMENT: INVALID_JOB");
   request.clear_request_id();
@@ -63,6 +63,22 @@ TEST_F(ErrorsTest, OfAJobThatItsClientCouldNotReadWhole) {
   Call call;
   ASSERT_TRUE(jobs_->ListJobs(&call.context, {}, &list).ok());
   EXPECT_EQ(list.jobs_size(), 1);
+}
+
+// What a client says that it could not read comes back to it: not without words, nor more than an answer
+// holds.
+TEST_F(ErrorsTest, OfAnUnreadFieldThatSaysNothingOrTooMuch) {
+  for (const std::string& description : {std::string(), std::string(1 << 20, 'x')}) {
+    v1::CreateJobRequest request;
+    *request.mutable_job() = Job();
+    v1::Violation* unread = request.add_unread();
+    if (!description.empty()) unread->set_field("maks");
+    unread->set_description(description);
+    const grpc::Status refused = Ask(jobs_, &v1::JobService::Stub::CreateJob, request, v1::Job());
+    EXPECT_EQ(Told(refused), "INVALID_ARGUMENT: INVALID_JOB");
+    EXPECT_NE(refused.error_message().find("unread[0]: needs a field and a description"), std::string::npos)
+        << refused.error_message();
+  }
 }
 
 TEST_F(ErrorsTest, OfWhatDoesNotExist) {
