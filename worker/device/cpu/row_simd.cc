@@ -13,112 +13,171 @@ namespace seqpar::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Calls fn(tag, i) for whole vectors of [0, n), then for the single numbers that are left.
+using Whole = hn::ScalableTag<float>;
+using Single = hn::CappedTag<float, 1>;
+using WholeVec = hn::Vec<Whole>;
+
+// Calls fn(tag, i) for whole vectors of [begin, n), then for the single numbers that are left.
 template <typename Fn>
-HWY_INLINE void ForEachVector(int64_t n, const Fn& fn) {
-  const hn::ScalableTag<float> vector;
-  const hn::CappedTag<float, 1> single;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(vector));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) fn(vector, i);
-  for (; i < n; ++i) fn(single, i);
+HWY_INLINE void ForEachVector(int64_t begin, int64_t n, const Fn& fn) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(Whole()));
+  int64_t i = begin;
+  for (; i + lanes <= n; i += lanes) fn(Whole(), i);
+  for (; i < n; ++i) fn(Single(), i);
 }
 
-// A sum in a vector's lanes and, for the numbers left over, in one number.
-struct Sum {
-  hn::Vec<hn::ScalableTag<float>> lanes;
-  hn::Vec<hn::CappedTag<float, 1>> rest;
+// to[i] = fn(tag, from[i] ...), in float32.
+template <typename Fn, typename T, typename... From>
+HWY_INLINE void Map(int64_t n, const Fn& fn, T* to, const From*... from) {
+  const Whole d;
+  const int64_t step = 2 * static_cast<int64_t>(hn::Lanes(d));
+  const auto of_two = [&](auto... values) HWY_ATTR {
+    return Two<WholeVec>{fn(Whole(), values.a...), fn(Whole(), values.b...)};
+  };
+  int64_t i = 0;
+  for (; i + step <= n; i += step) StoreTwo(of_two(LoadTwo(d, from + i)...), d, to + i);
+  ForEachVector(i, n, [&](auto tag, int64_t at) HWY_ATTR {
+    StoreFloats(fn(tag, LoadFloats(tag, from + at)...), tag, to + at);
+  });
+}
 
-  HWY_INLINE auto& Of(hn::ScalableTag<float>) { return lanes; }
-#if HWY_TARGET != HWY_SCALAR  // where the two are one
-  HWY_INLINE auto& Of(hn::CappedTag<float, 1>) { return rest; }
-#endif
+// A sum in the lanes of four vectors, which do not wait for each other, and, for the numbers left over, in
+// one number.
+struct Sum {
+  WholeVec lanes[4];
+  hn::Vec<Single> rest;
+
   HWY_INLINE float Total() const {
-    return hn::GetLane(hn::SumOfLanes(hn::ScalableTag<float>(), lanes)) + hn::GetLane(rest);
+    const Whole d;
+    const auto all = hn::Add(hn::Add(lanes[0], lanes[1]), hn::Add(lanes[2], lanes[3]));
+    return hn::GetLane(hn::SumOfLanes(d, all)) + hn::GetLane(rest);
   }
 };
-HWY_INLINE Sum NoSum() { return {hn::Zero(hn::ScalableTag<float>()), hn::Zero(hn::CappedTag<float, 1>())}; }
+HWY_INLINE Sum NoSum() {
+  const auto zero = hn::Zero(Whole());
+  return {{zero, zero, zero, zero}, hn::Zero(Single())};
+}
+
+// The sum of fn(tag, so far, x[i]), which adds a term.
+template <typename T, typename Fn>
+HWY_INLINE float SumOver(const T* x, int64_t n, const Fn& fn) {
+  const Whole d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  Sum sum = NoSum();
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    const auto first = LoadTwo(d, x + i), second = LoadTwo(d, x + i + 2 * lanes);
+    sum.lanes[0] = fn(d, sum.lanes[0], first.a);
+    sum.lanes[1] = fn(d, sum.lanes[1], first.b);
+    sum.lanes[2] = fn(d, sum.lanes[2], second.a);
+    sum.lanes[3] = fn(d, sum.lanes[3], second.b);
+  }
+  for (; i + lanes <= n; i += lanes) sum.lanes[0] = fn(d, sum.lanes[0], LoadFloats(d, x + i));
+  for (; i < n; ++i) sum.rest = fn(Single(), sum.rest, LoadFloats(Single(), x + i));
+  return sum.Total();
+}
 
 void Widen(const BF16* from, int64_t n, float* to) {
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR { StoreFloats(LoadFloats(d, from + i), d, to + i); });
+  ForEachVector(0, n, [&](auto d, int64_t i) HWY_ATTR { StoreFloats(LoadFloats(d, from + i), d, to + i); });
 }
 
 void Narrow(const float* from, int64_t n, BF16* to) {
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR { StoreFloats(LoadFloats(d, from + i), d, to + i); });
+  ForEachVector(0, n, [&](auto d, int64_t i) HWY_ATTR { StoreFloats(LoadFloats(d, from + i), d, to + i); });
 }
 
 template <typename T>
 void AddRows(const T* a, const T* b, int64_t n, T* to) {
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    StoreFloats(hn::Add(LoadFloats(d, a + i), LoadFloats(d, b + i)), d, to + i);
-  });
+  Map(
+      n, [](auto, auto x, auto y) HWY_ATTR { return hn::Add(x, y); }, to, a, b);
 }
 
-float SumOf(const float* x, int64_t n) {
-  Sum sum = NoSum();
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    auto& s = sum.Of(d);
-    s = hn::Add(s, hn::LoadU(d, x + i));
-  });
-  return sum.Total();
+template <typename T>
+float SumOf(const T* x, int64_t n) {
+  return SumOver(x, n, [](auto, auto sum, auto value) HWY_ATTR { return hn::Add(sum, value); });
 }
 
-float SumOfSquares(const float* x, float center, int64_t n) {
-  Sum sum = NoSum();
-  ForEachVector(n, [&](auto d, int64_t i) HWY_ATTR {
-    const auto away = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, center));
-    auto& s = sum.Of(d);
-    s = hn::MulAdd(away, away, s);
+template <typename T>
+float SumOfSquares(const T* x, float center, int64_t n) {
+  return SumOver(x, n, [center](auto d, auto sum, auto value) HWY_ATTR {
+    const auto away = hn::Sub(value, hn::Set(d, center));
+    return hn::MulAdd(away, away, sum);
   });
-  return sum.Total();
 }
 
 // h of the norm.
-template <typename D>
-HWY_INLINE hn::Vec<D> Normalised(D d, const NormSpan& span, int64_t i) {
-  return hn::Mul(hn::Sub(hn::LoadU(d, span.x + i), hn::Set(d, span.mean)),
-                 hn::Set(d, span.inverse_deviation));
+template <typename T, typename D>
+HWY_INLINE hn::Vec<D> Normalised(D d, const NormSpan<T>& span, hn::Vec<D> x) {
+  return hn::Mul(hn::Sub(x, hn::Set(d, span.mean)), hn::Set(d, span.inverse_deviation));
 }
 
-void Normalise(const NormSpan& span, const float* bias, float* to) {
-  ForEachVector(span.n, [&](auto d, int64_t i) HWY_ATTR {
-    const auto h = Normalised(d, span, i), weight = hn::LoadU(d, span.weight + i);
-    hn::StoreU(bias == nullptr ? hn::Mul(h, weight) : hn::MulAdd(h, weight, hn::LoadU(d, bias + i)), d,
-               to + i);
-  });
+template <typename T>
+void Normalise(const NormSpan<T>& span, const T* bias, T* to) {
+  const NormSpan<T> s = span;
+  if (bias == nullptr) {
+    Map(
+        s.n, [&](auto d, auto x, auto weight) HWY_ATTR { return hn::Mul(Normalised(d, s, x), weight); }, to,
+        s.x, s.weight);
+  } else {
+    Map(
+        s.n,
+        [&](auto d, auto x, auto weight, auto plus)
+            HWY_ATTR { return hn::MulAdd(Normalised(d, s, x), weight, plus); },
+        to, s.x, s.weight, bias);
+  }
 }
 
-GradientSums AddGradients(const NormSpan& span, const float* dy, float* weight_sums, float* bias_sums) {
+template <typename T>
+GradientSums AddGradients(const NormSpan<T>& span, const T* dy, float* weight_sums, float* bias_sums) {
+  const NormSpan<T> s = span;
   Sum sum_g = NoSum(), sum_gh = NoSum();
-  ForEachVector(span.n, [&](auto d, int64_t i) HWY_ATTR {
-    const auto h = Normalised(d, span, i), dys = hn::LoadU(d, dy + i);
-    const auto g = hn::Mul(dys, hn::LoadU(d, span.weight + i));
-    auto &of_g = sum_g.Of(d), &of_gh = sum_gh.Of(d);
+  const auto add = [&](auto d, int64_t i, auto& of_g, auto& of_gh) HWY_ATTR {
+    const auto h = Normalised(d, s, LoadFloats(d, s.x + i)), dys = LoadFloats(d, dy + i);
+    const auto g = hn::Mul(dys, LoadFloats(d, s.weight + i));
     of_g = hn::Add(of_g, g);
     of_gh = hn::MulAdd(g, h, of_gh);
     hn::StoreU(hn::MulAdd(dys, h, hn::LoadU(d, weight_sums + i)), d, weight_sums + i);
     if (bias_sums != nullptr) hn::StoreU(hn::Add(dys, hn::LoadU(d, bias_sums + i)), d, bias_sums + i);
-  });
+  };
+  const Whole d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + 2 * lanes <= s.n; i += 2 * lanes) {
+    add(d, i, sum_g.lanes[0], sum_gh.lanes[0]);
+    add(d, i + lanes, sum_g.lanes[1], sum_gh.lanes[1]);
+  }
+  for (; i + lanes <= s.n; i += lanes) add(d, i, sum_g.lanes[0], sum_gh.lanes[0]);
+  for (; i < s.n; ++i) add(Single(), i, sum_g.rest, sum_gh.rest);
   return {sum_g.Total(), sum_gh.Total()};
 }
 
-void NormGradient(const NormSpan& span, const float* dy, GradientSums means, const float* around, float* to) {
-  ForEachVector(span.n, [&](auto d, int64_t i) HWY_ATTR {
-    const auto inverse = hn::Set(d, span.inverse_deviation);
-    const auto h = Normalised(d, span, i);
-    const auto g = hn::Mul(hn::LoadU(d, dy + i), hn::LoadU(d, span.weight + i));
-    const auto rest = hn::NegMulAdd(h, hn::Set(d, means.gh), hn::Sub(g, hn::Set(d, means.g)));
-    hn::StoreU(
-        around == nullptr ? hn::Mul(rest, inverse) : hn::MulAdd(rest, inverse, hn::LoadU(d, around + i)), d,
-        to + i);
-  });
+template <typename T>
+void NormGradient(const NormSpan<T>& span, const T* dy, GradientSums means, const T* around, T* to) {
+  const NormSpan<T> s = span;
+  const auto through = [&](auto d, auto x, auto dys, auto weight) HWY_ATTR {
+    const auto h = Normalised(d, s, x), g = hn::Mul(dys, weight);
+    return hn::NegMulAdd(h, hn::Set(d, means.gh), hn::Sub(g, hn::Set(d, means.g)));
+  };
+  if (around == nullptr) {
+    Map(
+        s.n,
+        [&](auto d, auto x, auto dys, auto weight)
+            HWY_ATTR { return hn::Mul(through(d, x, dys, weight), hn::Set(d, s.inverse_deviation)); },
+        to, s.x, dy, s.weight);
+  } else {
+    Map(
+        s.n,
+        [&](auto d, auto x, auto dys, auto weight, auto plus) HWY_ATTR {
+          return hn::MulAdd(through(d, x, dys, weight), hn::Set(d, s.inverse_deviation), plus);
+        },
+        to, s.x, dy, s.weight, around);
+  }
 }
 
 template <typename T>
 void Rotate(T* row, int64_t heads, int64_t half, const float* cosines, const float* sines, float direction) {
   for (int64_t head = 0; head < heads; ++head) {
     T *const low = row + 2 * half * head, *const high = low + half;
-    ForEachVector(half, [&](auto d, int64_t i) HWY_ATTR {
+    ForEachVector(0, half, [&](auto d, int64_t i) HWY_ATTR {
       const auto a = LoadFloats(d, low + i), b = LoadFloats(d, high + i);
       const auto cosine = hn::LoadU(d, cosines + i);
       const auto sine = hn::Mul(hn::LoadU(d, sines + i), hn::Set(d, direction));
@@ -128,10 +187,14 @@ void Rotate(T* row, int64_t heads, int64_t half, const float* cosines, const flo
   }
 }
 
+template <typename T>
+constexpr NormOn<T> Norms() {
+  return {&SumOf<T>, &SumOfSquares<T>, &Normalise<T>, &AddGradients<T>, &NormGradient<T>};
+}
+
 const RowSimd* GetRowSimd() {
-  static const RowSimd simd{&Widen,        &Narrow,        &AddRows<float>, &AddRows<BF16>,
-                            &SumOf,        &SumOfSquares,  &Normalise,      &AddGradients,
-                            &NormGradient, &Rotate<float>, &Rotate<BF16>};
+  static const RowSimd simd{&Widen,         &Narrow,       &AddRows<float>, &AddRows<BF16>,
+                            Norms<float>(), Norms<BF16>(), &Rotate<float>,  &Rotate<BF16>};
   return &simd;
 }
 

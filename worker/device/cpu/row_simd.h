@@ -12,10 +12,11 @@
 namespace seqpar::cpu {
 
 // A stretch of a row in a norm: h = (x - mean) * inverse_deviation, g = dy * weight.
+template <typename T>
 struct NormSpan {
   int64_t n;
-  const float* x;
-  const float* weight;
+  const T* x;
+  const T* weight;
   float mean, inverse_deviation;
 };
 
@@ -23,24 +24,30 @@ struct GradientSums {
   float g, gh;
 };
 
-// Every function is for n floats that no alignment is asked of, and reads element i of its operands before it
-// writes element i: a result may be the memory of an operand.
+// Norms of rows of float32 or bfloat16, computed in float32.
+template <typename T>
+struct NormOn {
+  float (*sum)(const T* x, int64_t n);
+  float (*sum_of_squares)(const T* x, float center, int64_t n);  // of x - center
+
+  // to = h * weight + bias (null: none).
+  void (*normalise)(const NormSpan<T>& span, const T* bias, T* to);
+  // Adds dy h to weight_sums and dy to bias_sums (null: not wanted); the sums of g and of g h.
+  GradientSums (*add_gradients)(const NormSpan<T>& span, const T* dy, float* weight_sums, float* bias_sums);
+  // to = inverse_deviation * (g - means.g - h * means.gh) + around (null: none).
+  void (*gradient)(const NormSpan<T>& span, const T* dy, GradientSums means, const T* around, T* to);
+};
+
+// Every function is for n numbers that no alignment is asked of, and reads element i of its operands before
+// it writes element i: a result may be the memory of an operand.
 struct RowSimd {
   void (*widen)(const BF16* from, int64_t n, float* to);
   void (*narrow)(const float* from, int64_t n, BF16* to);  // as ToBF16
   void (*add)(const float* a, const float* b, int64_t n, float* to);
   void (*add_bf16)(const BF16* a, const BF16* b, int64_t n, BF16* to);  // in float32, rounded once
 
-  float (*sum)(const float* x, int64_t n);
-  float (*sum_of_squares)(const float* x, float center, int64_t n);  // of x - center
-
-  // to = h * weight + bias (null: none).
-  void (*normalise)(const NormSpan& span, const float* bias, float* to);
-  // Adds dy h to weight_sums and dy to bias_sums (null: not wanted); the sums of g and of g h.
-  GradientSums (*add_gradients)(const NormSpan& span, const float* dy, float* weight_sums, float* bias_sums);
-  // to = inverse_deviation * (g - means.g - h * means.gh) + around (null: none).
-  void (*norm_gradient)(const NormSpan& span, const float* dy, GradientSums means, const float* around,
-                        float* to);
+  NormOn<float> norm;
+  NormOn<BF16> norm_bf16;
 
   // Of each of `heads` heads of 2 * half numbers, in place: low = low cosine - high sine, high = high cosine
   // + low sine; sines times `direction`.
