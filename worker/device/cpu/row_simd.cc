@@ -1,5 +1,7 @@
 #include "worker/device/cpu/row_simd.h"
 
+#include <type_traits>
+
 #include "worker/device/cpu/simd-dispatch.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "worker/device/cpu/row_simd.cc"
@@ -173,16 +175,42 @@ void NormGradient(const NormSpan<T>& span, const T* dy, GradientSums means, cons
   }
 }
 
+// The order that LoadTwo has for T.
+template <typename T, typename D>
+HWY_INLINE Two<hn::Vec<D>> InOrderOf(D d, Two<hn::Vec<D>> values) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<T, BF16>) {
+    return {hn::ConcatEven(d, values.b, values.a), hn::ConcatOdd(d, values.b, values.a)};
+  }
+#endif
+  return values;
+}
+
 template <typename T>
 void Rotate(T* row, int64_t heads, int64_t half, const float* cosines, const float* sines, float direction) {
+  const Whole d;
+  const int64_t step = 2 * static_cast<int64_t>(hn::Lanes(d));
+  const auto low_of = [](auto a, auto b, auto cosine, auto sine)
+                          HWY_ATTR { return hn::NegMulAdd(b, sine, hn::Mul(a, cosine)); };
+  const auto high_of = [](auto a, auto b, auto cosine, auto sine)
+                           HWY_ATTR { return hn::MulAdd(a, sine, hn::Mul(b, cosine)); };
   for (int64_t head = 0; head < heads; ++head) {
     T *const low = row + 2 * half * head, *const high = low + half;
-    ForEachVector(0, half, [&](auto d, int64_t i) HWY_ATTR {
-      const auto a = LoadFloats(d, low + i), b = LoadFloats(d, high + i);
-      const auto cosine = hn::LoadU(d, cosines + i);
-      const auto sine = hn::Mul(hn::LoadU(d, sines + i), hn::Set(d, direction));
-      StoreFloats(hn::NegMulAdd(b, sine, hn::Mul(a, cosine)), d, low + i);
-      StoreFloats(hn::MulAdd(a, sine, hn::Mul(b, cosine)), d, high + i);
+    int64_t i = 0;
+    for (; i + step <= half; i += step) {
+      const auto a = LoadTwo(d, low + i), b = LoadTwo(d, high + i);
+      const auto cosine = InOrderOf<T>(d, LoadTwo(d, cosines + i));
+      auto sine = InOrderOf<T>(d, LoadTwo(d, sines + i));
+      sine = {hn::Mul(sine.a, hn::Set(d, direction)), hn::Mul(sine.b, hn::Set(d, direction))};
+      StoreTwo({low_of(a.a, b.a, cosine.a, sine.a), low_of(a.b, b.b, cosine.b, sine.b)}, d, low + i);
+      StoreTwo({high_of(a.a, b.a, cosine.a, sine.a), high_of(a.b, b.b, cosine.b, sine.b)}, d, high + i);
+    }
+    ForEachVector(i, half, [&](auto tag, int64_t at) HWY_ATTR {
+      const auto a = LoadFloats(tag, low + at), b = LoadFloats(tag, high + at);
+      const auto cosine = hn::LoadU(tag, cosines + at);
+      const auto sine = hn::Mul(hn::LoadU(tag, sines + at), hn::Set(tag, direction));
+      StoreFloats(low_of(a, b, cosine, sine), tag, low + at);
+      StoreFloats(high_of(a, b, cosine, sine), tag, high + at);
     });
   }
 }
