@@ -17,10 +17,10 @@ struct RowsOf {
   int64_t ld;
 };
 
-// One activation f, within a few units in the last place of the larger of the result and 1e-1; for bfloat16
-// the result before it is rounded, which may be off by 2e-4, is within 2e-4 of it. No alignment is asked for.
-// Each element of the operands is read before the same element of a result is written: a result may be the
-// memory of an operand.
+// One activation f, within a few units in the last place of the larger of the result and 1e-1; of bfloat16
+// numbers within a few 1e-4 of the larger of the two, and then rounded, by up to 2e-3 of the result. No
+// alignment is asked for. Each element of the operands is read before the same element of a result is
+// written: a result may be the memory of an operand.
 template <typename T>
 struct ActivationOn {
   // y = f(x) * up, or f(x) where up is null.
