@@ -35,6 +35,9 @@ if(SEQPAR_SANITIZE)
   if(SEQPAR_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
+  if(SEQPAR_SANITIZE MATCHES "thread")
+    add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include ${PROJECT_SOURCE_DIR}/cmake/tsan_protobuf.h>")
+  endif()
 endif()
 
 # seqpar_library(NAME folder_sources... DEPS targets...): a static library whose includes start at the root.
