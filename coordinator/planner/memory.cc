@@ -69,8 +69,10 @@ class Counter {
     if (job_.backward()) m.weight_gradients = (Sharded() + Everywhere()) * kFloat;
     m.hidden = own_ * hidden_ * e_ * (job_.backward() ? c_.layers + 1 + 2 : 2);
     const bool keeps_attention = job_.backward() && !RecomputesAttention(recompute_);
-    const bool keeps_mlp = job_.backward() && recompute_ != Recompute::kLayer;  // its input at least
-    m.kept = (keeps_attention ? c_.layers : 1) * KeptAttention() + (keeps_mlp ? c_.layers : 1) * KeptMlp();
+    // Where only what is between is made again, the MLP's input is kept all the same.
+    const bool keeps_mlp_input = job_.backward() && recompute_ != Recompute::kLayer;
+    m.kept =
+        (keeps_attention ? c_.layers : 1) * KeptAttention() + (keeps_mlp_input ? c_.layers : 1) * KeptMlp();
     m.attention = Scheduled() + Ulysses();
     m.layer = Layer();
     m.communication = TensorAxis() + Sums();

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "tests/bench/cpu_seconds.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/device/cpu/peak.h"
 
@@ -123,23 +124,6 @@ std::unique_ptr<Work> MakeWork(Device& device, const Shape& shape) {
   work->lse = NewMatrix(device, work.get(), shape.tokens, shape.heads);
   work->delta = NewMatrix(device, work.get(), shape.tokens, shape.heads);
   return work;
-}
-
-// CPU seconds of the stream's thread in what `enqueue` enqueues.
-template <typename Fn>
-double CpuSeconds(Stream& stream, const Fn& enqueue) {
-  double start = 0, end = 0;
-  stream.HostFunction([&] {
-    start = ThreadCpuSeconds();
-    return absl::OkStatus();
-  });
-  enqueue();
-  stream.HostFunction([&] {
-    end = ThreadCpuSeconds();
-    return absl::OkStatus();
-  });
-  SEQPAR_CHECK(stream.Synchronize().ok());
-  return end - start;
 }
 
 // Delta is part of backward.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "tests/bench/cpu_seconds.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/device/cpu/peak.h"
 
@@ -66,20 +67,12 @@ class Case {
   }
 
   void Run(Stream& stream) {
-    double start = 0, end = 0;
     const double peak = MeasureFmaPeak(0.005);
-    stream.HostFunction([&] {
-      start = ThreadCpuSeconds();
-      return absl::OkStatus();
+    const double seconds = CpuSeconds(stream, [&] {
+      device_.Gemm(stream, a_, shape_.transpose_a, b_, shape_.transpose_b, c_, shape_.accumulate, nullptr);
     });
-    device_.Gemm(stream, a_, shape_.transpose_a, b_, shape_.transpose_b, c_, shape_.accumulate, nullptr);
-    stream.HostFunction([&] {
-      end = ThreadCpuSeconds();
-      return absl::OkStatus();
-    });
-    SEQPAR_CHECK(stream.Synchronize().ok());
     const double flops = 2.0 * static_cast<double>(shape_.m * shape_.n) * static_cast<double>(shape_.k);
-    fractions_.push_back(flops / (end - start) / peak);
+    fractions_.push_back(flops / seconds / peak);
   }
 
   void Forget() { fractions_.clear(); }

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "tests/bench/cpu_seconds.h"
 #include "tests/bench/random_fill.h"
 #include "worker/device/cpu/cpu_device.h"
-#include "worker/device/cpu/peak.h"
 
 namespace seqpar {
 namespace {
@@ -159,22 +159,6 @@ std::vector<Kernel> Kernels() {
           Residual()};
 }
 
-// Seconds of CPU time of what `enqueue` enqueues.
-double Seconds(Stream& stream, const std::function<void()>& enqueue) {
-  double start = 0, end = 0;
-  stream.HostFunction([&] {
-    start = ThreadCpuSeconds();
-    return absl::OkStatus();
-  });
-  enqueue();
-  stream.HostFunction([&] {
-    end = ThreadCpuSeconds();
-    return absl::OkStatus();
-  });
-  SEQPAR_CHECK(stream.Synchronize().ok());
-  return end - start;
-}
-
 // A kernel on matrices of about `bytes` in all.
 class Run {
  public:
@@ -187,7 +171,7 @@ class Run {
         enqueue_(kernel.make(operands_)) {}
 
   double BytesPerSecond() {
-    return bytes_ * calls_ / Seconds(*stream_, [&] {
+    return bytes_ * calls_ / CpuSeconds(*stream_, [&] {
              for (int i = 0; i < calls_; ++i) enqueue_(*device_, *stream_);
            });
   }
@@ -239,8 +223,8 @@ void Main(const Options& options) {
   std::vector<double> copies;
   for (int i = 0; i < options.repetitions; ++i) {
     for (Line& line : lines) {
-      const double copy =
-          2.0 * static_cast<double>(kCopied) / Seconds(*stream, [&] { (*device)->Copy(*stream, from, to); });
+      const double copy = 2.0 * static_cast<double>(kCopied) /
+                          CpuSeconds(*stream, [&] { (*device)->Copy(*stream, from, to); });
       copies.push_back(copy);
       line.of_memory.push_back(line.memory->BytesPerSecond() / copy);
       line.of_cache.push_back(line.cache->BytesPerSecond() / copy);
