@@ -28,12 +28,7 @@ export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
 # What the bundle's attention runs on, and what it can be made to.
 kernels=$(tr '\n' , <"$bundle/attention.txt")
 kernels=${kernels%,}
-# cuDNN as the loader finds it, else of the Python packages of PyTorch.
-if [ -z "${SEQPAR_CUDNN_LIBRARY:-}" ] && ! ldconfig -p | grep -q 'libcudnn\.so\.9'; then
-  SEQPAR_CUDNN_LIBRARY=$(python3 -c 'import nvidia.cudnn as c; print(list(c.__path__)[0] + "/lib/libcudnn.so.9")' 2>/dev/null)
-  export SEQPAR_CUDNN_LIBRARY
-  [ -n "$SEQPAR_CUDNN_LIBRARY" ] || { echo "no cuDNN on this machine: attention by it not run"; kernels=${kernels/cudnn,/}; }
-fi
+. "$bundle/cudnn.sh" || kernels=${kernels/cudnn,/}
 export SEQPAR_TEST_ATTENTION=${kernels%%,*}
 by_cudnn=
 case ",$kernels," in *,cudnn,*) by_cudnn="SEQPAR_TEST_ATTENTION=cudnn SEQPAR_TEST_CUDA_ATTENTION=cudnn" ;; esac

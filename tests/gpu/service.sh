@@ -21,6 +21,7 @@ while [ $# -gt 0 ]; do
 done
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
+. "$bundle/cudnn.sh" && cudnn=1 || cudnn=
 dir=$(mktemp -d)
 seqpar=$bundle/bin/seqpar
 failures=0 worker=
@@ -64,10 +65,11 @@ stop_worker() {
 }
 gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
 ranks=$gpus
+hidden=1024
 job() { # NAME DTYPE TOKENS PARALLELISM [MASK]
   cat >"$dir/$1.yaml" <<YAML
 name: $1
-config: {hidden_size: 1024, num_attention_heads: 16, num_key_value_heads: 4, intermediate_size: 2816, num_hidden_layers: 2, rope_theta: 500000.0}
+config: {hidden_size: $hidden, num_attention_heads: 16, num_key_value_heads: 4, intermediate_size: 2816, num_hidden_layers: 2, rope_theta: 500000.0}
 mask: ${5:-{kind: causal\}}
 dtype: $2
 pass: forward_backward
@@ -81,7 +83,7 @@ workers: {min: $ranks, max: $ranks}
 verify: {rows: 4}
 YAML
   echo "== $1"
-  timeout 120 "$seqpar" submit -f "$dir/$1.yaml" --wait 2>&1 | grep -vE '^ *$' | tail -"${LINES_MAX:-28}"
+  timeout 120 "$seqpar" submit -f "$dir/$1.yaml" --wait 2>&1 | grep -vE '^ *$' | tee "$dir/last.txt" | tail -"${LINES_MAX:-28}"
   [ "${PIPESTATUS[0]}" = 0 ] || { fail "$1"; tail -5 "$dir"/gpu*.log; }
 }
 wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
@@ -104,6 +106,12 @@ if wanted jobs; then
   job gather-window-bf16 bfloat16 32771 "{strategy: gather, ring: $ranks}" "{kind: window, left: 4096, right: 0}"
   job ring-f32 float32 16387 "{strategy: ring, ring: $ranks}"
   job auto-bf16 bfloat16 32771 auto
+  if [ -n "$cudnn" ]; then # heads of 80, which no other kernel has on tensor cores
+    hidden=1280
+    job heads-of-80-bf16 bfloat16 32771 "{strategy: ring, ring: $ranks}"
+    grep -qw cudnn "$dir/last.txt" || fail "heads-of-80-bf16 ran on another kernel"
+    hidden=1024
+  fi
 fi
 if wanted longest; then
   python3 "$here/longest.py" --seqpar "$seqpar" --folder "$dir" || fail "longest"

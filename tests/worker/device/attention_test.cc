@@ -256,16 +256,34 @@ TEST_P(AttentionTest, BFloat16OfWideHeadsRunsOnTheKernelThatTheBuildHas) {
     check("full", c);
     SetCausal(&c);
     check("causal", c, {90});
-    SetDocuments(&c, {60, 140});
+    SetDocuments(&c, {70, 130});
     check("documents", c);
     c.batch = 2;
     c.group = 4;
     c.heads = MakeHeadRange(0, 8, 4);
     check("groups", c);
-    SetWindow(&c, 50, 20);
+    SetWindow(&c, 65, 66);
     check("window", c);
   }
   EXPECT_EQ(device_->attention_use().deterministic, fixed_order || own);
+}
+
+// Documents of too few tokens to be worth a graph, between and beside longer ones: each by its own kernel.
+TEST_P(AttentionTest, BFloat16OfLongAndShortDocuments) {
+  const auto documents = [](AttentionCase c, const std::vector<int64_t>& lengths) {
+    SetDocuments(&c, lengths);
+    return c;
+  };
+  for (const int head_dim : WideHeadDims(GetParam())) {
+    AttentionCase c = WideHeads(head_dim, 400, 400);
+    Check(documents(c, {40, 200, 1, 30, 129}));
+    Check(documents(c, {40, 200, 1, 30, 129}), {130, 300});
+    Check(documents(c, {300, 100 - 3, 1, 1, 1}));
+    c.batch = 2;
+    c.group = 4;
+    c.heads = MakeHeadRange(0, 8, 4);
+    Check(documents(c, {1, 1, 1, 197, 40, 160}), {90});
+  }
 }
 
 // One query against several keys, by itself and at the edges of others' masks.

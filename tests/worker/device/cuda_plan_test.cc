@@ -244,6 +244,17 @@ TEST(CudnnPiecesTest, HoldEveryPairOfARunOnce) {
   EXPECT_EQ(seen.size(), 4u);
 }
 
+TEST(CudnnPiecesTest, SmallRunsAreLeft) {
+  const auto left = [](const QueryRun& run) { return TooSmallForCudnn(run); };
+  EXPECT_FALSE(left({RunMask::kFull, 0, 64, 0, 64}));
+  EXPECT_TRUE(left({RunMask::kFull, 0, 63, 0, 1000}));
+  EXPECT_TRUE(left({RunMask::kCausal, 0, 1000, 0, 63}));
+  // A band of one key a query; then of two.
+  EXPECT_TRUE(left({RunMask::kWindow, 0, 1000, 0, 1000, 0, 0}));
+  EXPECT_FALSE(left({RunMask::kWindow, 0, 1000, 0, 1001, 1, 0}));
+  EXPECT_FALSE(left({RunMask::kWindow, 0, 1000, 0, 1000, 0, kUnlimited}));
+}
+
 TEST(CudnnPiecesTest, FewShapes) {
   const auto shapes = [](const QueryRun& run, int64_t block) {
     std::set<std::tuple<CudnnMask, int64_t, int64_t>> all;

@@ -8,6 +8,14 @@
 #include "worker/device/cuda/view.h"
 
 namespace seqpar::cuda {
+namespace {
+
+std::vector<QuerySpan> All(const AttentionTile& tile) { return {{0, tile.queries}}; }
+Matrix RowsOf(const Matrix& m, const AttentionTile& tile, const QuerySpan& span) {
+  return m.Rows(span.first * tile.batch, span.end() * tile.batch);
+}
+
+}  // namespace
 
 AttentionUse CudaAttention::Use(const std::string& otherwise) const {
   std::string names;
@@ -49,10 +57,12 @@ absl::Status CudaAttention::Forward(cudaStream_t stream, const AttentionTile& ti
     return fa4_.Forward(stream, tile, *runs_.Get(tile.ranges), out, lse, first);
   }
   if (kernel == AttentionKernel::kCudnn) {
-    return cudnn_.Forward(stream, tile, *runs_.Get(tile.ranges), *plan, out, lse, first);
+    SEQPAR_RETURN_IF_ERROR(cudnn_.Forward(stream, tile, *runs_.Get(tile.ranges), *plan, out, lse, first));
   }
-  SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
-  return ToStatus(AttentionForward(stream, t, ViewOf(out), ViewOf(lse), first), "attention");
+  for (const QuerySpan& span : plan.has_value() ? plan->left : All(tile)) {
+    SEQPAR_RETURN_IF_ERROR(OwnForward(stream, tile, span, out, lse, first));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CudaAttention::Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout,
@@ -68,27 +78,47 @@ absl::Status CudaAttention::Backward(cudaStream_t stream, const AttentionTile& t
     return fa4_.Backward(stream, tile, *runs_.Get(tile.ranges), dout, lse, delta, dq, dk, dv);
   }
   if (kernel == AttentionKernel::kCudnn) {
-    return cudnn_.Backward(stream, tile, *plan, dout, lse, delta, dq, dk, dv);
+    SEQPAR_RETURN_IF_ERROR(cudnn_.Backward(stream, tile, *plan, dout, lse, delta, dq, dk, dv));
   }
-  SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile));
-  return ToStatus(AttentionBackward(stream, t, ViewOf(dout), ViewOf(lse), ViewOf(delta), ViewOf(dq),
+  for (const QuerySpan& span : plan.has_value() ? plan->left : All(tile)) {
+    SEQPAR_RETURN_IF_ERROR(OwnBackward(stream, tile, span, dout, lse, delta, dq, dk, dv));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaAttention::OwnForward(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span,
+                                       const Matrix& out, const Matrix& lse, bool first) {
+  attended_[static_cast<int>(AttentionKernel::kTiledFloat32)] = true;
+  SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile, span));
+  const auto of_span = [&](const Matrix& m) { return ViewOf(RowsOf(m, tile, span)); };
+  return ToStatus(AttentionForward(stream, t, of_span(out), of_span(lse), first), "attention");
+}
+
+absl::Status CudaAttention::OwnBackward(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span,
+                                        const Matrix& dout, const Matrix& lse, const Matrix& delta,
+                                        const Matrix& dq, const Matrix& dk, const Matrix& dv) {
+  attended_[static_cast<int>(AttentionKernel::kTiledFloat32)] = true;
+  SEQPAR_ASSIGN_OR_RETURN(const Tile t, TileOf(stream, tile, span));
+  const auto of_span = [&](const Matrix& m) { return ViewOf(RowsOf(m, tile, span)); };
+  return ToStatus(AttentionBackward(stream, t, of_span(dout), of_span(lse), of_span(delta), of_span(dq),
                                     ViewOf(dk), ViewOf(dv)),
                   "attention gradient");
 }
 
-absl::StatusOr<Tile> CudaAttention::TileOf(cudaStream_t stream, const AttentionTile& tile) {
+absl::StatusOr<Tile> CudaAttention::TileOf(cudaStream_t stream, const AttentionTile& tile,
+                                           const QuerySpan& span) {
   if (tile.head_dim > kHeadDimMax) {
     return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
                      absl::StrCat("head_dim is ", tile.head_dim, ", GPUs take up to ", kHeadDimMax));
   }
   Tile t{};
-  t.batch = tile.batch, t.queries = tile.queries, t.keys = tile.keys;
+  t.batch = tile.batch, t.queries = span.count, t.keys = tile.keys;
   t.q_heads = tile.heads.q_heads(), t.kv_heads = tile.heads.kv_heads(), t.head_dim = tile.head_dim;
   t.first_q_head = tile.heads.q_begin, t.first_kv_head = tile.heads.kv_begin, t.group = tile.group;
   t.scale = tile.scale;
-  t.q = ViewOf(tile.q), t.k = ViewOf(tile.k), t.v = ViewOf(tile.v);
+  t.q = ViewOf(RowsOf(tile.q, tile, span)), t.k = ViewOf(tile.k), t.v = ViewOf(tile.v);
   SEQPAR_ASSIGN_OR_RETURN(const DeviceRanges ranges, ranges_.Get(stream, tile.ranges));
-  t.lo = ranges.lo, t.hi = ranges.hi;
+  t.lo = ranges.lo + span.first, t.hi = ranges.hi + span.first;
   return t;
 }
 

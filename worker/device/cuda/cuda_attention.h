@@ -1,4 +1,5 @@
-// A GPU's attention: each tile by the kernel that attention_table.h names for it.
+// A GPU's attention: each tile by the kernel that attention_table.h names for it, and by our own what that
+// one leaves.
 #ifndef SEQPAR_WORKER_DEVICE_CUDA_CUDA_ATTENTION_H_
 #define SEQPAR_WORKER_DEVICE_CUDA_CUDA_ATTENTION_H_
 
@@ -48,7 +49,13 @@ class CudaAttention {
   // By the table, and remembered for Use. `plan` asks cuDNN for the tile's runs.
   AttentionKernel Choose(const AttentionTile& tile, const std::vector<Matrix>& others,
                          const std::function<bool(const std::vector<QueryRun>&)>& plan);
-  absl::StatusOr<Tile> TileOf(cudaStream_t stream, const AttentionTile& tile);
+  // The tile's queries of `span` by our own kernel.
+  absl::Status OwnForward(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span,
+                          const Matrix& out, const Matrix& lse, bool first);
+  absl::Status OwnBackward(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span,
+                           const Matrix& dout, const Matrix& lse, const Matrix& delta, const Matrix& dq,
+                           const Matrix& dk, const Matrix& dv);
+  absl::StatusOr<Tile> TileOf(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span);
 
   const int capability_;
   const bool fixed_order_;

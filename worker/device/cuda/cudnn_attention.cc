@@ -14,7 +14,7 @@
 namespace seqpar::cuda {
 namespace {
 
-// A new shape takes a tenth of a second to get its graph: masks of more than these are left to kernels that
+// A new shape takes a tenth of a second to get its graph: runs of more than these are left to kernels that
 // take any.
 constexpr size_t kShapesMax = 32;
 
@@ -101,7 +101,8 @@ CudnnGraphs* CudnnAttention::Graphs() {
 }
 
 bool CudnnAttention::Add(CudnnPass pass, const AttentionTile& tile, const CudnnPiece& piece,
-                         const HeadGrid& grid, bool first, const Matrix* dout, int64_t budget, Plan* plan) {
+                         const HeadGrid& grid, bool first, const Matrix* dout, int64_t budget,
+                         std::vector<Launch>* launches) {
   // Of single queries cuDNN refuses some backward, and has other kernels forward: they are not worth a graph.
   if (piece.count == 1) return false;
   const HeadPart q = Queries(tile, piece, grid, tile.head_dim), kv = Keys(tile, piece, grid);
@@ -119,51 +120,59 @@ bool CudnnAttention::Add(CudnnPass pass, const AttentionTile& tile, const CudnnP
   launch.own_bytes = OwnBytes(pass, piece, grid, tile.head_dim);
   launch.workspace_bytes = graphs_->WorkspaceBytes(*launch.graph);
   if (launch.own_bytes + launch.workspace_bytes > budget) return false;
-  plan->push_back(std::move(launch));
+  launches->push_back(std::move(launch));
   return true;
+}
+
+std::optional<CudnnAttention::Plan> CudnnAttention::PlanRuns(CudnnPass pass, const AttentionTile& tile,
+                                                             const std::vector<QueryRun>& runs, bool first,
+                                                             const Matrix* dout) {
+  if (Graphs() == nullptr) return std::nullopt;
+  const Cutting cutting(pass, tile);
+  ShapeCount shapes;
+  Plan plan;
+  const auto add = [&](const QueryRun& run) {
+    if (TooSmallForCudnn(run)) return false;
+    int64_t written = first ? run.first : run.first + run.count;  // queries before it have results
+    for (const CudnnPiece& piece : CutIntoPieces(run, cutting.block)) {
+      for (const HeadGrid& grid : cutting.GridsOf(piece)) {
+        if (!shapes.Add(piece, grid) ||
+            !Add(pass, tile, piece, grid, piece.first >= written, dout, cutting.budget, &plan.launches)) {
+          return false;
+        }
+      }
+      written = std::max(written, piece.first + piece.count);
+    }
+    return true;
+  };
+  for (const QueryRun& run : runs) {
+    if (run.mask == RunMask::kEmpty) continue;
+    const size_t before = plan.launches.size();
+    if (add(run)) continue;
+    plan.launches.erase(plan.launches.begin() + static_cast<std::ptrdiff_t>(before), plan.launches.end());
+    if (!plan.left.empty() && plan.left.back().end() == run.first) {
+      plan.left.back().count += run.count;
+    } else {
+      plan.left.push_back({run.first, run.count});
+    }
+  }
+  if (plan.launches.empty()) return std::nullopt;
+  return plan;
 }
 
 std::optional<CudnnAttention::Plan> CudnnAttention::PlanForward(const AttentionTile& tile,
                                                                 const std::vector<QueryRun>& runs,
                                                                 const Matrix& out, bool first) {
-  if (!Aligned(tile, {out}) || Graphs() == nullptr) return std::nullopt;
-  const Cutting cutting(CudnnPass::kForward, tile);
-  ShapeCount shapes;
-  Plan plan;
-  for (const QueryRun& run : runs) {
-    int64_t written = first ? run.first : run.first + run.count;  // queries before it have results
-    for (const CudnnPiece& piece : CutIntoPieces(run, cutting.block)) {
-      for (const HeadGrid& grid : cutting.GridsOf(piece)) {
-        if (!shapes.Add(piece, grid) ||
-            !Add(cutting.pass, tile, piece, grid, piece.first >= written, nullptr, cutting.budget, &plan)) {
-          return std::nullopt;
-        }
-      }
-      written = std::max(written, piece.first + piece.count);
-    }
-  }
-  return plan;
+  if (!Aligned(tile, {out})) return std::nullopt;
+  return PlanRuns(CudnnPass::kForward, tile, runs, first, nullptr);
 }
 
 std::optional<CudnnAttention::Plan> CudnnAttention::PlanBackward(const AttentionTile& tile,
                                                                  const std::vector<QueryRun>& runs,
                                                                  const Matrix& dout,
                                                                  const std::vector<Matrix>& gradients) {
-  if (!Aligned(tile, gradients) || !AlignedForTensorCores(dout) || Graphs() == nullptr) return std::nullopt;
-  const Cutting cutting(fixed_order_ ? CudnnPass::kBackwardFixed : CudnnPass::kBackward, tile);
-  ShapeCount shapes;
-  Plan plan;
-  for (const QueryRun& run : runs) {
-    for (const CudnnPiece& piece : CutIntoPieces(run, cutting.block)) {
-      for (const HeadGrid& grid : cutting.GridsOf(piece)) {
-        if (!shapes.Add(piece, grid) ||
-            !Add(cutting.pass, tile, piece, grid, false, &dout, cutting.budget, &plan)) {
-          return std::nullopt;
-        }
-      }
-    }
-  }
-  return plan;
+  if (!Aligned(tile, gradients) || !AlignedForTensorCores(dout)) return std::nullopt;
+  return PlanRuns(fixed_order_ ? CudnnPass::kBackwardFixed : CudnnPass::kBackward, tile, runs, false, &dout);
 }
 
 absl::StatusOr<char*> CudnnAttention::TakeFor(cudaStream_t stream, const Launch& launch) {
@@ -184,7 +193,7 @@ absl::Status CudnnAttention::Forward(cudaStream_t stream, const AttentionTile& t
                                            static_cast<float*>(l.data), l.ld, l.cols, o.rows),
                                 "queries that see nothing");
   }
-  for (const Launch& launch : plan) {
+  for (const Launch& launch : plan.launches) {
     const HeadPart q = Queries(tile, launch.piece, launch.grid, tile.head_dim),
                    one = Queries(tile, launch.piece, launch.grid, 1),
                    kv = Keys(tile, launch.piece, launch.grid);
@@ -205,7 +214,7 @@ absl::Status CudnnAttention::Forward(cudaStream_t stream, const AttentionTile& t
 absl::Status CudnnAttention::Backward(cudaStream_t stream, const AttentionTile& tile, const Plan& plan,
                                       const Matrix& dout, const Matrix& lse, const Matrix& delta,
                                       const Matrix& dq, const Matrix& dk, const Matrix& dv) {
-  for (const Launch& launch : plan) {
+  for (const Launch& launch : plan.launches) {
     const HeadPart q = Queries(tile, launch.piece, launch.grid, tile.head_dim),
                    one = Queries(tile, launch.piece, launch.grid, 1),
                    kv = Keys(tile, launch.piece, launch.grid);

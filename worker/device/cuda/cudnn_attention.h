@@ -38,16 +38,20 @@ class CudnnAttention {
     int64_t own_bytes = 0, workspace_bytes = 0;  // to compute in: ours, then the library's
     bool first = false;                          // forward: there is nothing yet to merge with
   };
-  using Plan = std::vector<Launch>;
+  struct Plan {
+    std::vector<Launch> launches;
+    std::vector<QuerySpan> left;  // ascending: queries that are left to another kernel
+  };
 
-  // `runs`: the tile's (run_cache.h). Nothing where this build, machine or device has no cuDNN that serves
-  // the tile, or where its shapes are too many to have a graph each.
+  // `runs`: the tile's (run_cache.h). Left are runs that are too small (cudnn_pieces.h), that cuDNN has no
+  // kernel for, or whose shapes are too many to have a graph each. Nothing where that is all of them, or
+  // where this build, machine or device has no cuDNN that serves the tile.
   std::optional<Plan> PlanForward(const AttentionTile& tile, const std::vector<QueryRun>& runs,
                                   const Matrix& out, bool first);
   std::optional<Plan> PlanBackward(const AttentionTile& tile, const std::vector<QueryRun>& runs,
                                    const Matrix& dout, const std::vector<Matrix>& gradients);
 
-  // What was planned for the same operands just before.
+  // What was planned for the same operands just before, but for what is left.
   absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const std::vector<QueryRun>& runs,
                        const Plan& plan, const Matrix& out, const Matrix& lse, bool first);
   absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const Plan& plan, const Matrix& dout,
@@ -56,8 +60,10 @@ class CudnnAttention {
 
  private:
   CudnnGraphs* Graphs();
+  std::optional<Plan> PlanRuns(CudnnPass pass, const AttentionTile& tile, const std::vector<QueryRun>& runs,
+                               bool first, const Matrix* dout);
   bool Add(CudnnPass pass, const AttentionTile& tile, const CudnnPiece& piece, const HeadGrid& grid,
-           bool first, const Matrix* dout, int64_t budget, Plan* plan);
+           bool first, const Matrix* dout, int64_t budget, std::vector<Launch>* launches);
   absl::StatusOr<char*> TakeFor(cudaStream_t stream, const Launch& launch);
 
   const bool fixed_order_;

@@ -68,6 +68,11 @@ std::vector<CudnnPiece> CutIntoPieces(const QueryRun& run, int64_t block) {
   return pieces;
 }
 
+bool TooSmallForCudnn(const QueryRun& run) {
+  const bool one_key = run.mask == RunMask::kWindow && run.left == 0 && run.right == 0;
+  return run.count < kTile / 2 || run.keys < kTile / 2 || one_key;
+}
+
 int64_t CudnnBlock(CudnnPass pass, int head_dim, int64_t bytes) {
   int64_t block = kTile;
   while (CudnnHeadBytes(pass, head_dim, 2 * block, 2 * block) <= bytes) block *= 2;

@@ -27,6 +27,11 @@ struct CudnnPiece {
 // it: backward it skips no tiles there.
 std::vector<CudnnPiece> CutIntoPieces(const QueryRun& run, int64_t block);
 
+// Whether a run is left to our own kernel: where a side is shorter than half of cuDNN's tiles, launches are
+// what costs, and a graph is not worth its time. Of queries that see one key each, gradients of q and k are
+// zero, which our own kernel gives and cuDNN's sums do not.
+bool TooSmallForCudnn(const QueryRun& run);
+
 enum class CudnnPass { kForward, kBackward, kBackwardFixed };
 
 // What a launch computes in for each of its heads, at most: results before they are added up, and the

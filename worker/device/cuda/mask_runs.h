@@ -23,6 +23,12 @@ struct QueryRun {
   int32_t left = 0, right = 0;  // kWindow; kUnlimited: to the end of the keys
   friend bool operator==(const QueryRun&, const QueryRun&) = default;
 };
+// Queries [first, end()).
+struct QuerySpan {
+  int64_t first = 0, count = 0;
+  int64_t end() const { return first + count; }
+  friend bool operator==(const QuerySpan&, const QuerySpan&) = default;
+};
 inline constexpr int32_t kUnlimited = 1 << 30;
 
 // Runs in ascending order that together hold every query once. Nothing where more than `runs_max` would be
