@@ -133,8 +133,10 @@ absl::StatusOr<bool> JobApi::CheckFits(const std::string& tenant, const JobSpec&
   SEQPAR_RETURN_IF_ERROR(CheckDemand(tenant, limits, DemandOf(spec)));
   const auto [cluster, calibration] = engine_->Cluster();
   if (CountDevices(*cluster, false) == 0) return false;  // not known before a node attaches
+  PlanOptions options;
+  options.first_that_fits = true;
   const absl::Status planned =
-      hooks_.plan(WithDevices(spec, limits.devices), *cluster, calibration, {}).status();
+      hooks_.plan(WithDevices(spec, limits.devices), *cluster, calibration, options).status();
   if (!planned.ok() && !absl::IsUnavailable(planned)) return planned;
   return true;
 }

@@ -18,6 +18,9 @@ struct PlanOptions {
   bool all_candidates = false;  // Explanation::all
   // True: only devices that are free now. False: every device of a ready node, for "would it fit".
   bool only_free = false;
+  // The first mesh that fits will do: for those who ask only whether one does. Where none does, the answer is
+  // the same.
+  bool first_that_fits = false;
 };
 
 struct PlannedJob {

@@ -181,6 +181,10 @@ SearchResult SearchShapes(const JobSpec& job, const ClusterSnapshot& cluster, co
   const DeviceFilter filter = FilterOf(job, options.only_free);
   const std::vector<Choice> choices = ChoicesOf(cluster, filter);
   for (const Choice& choice : choices) result.kinds.push_back(choice.filter.kind);
+  if (options.first_that_fits && sizes.size() > 1) {  // most likely on the most devices
+    SearchResult most = SearchShapes(job, cluster, options, {sizes.back()}, model);
+    if (!most.feasible.empty()) return most;
+  }
   for (int ranks : sizes) {
     const std::vector<SizedGang> gangs = GangsOf(cluster, ranks, choices);
     if (gangs.empty()) continue;
@@ -200,6 +204,7 @@ SearchResult SearchShapes(const JobSpec& job, const ClusterSnapshot& cluster, co
       Scored scored = Judge(job, shape, gangs, model);
       if (scored.candidate.feasible) {
         result.feasible.push_back(std::move(scored));
+        if (options.first_that_fits) return result;
         continue;
       }
       const int64_t peak = scored.candidate.prediction.peak_bytes;

@@ -98,6 +98,9 @@ TEST_P(RefusalTest, SaysWhy) {
                        : expected.code == absl::StatusCode::kFailedPrecondition ? reason::kInfeasible
                                                                                 : reason::kInvalidJob;
   EXPECT_EQ(ReasonOf(planned.status()), reason);
+  PlanOptions whether;
+  whether.first_that_fits = true;
+  EXPECT_EQ(PlanOn(expected.job, expected.cluster, whether).status(), planned.status());
 }
 
 INSTANTIATE_TEST_SUITE_P(Limits, RefusalTest, ::testing::ValuesIn(Refusals()),

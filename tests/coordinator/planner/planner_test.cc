@@ -298,6 +298,13 @@ TEST_P(ChoiceTest, IsAsExpected) {
   int64_t rejected = 0;
   for (const Rejection& rejection : x.rejected) rejected += rejection.count;
   EXPECT_EQ(x.feasible + rejected, x.considered);
+  // Whether any does is known sooner.
+  PlanOptions whether;
+  whether.first_that_fits = true;
+  const auto first = PlanOn(expected.job, expected.cluster, whether);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->explanation.feasible, 1);
+  EXPECT_LE(first->explanation.considered, x.considered);
 }
 
 INSTANTIATE_TEST_SUITE_P(Examples, ChoiceTest, ::testing::ValuesIn(Choices()),
