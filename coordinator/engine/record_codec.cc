@@ -1,6 +1,7 @@
 #include "coordinator/engine/record_codec.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -88,6 +89,10 @@ absl::Status CheckRecord(const JobRow& row, const stored::Job& body) {
   for (const int count : {view.attempt(), body.attempt_floor(), body.failures(), body.same_failures(),
                           body.checkpoint_layers(), body.checkpoint_attempt()}) {
     if (count < 0 || count > kAttemptMax) return Damaged(row, "the attempts");
+  }
+  // Counts of rows are products of these.
+  for (const int64_t extent : {view.input().tokens(), view.input().batch()}) {
+    if (extent < 0 || extent > std::numeric_limits<int32_t>::max()) return Damaged(row, "the input");
   }
   // Masks are made of these without another look.
   int64_t tokens = 0;

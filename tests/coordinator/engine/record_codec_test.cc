@@ -116,6 +116,10 @@ TEST(RecordOf, RefusesWhatTheMachineCannotGoOnFrom) {
               HasSubstr("the attempts of j-1"));
   EXPECT_THAT(told([](stored::Job* job) { job->mutable_view()->mutable_mask()->add_documents(7); }),
               HasSubstr("the mask of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) {
+                job->mutable_view()->mutable_input()->set_batch(std::numeric_limits<int64_t>::max());
+              }),
+              HasSubstr("the input of j-1"));
   EXPECT_THAT(told([](stored::Job* job) { job->mutable_view()->clear_attempts(); }),
               HasSubstr("the attempts of j-1"));
 }
