@@ -110,7 +110,9 @@ class Units(unittest.TestCase):
 
     def start(self, unit, got, environment):
         """(process, manager): started as the unit says; `manager` hears what it tells systemd."""
-        environment = {"PATH": f"{BIN}:/usr/bin:/bin", "NOTIFY_SOCKET": str(self.dir / f"{unit}.notify"), **environment}
+        sanitizers = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+        environment = {"PATH": f"{BIN}:/usr/bin:/bin", "NOTIFY_SOCKET": str(self.dir / f"{unit}.notify"), **sanitizers,
+                       **environment}
         manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(manager.close)
         manager.bind(environment["NOTIFY_SOCKET"])
@@ -165,9 +167,9 @@ class Units(unittest.TestCase):
         while f"seqpar://node/{socket.gethostname()}" not in audit.read_text():  # the change that attaching is
             self.assertLess(time.monotonic(), end, (self.dir / "worker.log").read_text())
             time.sleep(0.05)
-        for one in (worker, process):
+        for unit, one in (("worker", worker), ("coordinator", process)):
             one.send_signal(signal.SIGTERM)
-            self.assertEqual(one.wait(60), 0)
+            self.assertEqual(one.wait(60), 0, (self.dir / f"{unit}.log").read_text())
 
 
 if __name__ == "__main__":
