@@ -22,7 +22,10 @@ import unittest
 import urllib.error
 import urllib.request
 
+from calibrations import Calibrations
+
 BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
+CALIBRATIONS = Calibrations(BIN)
 TIME_FACTOR = int(os.environ.get("SEQPAR_TEST_TIME_FACTOR", 1))
 ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
@@ -124,6 +127,7 @@ class Cluster:
         self.data = self.dir / "data"
         self.data.mkdir(exist_ok=True)
         self.processes = []
+        self.workers = {}  # slots by state folder
         self.port = None
         self.coordinator = None
         self.server = None
@@ -162,6 +166,9 @@ class Cluster:
 
     def start_worker(self, name, *more, slots=None, env=None, under=()):
         """`under`: a command that the worker is started by, in its own place (exec)."""
+        state_dir, slots = self.dir / f"worker-{name}", slots or self.slots
+        CALIBRATIONS.lend(slots, state_dir)
+        self.workers[state_dir] = slots
         process = Process([*under, *self.worker_command(name, *more, slots=slots)], self.dir / f"{name}.log", env)
         self.processes.append(process)
         return process
@@ -311,6 +318,8 @@ class ClusterTest(Cluster, unittest.TestCase):
         executors = [c for p in self.processes for c in children_of(p.pid)]
         for process in self.processes:
             process.kill()
+        for state_dir, slots in self.workers.items():
+            CALIBRATIONS.keep(slots, state_dir)
         try:
             wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
         finally:
