@@ -28,7 +28,9 @@ TEST(Revisions, AreReservedBeforeTheFirstAndThenNowAndThen) {
       ++reserved;
     }
     // The process ends here, and the clock says nothing: the next start.
-    if (i % 1000 == 0) ASSERT_GT(Revisions(stored, 0).Next(), revision);
+    if (i % 1000 == 0) {
+      ASSERT_GT(Revisions(stored, 0).Next(), revision);
+    }
   }
   EXPECT_GT(reserved, 1);
   EXPECT_LT(reserved, 100) << "not a write for each";
