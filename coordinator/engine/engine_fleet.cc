@@ -160,11 +160,11 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
   if (!SpeaksForItself(node, message)) return TurnAway(node);
   switch (message.message_case()) {
     case v1::WorkerMessage::kHeartbeat: {
-      const bool draining = message.heartbeat().draining();
-      if (draining != registry_.Find(node)->draining_itself) {
+      // Who was told to stop does not take it back: ranks that end for it cost their jobs no attempt.
+      if (message.heartbeat().draining() && !registry_.Find(node)->draining_itself) {
         schedule_ = true;
-        registry_.Change(node)->draining_itself = draining;
-        if (draining) ApplyToHolders(event::NodeDrains{node});
+        registry_.Change(node)->draining_itself = true;
+        ApplyToHolders(event::NodeDrains{node});
       }
       HandleSetAside(node, message.heartbeat());
       for (const v1::RankProgress& progress : message.heartbeat().ranks()) {

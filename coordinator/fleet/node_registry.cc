@@ -27,7 +27,8 @@ const NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<No
   NodeEntry& node = nodes_[hello.node()];
   const bool known = node.known();
   const bool anew = known && node.hello.incarnation() != hello.incarnation();
-  node.draining_itself = hello.draining();
+  // To the end of its process, whatever it says meanwhile.
+  node.draining_itself = hello.draining() || (known && !anew && node.draining_itself);
   node.hello = hello;
   node.devices.clear();
   for (const v1::DeviceSpec& device : hello.devices()) node.devices.push_back(DeviceFromProto(device));

@@ -22,7 +22,7 @@ struct NodeEntry {
   int64_t stream = 0;     // 0: no stream now
   std::shared_ptr<NodeLink> link;
   bool drained = false;                             // by a user; durable
-  bool draining_itself = false;                     // was told to stop, and says so
+  bool draining_itself = false;                     // was told to stop, and has said so
   bool lost = false;                                // its lease is over
   std::map<int, std::pair<std::string, int>> busy;  // device -> (job, rank)
   std::map<int, std::string> set_aside;             // devices that take no ranks now, and why

@@ -16,6 +16,14 @@ namespace {
 
 constexpr size_t kGroupsMax = 64;  // of a rank: it has a handful
 
+// Whether what a worker gives as the reason for its rank's failure is known here to be so, and none of the
+// job's doing: its node was told to stop, and has said so before, since when it gets no ranks; or its lease
+// ran out while no coordinator was there to renew it.
+bool IsExcused(const RankRecord& rank, const absl::Status& error) {
+  const std::string why = ReasonOf(error);
+  return (why == reason::kNodeDrained && rank.draining) || (why == reason::kRankLost && rank.unheard);
+}
+
 }  // namespace
 
 // --- placing ---
@@ -198,7 +206,10 @@ void Stepper::On(const event::PlannedWithout& e) {
       WhyReplace(r_, config_.slow_ranks, e.rank, {e.step_seconds, e.start_seconds});
   if (!why) return;
   r_.avoided.insert(rank->Where());
-  Blame(e.rank, MakeError(absl::StatusCode::kUnavailable, reason::kSlowRank, *why), true);
+  Cause cause;
+  cause.error = MakeError(absl::StatusCode::kUnavailable, reason::kSlowRank, *why);
+  cause.counts = false;
+  Blame(e.rank, cause);
 }
 
 void Stepper::On(const event::RankFinished& e) {
@@ -240,12 +251,13 @@ void Stepper::On(const event::CheckpointKept& e) {
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
     if (!r_.ranks[i].draining || r_.ranks[i].gone) continue;
     // It has got as far as it was to get there: the rest elsewhere, before the drain's time is over.
-    return Blame(static_cast<int>(i),
-                 MakeError(absl::StatusCode::kUnavailable, reason::kNodeDrained,
-                           absl::StrCat("the worker on ", r_.ranks[i].node,
-                                        " was told to stop: the job goes on from its checkpoint after layer ",
-                                        e.layers)),
-                 true);
+    Cause cause;
+    cause.error = MakeError(
+        absl::StatusCode::kUnavailable, reason::kNodeDrained,
+        absl::StrCat("the worker on ", r_.ranks[i].node,
+                     " was told to stop: the job goes on from its checkpoint after layer ", e.layers));
+    cause.counts = false;
+    return Blame(static_cast<int>(i), cause);
   }
 }
 
@@ -286,8 +298,11 @@ void Stepper::On(const event::RankFailed& e) {
   rank->state = RankState::kFailed;
   rank->phase = e.phase;
   const std::string who = absl::StrCat("rank ", e.rank, " on ", rank->Where());
-  const std::string where = absl::StrCat("phase ", PhaseName(e.phase));
-  Blame(e.rank, Annotate(e.error, absl::StrCat(who, " failed in ", where)), e.root_cause);
+  Cause cause;
+  cause.error = Annotate(e.error, absl::StrCat(who, " failed in phase ", PhaseName(e.phase)));
+  cause.is_root = e.root_cause;
+  cause.counts = !IsExcused(*rank, e.error);
+  Blame(e.rank, cause);
 }
 
 }  // namespace seqpar

@@ -14,19 +14,10 @@ constexpr int kBackoffDoublingsMax = 6;
 
 // --- first cause and consequences ---
 
-// Whether an attempt that ends by `error` of `rank` is one of those that the job may have. Not where its node
-// was told to stop, where another device is to be faster, nor where a lease ran out, or a worker was gone,
-// while no coordinator was there.
-bool Stepper::Counts(int rank, const absl::Status& error) const {
-  const std::string why = ReasonOf(error);
-  return why != reason::kNodeDrained && why != reason::kSlowRank &&
-         !(why == reason::kRankLost && r_.ranks[rank].unheard);
-}
-
-void Stepper::NoteCause(int rank, const absl::Status& error) {
+void Stepper::NoteCause(int rank, const Cause& cause) {
   const RankRecord& failed = r_.ranks[rank];
-  r_.not_counted = !Counts(rank, error);
-  r_.failure = absl::StrCat("rank ", rank, ": ", ReasonOf(error), " in ", PhaseName(failed.phase), ", ",
+  r_.not_counted = !cause.counts;
+  r_.failure = absl::StrCat("rank ", rank, ": ", ReasonOf(cause.error), " in ", PhaseName(failed.phase), ", ",
                             failed.pass, " ", failed.layer);
 }
 
@@ -42,20 +33,20 @@ bool Stepper::FailsTheSameWay() {
   return r_.same_failures >= kTimes;
 }
 
-void Stepper::Blame(int rank, const absl::Status& error, bool root_cause) {
+void Stepper::Blame(int rank, const Cause& cause) {
   if (r_.stage == Stage::kRunning) {
-    BeginStop(error, root_cause);
-    return NoteCause(rank, error);
+    BeginStop(cause.error, cause.is_root);
+    return NoteCause(rank, cause);
   }
   // Stopping already. A rank that names itself as the cause comes before those that only saw it fail, whoever
   // was heard first; what we did ourselves (a stop, a cancel) has no other cause.
-  if (root_cause && !r_.cause_is_root) {
+  if (cause.is_root && !r_.cause_is_root) {
     r_.consequences.insert(r_.consequences.begin(), std::string(r_.cause.message()));
-    r_.cause = error;
+    r_.cause = cause.error;
     r_.cause_is_root = true;
-    NoteCause(rank, error);
-  } else if (ReasonOf(error) != reason::kCancelled) {
-    r_.consequences.push_back(std::string(error.message()));
+    NoteCause(rank, cause);
+  } else if (ReasonOf(cause.error) != reason::kCancelled) {
+    r_.consequences.push_back(std::string(cause.error.message()));
   }
   if (AttemptRecord* attempt = Current()) {
     attempt->error = r_.cause;
@@ -154,11 +145,13 @@ void Stepper::End(JobState state, const absl::Status& error) {
 void Stepper::Lose(int rank, const std::string& why) {
   RankRecord& lost = r_.ranks[rank];
   lost.state = RankState::kFailed;
-  Blame(rank,
-        MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
-                  absl::StrCat("rank ", rank, " on ", lost.Where(), " was lost in phase ",
-                               PhaseName(lost.phase), ": ", why)),
-        true);
+  Cause cause;
+  cause.error = MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                          absl::StrCat("rank ", rank, " on ", lost.Where(), " was lost in phase ",
+                                       PhaseName(lost.phase), ": ", why));
+  // Not where a lease ran out, or a worker was gone, while no coordinator was there.
+  cause.counts = !lost.unheard;
+  Blame(rank, cause);
 }
 
 }  // namespace seqpar

@@ -60,7 +60,7 @@ struct RankRecord {
   int slow_reports = 0;        // in a row by which it was slow: slow_ranks.h
   int64_t progress_us = 0;     // BootMicros at which anything above moved last
   std::set<int> checkpointed;  // layers behind the checkpoints that it wrote its part of
-  bool draining = false;       // its node was told to stop
+  bool draining = false;       // its node was told to stop: it has said so, and gets no more ranks
   bool unheard = false;        // by this process of the coordinator, which found it in the store
   v1::RankEvent result;        // of a rank that finished
 

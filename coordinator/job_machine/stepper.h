@@ -145,12 +145,19 @@ class Stepper {
     return slowest;
   }
 
+  // Why a rank ends its attempt.
+  struct Cause {
+    absl::Status error;
+    bool is_root = true;  // named by the rank as its own failure, or a loss
+    // Whether the attempt is one of those that the job may have: decided here, by what is known here. What a
+    // worker says of itself does not decide it.
+    bool counts = true;
+  };
   // The rank is gone without a word: that is a cause.
   void Lose(int rank, const std::string& why);
-  void Blame(int rank, const absl::Status& error, bool root_cause);
-  bool Counts(int rank, const absl::Status& error) const;
+  void Blame(int rank, const Cause& cause);
   // Notes the cause by which the attempt ends beside its words.
-  void NoteCause(int rank, const absl::Status& error);
+  void NoteCause(int rank, const Cause& cause);
   bool FailsTheSameWay();
   void BeginStop(const absl::Status& cause, bool is_root);
   void EndEarly(const absl::Status& why);

@@ -22,11 +22,16 @@ std::string ReasonLabel(const absl::Status& error) {
   return std::find(known.begin(), known.end(), reason) == known.end() ? reason::kInternal : reason;
 }
 
+// By decision of the coordinator; a worker may give the same reason for its own.
+bool EndedForSlowRank(const AttemptRecord& attempt) {
+  return attempt.not_counted && ReasonOf(attempt.error) == reason::kSlowRank;
+}
+
 // Not what a user or an operator asked for.
-bool IsFailure(const absl::Status& error) {
-  const std::string reason = ReasonOf(error);
-  return !error.ok() && reason != reason::kCancelled && reason != reason::kNodeDrained &&
-         reason != reason::kSlowRank;
+bool IsFailure(const AttemptRecord& attempt) {
+  const std::string reason = ReasonOf(attempt.error);
+  const bool drained = attempt.not_counted && reason == reason::kNodeDrained;
+  return !attempt.error.ok() && reason != reason::kCancelled && !drained && !EndedForSlowRank(attempt);
 }
 
 const char* DeviceState(const NodeEntry& node, int device) {
@@ -146,10 +151,8 @@ void JobMetrics::CountAttempts(const JobRecord& record, Seen* seen) {
   for (; seen->ended_attempts < record.attempts.size(); ++seen->ended_attempts) {
     const AttemptRecord& attempt = record.attempts[seen->ended_attempts];
     if (attempt.end_us == 0) return;
-    if (ReasonOf(attempt.error) == reason::kSlowRank) {
-      registry_->Counter(Metric::kSlowRanksReplaced).Increment();
-    }
-    if (!IsFailure(attempt.error)) continue;
+    if (EndedForSlowRank(attempt)) registry_->Counter(Metric::kSlowRanksReplaced).Increment();
+    if (!IsFailure(attempt)) continue;
     registry_->Counter(Metric::kAttemptFailures, {ReasonLabel(attempt.error)}).Increment();
   }
 }

@@ -142,7 +142,9 @@ void NodeAgent::OnWelcome(const v1::Welcome& welcome) {
     AbortGang(key, &gang, MakeError(absl::StatusCode::kCancelled, reason::kRankLost, "its attempt is over"),
               kStopGraceUs);
   }
+  if (draining_) SayDraining();  // the hello may have been sent before
   for (Unconfirmed& kept : unconfirmed_) {
+    kept.covered_by = 0;
     if (kept.message.has_event())
       kept.message.mutable_event()->mutable_gang()->set_term(fence_.highest_term());
     if (kept.message.has_blob()) kept.message.mutable_blob()->mutable_gang()->set_term(fence_.highest_term());
@@ -334,8 +336,14 @@ int64_t NodeAgent::Tick() {
 void NodeAgent::BeginDrain() {
   if (draining_) return;
   draining_ = true;
-  next_heartbeat_us_ = 0;  // the coordinator is to know at once
+  if (welcomed_) SayDraining();
   observer_->Draining();
+}
+
+void NodeAgent::SayDraining() {
+  const int64_t now_us = clock_->BootMicros();
+  SendHeartbeat(now_us);
+  next_heartbeat_us_ = now_us + heartbeat_us_;
 }
 
 void NodeAgent::BeginShutdown() {

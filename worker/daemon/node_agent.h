@@ -132,6 +132,8 @@ class NodeAgent {
   void TellStopped(const GangKey& key, const Gang& gang, int32_t rank);
   void SendKept(v1::WorkerMessage message);
   void SendHeartbeat(int64_t now_us);
+  // At once, and before any rank that fails for it: the coordinator takes nobody's word that it was for this.
+  void SayDraining();
   void AddSetAside(google::protobuf::Map<int32_t, std::string>* to) const;
   // The gang, from now on among those that are remembered.
   Gang& Know(const GangKey& key);

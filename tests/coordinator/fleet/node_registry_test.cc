@@ -124,5 +124,16 @@ TEST(NodeRegistry, AWorkerThatWasToldToStopTakesNothing) {
   EXPECT_FALSE(NodeRegistry::ToProto("a", node, 0).drained());
 }
 
+TEST(NodeRegistry, AWorkerThatWasToldToStopDoesNotTakeItBack) {
+  NodeRegistry registry;
+  v1::Hello hello = Hello("a", 1, 1);
+  hello.set_draining(true);
+  registry.Attach(hello, std::make_shared<NullLink>(), 1, 7);
+  hello.set_draining(false);
+  EXPECT_EQ(registry.Attach(hello, std::make_shared<NullLink>(), 2, 8).State(), v1::NODE_STATE_DRAINING);
+  hello.set_incarnation(hello.incarnation() + 1);
+  EXPECT_EQ(registry.Attach(hello, std::make_shared<NullLink>(), 3, 9).State(), v1::NODE_STATE_READY);
+}
+
 }  // namespace
 }  // namespace seqpar

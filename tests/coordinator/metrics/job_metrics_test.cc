@@ -148,6 +148,7 @@ TEST_F(JobMetricsTest, ADrainedAttemptIsNoFailure) {
   Place(&record);
   const absl::Status drained =
       MakeError(absl::StatusCode::kUnavailable, reason::kNodeDrained, "told to stop");
+  Do(&record, event::NodeDrains{"a"});
   Do(&record, event::RankFailed{1, 0, drained, true, JobPhase::kExecute});
   Do(&record, event::RankStopped{1, 0});
   Do(&record, event::RankStopped{1, 1});
@@ -160,11 +161,17 @@ TEST_F(JobMetricsTest, ADrainedAttemptIsNoFailure) {
 }
 
 TEST_F(JobMetricsTest, AnAttemptThatEndedForASlowRankIsCountedApart) {
+  config_.slow_ranks.factor = 2;
   JobRecord record = Submit("j-1");
   Place(&record);
   EXPECT_EQ(Value("seqpar_slow_ranks_replaced_total"), 0);
-  const absl::Status slow = MakeError(absl::StatusCode::kUnavailable, reason::kSlowRank, "too slow");
-  Do(&record, event::RankFailed{1, 0, slow, true, JobPhase::kExecute});
+  for (const int rank : {0, 1}) {
+    Do(&record, event::RankStarted{1, rank});
+    Progress(&record, rank, 1, rank == 0 ? 1 : 1000);
+    record.ranks[rank].percent = 1;
+  }
+  Do(&record, event::PlannedWithout{1, 1, 1, 0});
+  ASSERT_EQ(record.stage, Stage::kStopping);
   Do(&record, event::RankStopped{1, 0});
   EXPECT_EQ(Value("seqpar_slow_ranks_replaced_total"), 0) << "it is stopping";
   Do(&record, event::RankStopped{1, 1});
@@ -174,6 +181,23 @@ TEST_F(JobMetricsTest, AnAttemptThatEndedForASlowRankIsCountedApart) {
       EXPECT_EQ(value, 0) << series;
     }
   }
+}
+
+TEST_F(JobMetricsTest, AFailureIsOneWhateverItsWorkerCallsIt) {
+  JobRecord record = Submit("j-1", 3);
+  for (const char* reason : {reason::kSlowRank, reason::kNodeDrained}) {
+    Place(&record);
+    const absl::Status error = MakeError(absl::StatusCode::kUnavailable, reason, "not my fault");
+    Do(&record, event::RankFailed{record.attempt, 0, error, true, JobPhase::kExecute});
+    for (const int rank : {0, 1}) Do(&record, event::RankStopped{record.attempt, rank});
+    ASSERT_EQ(record.stage, Stage::kQueued);
+  }
+  EXPECT_EQ(Value("seqpar_slow_ranks_replaced_total"), 0);
+  double failures = 0;
+  for (const auto& [series, value] : All()) {
+    if (series.rfind("seqpar_attempt_failures_total", 0) == 0) failures += value;
+  }
+  EXPECT_EQ(failures, 2);
 }
 
 TEST_F(JobMetricsTest, AJobTakenUpAgainIsNeitherSubmittedNorFailedAgain) {

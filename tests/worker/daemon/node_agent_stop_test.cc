@@ -169,6 +169,36 @@ TEST_F(NodeAgentTest, ADrainLetsRanksEndAndTellsAtOnce) {
   EXPECT_TRUE(agent_.Settled());
 }
 
+TEST_F(NodeAgentTest, TheCoordinatorHearsOfTheStopBeforeTheRanksThatFailForIt) {
+  Attach();
+  Start(Gang(1), 1);
+  fleet_.sent.clear();
+  agent_.BeginShutdown();
+  ASSERT_EQ(fleet_.sent.size(), 2u);
+  EXPECT_TRUE(fleet_.sent[0].heartbeat().draining());
+  EXPECT_EQ(fleet_.sent[1].event().kind(), v1::RankEvent::FAILED);
+}
+
+TEST_F(NodeAgentTest, ItHearsOfAStopThatCameBetweenHelloAndWelcomeFirstToo) {
+  Attach();
+  Start(Gang(1), 1);
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  EXPECT_FALSE(fleet_.sent.back().hello().draining());
+  agent_.BeginShutdown();
+  fleet_.sent.clear();
+  Welcome(2);
+  ASSERT_GE(fleet_.sent.size(), 2u);
+  EXPECT_TRUE(fleet_.sent[0].heartbeat().draining());
+  AnswerHeartbeat(fleet_.sent[0].heartbeat().sequence());
+  agent_.OnDisconnected();
+  agent_.OnConnected();
+  TakeEvents();
+  Welcome(3);
+  EXPECT_THAT(TakeEvents(), ::testing::Contains("FAILED j#1/0 root: the worker on node-a was told to stop"))
+      << "it was sent after that heartbeat, whose answer does not confirm it";
+}
+
 TEST_F(NodeAgentTest, ADrainThatHasLastedIsAStop) {
   Attach();
   Start(Gang(1), 1);
