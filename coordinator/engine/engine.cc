@@ -43,6 +43,7 @@ Engine::~Engine() {
 absl::Status Engine::Start() {
   SEQPAR_ASSIGN_OR_RETURN(const std::string reserved, store_->Setting(kRevisions));
   revisions_ = Revisions(reserved, clock_->WallMicros());
+  SEQPAR_RETURN_IF_ERROR(ReserveFirstRevisions());
   SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
   calibration_ = CalibrationFromText(calibration);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> drains, store_->LoadDrains());
@@ -82,6 +83,14 @@ absl::Status Engine::Start() {
   });
   thread_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
+}
+
+// Jobs that are taken up may be seen as they are now before anything else of this start is written.
+absl::Status Engine::ReserveFirstRevisions() {
+  if (const auto reserve = revisions_.Reserve()) batch_.settings[kRevisions] = *reserve;
+  const absl::Status written = WriteOut();
+  batch_ = WriteBatch();
+  return written;
 }
 
 absl::Status Engine::Health() const {

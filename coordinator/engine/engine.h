@@ -147,6 +147,7 @@ class Engine {
   // down).
   void WorkLater(const std::string& job, std::function<std::optional<JobEvent>()> task);
 
+  absl::Status ReserveFirstRevisions();
   void Loop();
   void Tick();
   // When Tick has to look again though nothing is posted.

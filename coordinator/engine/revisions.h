@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/numbers.h"
+#include "common/base/saturate.h"
 
 namespace seqpar {
 
@@ -19,9 +20,10 @@ namespace seqpar {
 // a backup is: nobody hands out a million revisions a second.
 class Revisions {
  public:
-  // `stored`: the last Reserve() that was written, as text; "" or anything else: there is none.
+  // `stored`: the last Reserve() that was written, as text; "" or what no Reserve() can have said: there is
+  // none.
   Revisions(const std::string& stored, int64_t wall_us) {
-    if (!absl::SimpleAtoi(stored, &reserved_)) reserved_ = 0;
+    if (!absl::SimpleAtoi(stored, &reserved_) || reserved_ > kMicrosMax) reserved_ = 0;
     last_ = std::max({reserved_, wall_us, int64_t{0}});
   }
 

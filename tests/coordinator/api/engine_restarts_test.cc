@@ -4,8 +4,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "tests/coordinator/api/engine_fixture.h"
 
 namespace seqpar {
@@ -48,6 +50,19 @@ class OneStart : public EngineHarness {
     return Revision(link_->gang().job());
   }
   int64_t Revision(const std::string& id) { return engine_.ViewLive(id).value().revision(); }
+};
+
+// A store that the thread of an engine cannot write, only who made it.
+class StoreOfOneThread : public ForwardingStore {
+ public:
+  using ForwardingStore::ForwardingStore;
+  absl::Status Write(const WriteBatch& batch, std::vector<std::string>* taken) override {
+    if (std::this_thread::get_id() == owner_) return store_->Write(batch, taken);
+    return MakeError(absl::StatusCode::kInternal, reason::kStorage, "input/output error");
+  }
+
+ private:
+  const std::thread::id owner_ = std::this_thread::get_id();
 };
 
 class EngineRestartsTest : public ::testing::Test {
@@ -100,6 +115,23 @@ TEST_F(EngineRestartsTest, AClockThatWasSetBackTakesNoRevisionBack) {
   const int64_t last = start->RunJob("j-1");
   start.reset();
   EXPECT_GT(Start("store", 1)->Revision("j-1"), last);
+}
+
+TEST_F(EngineRestartsTest, WhatIsTakenUpHasNoRevisionThatIsNotReserved) {
+  Start()->RunJob("j-1");
+  StoreOfOneThread store(*Store::Open(folder_ / "store"));
+  const DataRoots roots;
+  const FakeClock clock(1);  // set back
+  TestHold hold({});
+  TaskPool work(1);
+  Engine engine(OneStart::Config(), &store, &roots, &clock, &work, &hold, [](const absl::Status&) {}, {});
+  ASSERT_TRUE(engine.Start().ok());
+  const int64_t seen = engine.ViewLive("j-1").value().revision();
+  work.Drain();
+  engine.Stop();
+  int64_t reserved = 0;
+  ASSERT_TRUE(absl::SimpleAtoi(*store.Setting("revisions"), &reserved));
+  EXPECT_LE(seen, reserved) << "nothing else of this start was written";
 }
 
 TEST_F(EngineRestartsTest, ABackupTakesNoRevisionBack) {

@@ -15,6 +15,7 @@ TEST(Revisions, BeginAboveTheClockAndAboveWhatWasReserved) {
   EXPECT_EQ(Revisions(std::to_string(kNoonUs + 12), kNoonUs).Next(), kNoonUs + 13);
   EXPECT_EQ(Revisions("7", 0).Next(), 8) << "a machine whose clock starts anew";
   EXPECT_EQ(Revisions("", -5).Next(), 1);
+  EXPECT_EQ(Revisions("9223372036854775807", 5).Next(), 6) << "damaged: there is no next one";
 }
 
 TEST(Revisions, AreReservedBeforeTheFirstAndThenNowAndThen) {
