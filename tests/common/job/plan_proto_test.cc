@@ -7,6 +7,7 @@
 
 #include "common/base/status.h"
 #include "common/job/proto.h"
+#include "tests/support/sharded_plan.h"
 
 namespace seqpar {
 namespace {
@@ -14,34 +15,21 @@ namespace {
 using ::google::protobuf::util::MessageDifferencer;
 using ::testing::HasSubstr;
 
+// Placed, and with a prediction.
 Plan MakePlan(const Mesh& mesh, LayoutKind kind, int64_t tokens) {
-  Plan plan;
-  plan.mesh = mesh;
-  plan.strategy = StrategyKind::kHybrid;
-  plan.core = CoreKind::kGather;
-  plan.layout = kind;
+  JobSpec job;
+  job.tokens = tokens;
+  job.config.heads = 12;
+  job.config.kv_heads = 3;
+  Plan plan = ShardedPlan(job, mesh, kind, CoreKind::kGather);
   plan.recompute = Recompute::kAttention;
   plan.prediction = {1.5, 1.25, 0.25, 1000, 2000, 3e9, {0.5, 0.125}, {0.75, 0.25}};
   plan.reason = "because";
-  const TokenLayout layout(mesh, kind, tokens);
-  const HeadLayout heads(mesh, 12, 3);
-  for (int i = 0; i < mesh.size(); ++i) {
-    RankPlan rank;
-    const MeshCoord at = mesh.CoordOf(i);
-    rank.rank = i;
-    rank.tokens = layout.OfRank(i);
-    rank.heads = heads.Of(at.tensor, at.ulysses);
-    rank.tensor_heads = heads.OfTensor(at.tensor);
-    rank.tensor_group = mesh.TensorGroup(i);
-    rank.ulysses_group = mesh.UlyssesGroup(i);
-    rank.ring_group = mesh.RingGroup(i);
-    rank.ring_next = rank.ring_group[(at.ring + 1) % mesh.ring];
-    rank.ring_previous = rank.ring_group[(at.ring + mesh.ring - 1) % mesh.ring];
-    rank.predicted_peak_bytes = 100 + i;
-    rank.attended_pairs = 7.0 * i;
-    rank.node = "node-" + std::to_string(i % 2);
-    rank.device = i / 2;
-    plan.ranks.push_back(rank);
+  for (RankPlan& rank : plan.ranks) {
+    rank.predicted_peak_bytes = 100 + rank.rank;
+    rank.attended_pairs = 7.0 * rank.rank;
+    rank.node = "node-" + std::to_string(rank.rank % 2);
+    rank.device = rank.rank / 2;
   }
   return plan;
 }

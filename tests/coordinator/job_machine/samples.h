@@ -9,6 +9,7 @@
 #include "common/job/job.h"
 #include "common/job/plan.h"
 #include "seqpar/v1/fleet.pb.h"
+#include "tests/support/sharded_plan.h"
 
 namespace seqpar {
 
@@ -30,29 +31,17 @@ inline JobSpec SampleSpec() {
 
 // A ring of `ranks`, spread over `nodes` ("a", "b", ...) in order.
 inline Plan SamplePlan(const JobSpec& spec, int ranks, int nodes) {
-  Plan plan;
-  plan.mesh.ring = plan.mesh.inner = ranks;
+  Mesh mesh;
+  mesh.ring = mesh.inner = ranks;
+  Plan plan = ShardedPlan(spec, mesh, LayoutKind::kContiguous, CoreKind::kRing);
   plan.strategy = StrategyKind::kRing;
   plan.reason = "a sample";
   plan.prediction.step_seconds = plan.prediction.compute_seconds = 1;
-  const TokenLayout tokens(plan.mesh, plan.layout, spec.tokens);
-  const HeadLayout heads(plan.mesh, spec.config.heads, spec.config.kv_heads);
   const int per_node = (ranks + nodes - 1) / nodes;
-  for (int i = 0; i < ranks; ++i) {
-    RankPlan rank;
-    rank.rank = i;
-    rank.tokens = tokens.OfRank(i);
-    rank.heads = heads.Of(0, 0);
-    rank.tensor_heads = heads.OfTensor(0);
-    rank.tensor_group = plan.mesh.TensorGroup(i);
-    rank.ulysses_group = plan.mesh.UlyssesGroup(i);
-    rank.ring_group = plan.mesh.RingGroup(i);
-    rank.ring_next = (i + 1) % ranks;
-    rank.ring_previous = (i + ranks - 1) % ranks;
+  for (RankPlan& rank : plan.ranks) {
     rank.predicted_peak_bytes = 1000;
-    rank.node = std::string(1, static_cast<char>('a' + i / per_node));
-    rank.device = i % per_node;
-    plan.ranks.push_back(std::move(rank));
+    rank.node = std::string(1, static_cast<char>('a' + rank.rank / per_node));
+    rank.device = rank.rank % per_node;
   }
   return plan;
 }
