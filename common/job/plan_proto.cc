@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/job/known_values.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
@@ -304,6 +305,7 @@ v1::Plan PlanToProto(const Plan& plan) {
 }
 
 absl::StatusOr<Plan> PlanFromProto(const v1::Plan& proto) {
+  SEQPAR_RETURN_IF_ERROR(CheckKnownValues("plan", proto));
   Plan plan;
   plan.mesh = MeshFromProto(proto.mesh());
   const Mesh& mesh = plan.mesh;

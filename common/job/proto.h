@@ -13,14 +13,14 @@
 namespace seqpar {
 
 // Fills in the defaults that need no file. Checks nothing: coordinator/validate does, on the proto and on
-// this.
+// this; whoever gets a job from a coordinator asks CheckKnownValues first.
 JobSpec JobFromProto(const v1::Job& proto);
 
 // The same job with every default written out. FromProto(ToProto(spec)) is spec.
 v1::Job JobToProto(const JobSpec& spec);
 
 v1::Plan PlanToProto(const Plan& plan);
-// INVALID_ARGUMENT where the message contradicts itself (ranks, groups, shares that do not cover).
+// INVALID_ARGUMENT where it contradicts itself (ranks, groups, shares), or what CheckKnownValues says.
 absl::StatusOr<Plan> PlanFromProto(const v1::Plan& proto);
 v1::Explanation ExplanationToProto(const Explanation& explanation);
 

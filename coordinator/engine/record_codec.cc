@@ -116,7 +116,9 @@ absl::Status ReadAttempt(const JobRow& row, const stored::Job& body, const Store
                          JobRecord* record) {
   v1::Plan plan;
   if (!plan.ParseFromString(attempt.plan)) return Damaged(row, "the plan");
-  SEQPAR_ASSIGN_OR_RETURN(record->plan, PlanFromProto(plan));
+  absl::StatusOr<Plan> read = PlanFromProto(plan);
+  if (!read.ok()) return Annotate(read.status(), absl::StrCat("job store: ", row.id));
+  record->plan = *std::move(read);
   if (body.ranks_size() != static_cast<int>(record->plan.ranks.size())) return Damaged(row, "the ranks");
   if (record->attempts.empty() || record->attempts.back().attempt != record->attempt) {
     return Damaged(row, "the attempts");

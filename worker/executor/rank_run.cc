@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/device/device_models.h"
+#include "common/job/known_values.h"
 #include "common/job/proto.h"
 #include "worker/executor/bootstrap.h"
 #include "worker/executor/execute.h"
@@ -97,6 +98,7 @@ absl::StatusOr<v1::RankEvent> RunRank(const RankContext& context) {
   };
   enter(JobPhase::kBootstrap);
   SEQPAR_RETURN_IF_ERROR(Failpoint("executor.start"));
+  SEQPAR_RETURN_IF_ERROR(CheckKnownValues("job", start.job()));
   const JobSpec job = JobFromProto(start.job());
   SEQPAR_ASSIGN_OR_RETURN(const Plan plan, PlanFromProto(start.plan()));
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, MakeRoots(*context.run));

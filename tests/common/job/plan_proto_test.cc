@@ -97,6 +97,8 @@ TEST(PlanProto, RefusesWhatContradictsItself) {
          p->mutable_ranks(0)->mutable_segments(0)->set_stride(std::numeric_limits<int64_t>::max());
        },
        "exactly once"},
+      {"of a newer build", [](v1::Plan* p) { p->set_recompute(static_cast<v1::Recompute>(99)); },
+       "plan.recompute is 99"},
       {"endless", [](v1::Plan* p) { p->mutable_ranks(0)->mutable_segments(0)->set_end(int64_t{1} << 62); },
        "ends at"},
   };
