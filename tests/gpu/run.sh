@@ -96,7 +96,8 @@ racecheck() { # NAME
 }
 if [ "$part" = all ] || [ "$part" = sanitizer ]; then
   if command -v compute-sanitizer >/dev/null; then
-    for name in worker_device_kernels_test worker_device_layer_kernels_test worker_device_attention_test; do
+    for name in worker_device_kernels_test worker_device_layer_kernels_test worker_device_attention_test \
+      worker_device_attention_values_test; do
       memcheck "$name"
       racecheck "$name"
     done
