@@ -1,8 +1,5 @@
 // The collectives as grouped sends and receives of NCCL; common/comm/collective_layout.h says what each
-// sends.
-//
-// NCCL sends contiguous memory: a message of several spans is packed into scratch at one end and unpacked at
-// the other, whichever has them.
+// sends, nccl_transfers.h how.
 #include "worker/comm/nccl/nccl_communicator.h"
 
 #include <unistd.h>
@@ -21,9 +18,9 @@
 #include "common/base/status.h"
 #include "common/comm/collective_layout.h"
 #include "worker/comm/nccl/nccl_family.h"
+#include "worker/comm/nccl/nccl_transfers.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/cuda_stream.h"
-#include "worker/device/cuda/kernels.h"
 
 namespace seqpar {
 namespace {
@@ -34,41 +31,6 @@ constexpr int64_t kScratchAlignment = 256;
 // Larger groups connect as they need it: nobody talks to everybody there.
 constexpr int kConnectedGroupMax = 64;
 
-std::vector<cuda::Piece> PiecesOf(const std::vector<Span>& spans) {
-  std::vector<cuda::Piece> pieces;
-  for (const Span& span : spans) {
-    if (span.bytes > 0) pieces.push_back({static_cast<char*>(span.data), span.bytes});
-  }
-  return pieces;
-}
-
-absl::Status CopyPieces(cudaStream_t stream, const std::vector<cuda::Piece>& from,
-                        const std::vector<cuda::Piece>& to) {
-  return cuda::ToStatus(cuda::CopyPieces(stream, from.data(), static_cast<int>(from.size()), to.data(),
-                                         static_cast<int>(to.size())),
-                        "copy the pieces of a message");
-}
-
-// Stream-ordered memory: free again when what was enqueued before its destruction has happened.
-class StreamScratch {
- public:
-  explicit StreamScratch(cudaStream_t stream) : stream_(stream) {}
-  ~StreamScratch() {
-    for (void* each : all_) cudaFreeAsync(each, stream_);
-  }
-  absl::StatusOr<char*> Take(int64_t bytes) {
-    void* data = nullptr;
-    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMallocAsync(&data, bytes, stream_),
-                                "room for a message of several pieces");
-    all_.push_back(data);
-    return static_cast<char*>(data);
-  }
-
- private:
-  const cudaStream_t stream_;
-  std::vector<void*> all_;
-};
-
 // Whether an exchange is the first, the last or the only one of an operation.
 struct Part {
   bool first = true, last = true;
@@ -77,20 +39,15 @@ struct Part {
 class NcclCommunicator : public Communicator {
  public:
   // `world_ranks`: by rank of this group; -1: not known yet.
-  NcclCommunicator(std::shared_ptr<NcclFamily> family, ncclComm_t comm, int rank,
-                   std::vector<int> world_ranks, std::string name)
-      : family_(std::move(family)),
-        comm_(comm),
-        rank_(rank),
-        size_(static_cast<int>(world_ranks.size())),
+  NcclCommunicator(NcclGroup group, std::vector<int> world_ranks)
+      : group_(std::move(group)),
         world_ranks_(std::move(world_ranks)),
-        name_(std::move(name)),
-        events_(std::make_shared<cuda::EventPool>(family_->ordinal())) {}
-  ~NcclCommunicator() override { family_->Destroy(comm_); }
+        events_(std::make_shared<cuda::EventPool>(family().ordinal())) {}
+  ~NcclCommunicator() override { family().Destroy(group_.comm); }
 
-  int rank() const override { return rank_; }
-  int size() const override { return size_; }
-  const std::string& name() const override { return name_; }
+  int rank() const override { return group_.rank; }
+  int size() const override { return group_.size; }
+  const std::string& name() const override { return group_.name; }
 
   void SendRecv(Stream& s, TrafficKey key, std::vector<Transfer> sends,
                 std::vector<Transfer> recvs) override {
@@ -113,10 +70,8 @@ class NcclCommunicator : public Communicator {
   void AllToAll(Stream& s, TrafficKey key, std::vector<std::vector<Span>> sends,
                 std::vector<std::vector<Span>> recvs) override {
     SEQPAR_CHECK(static_cast<int>(sends.size()) == size() && static_cast<int>(recvs.size()) == size());
-    const std::vector<cuda::Piece> from = PiecesOf(sends[rank()]), to = PiecesOf(recvs[rank()]);
-    if (!from.empty()) {
-      Cuda(s).EnqueueStatus([&](cudaStream_t stream) { return CopyPieces(stream, from, to); });
-    }
+    Cuda(s).EnqueueStatus(
+        [&](cudaStream_t stream) { return EnqueueCopy(stream, sends[rank()], recvs[rank()]); });
     Messages messages;
     for (int peer = 0; peer < size(); ++peer) {
       if (peer == rank()) continue;
@@ -163,9 +118,9 @@ class NcclCommunicator : public Communicator {
   // rank in the world. Called by every rank of the group.
   absl::Status ConnectPeers() {
     if (size() == 1 || size() > kConnectedGroupMax) return absl::OkStatus();
-    const std::unique_ptr<Stream> stream = family_->device()->CreateStream("connect");
+    const std::unique_ptr<Stream> stream = family().device()->CreateStream("connect");
     const int64_t bytes = size() * static_cast<int64_t>(sizeof(int));
-    SEQPAR_ASSIGN_OR_RETURN(const Buffer ranks, family_->device()->Allocate(bytes, "connect to peers"));
+    SEQPAR_ASSIGN_OR_RETURN(const Buffer ranks, family().device()->Allocate(bytes, "connect to peers"));
     int* const data = static_cast<int*>(ranks.data());
     Messages messages;
     for (int peer = 0; peer < size(); ++peer) {
@@ -173,37 +128,38 @@ class NcclCommunicator : public Communicator {
       messages.sends.push_back(Transfer{peer, {Span{data + rank(), sizeof(int)}}});
       messages.recvs.push_back(Transfer{peer, {Span{data + peer, sizeof(int)}}});
     }
-    family_->device()->CopyFromHost(*stream, world_ranks_.data(), data, bytes);
+    family().device()->CopyFromHost(*stream, world_ranks_.data(), data, bytes);
     static_cast<CudaStream&>(*stream).EnqueueStatus(
-        [&](cudaStream_t handle) { return EnqueueTransfers(handle, "connect", messages); });
-    family_->device()->CopyToHost(*stream, data, world_ranks_.data(), bytes);
+        [&](cudaStream_t handle) { return EnqueueTransfers(group_, handle, "connect", messages); });
+    family().device()->CopyToHost(*stream, data, world_ranks_.data(), bytes);
     return stream->Synchronize();
   }
 
-  void Abort(const absl::Status& why) override { family_->Abort(why); }
+  void Abort(const absl::Status& why) override { family().Abort(why); }
 
   // After an abort the counts stay as they were last seen before it: kernels that were cut off also "happen".
   CommProgress progress() const override {
     MutexLock lock(progress_mutex_);
-    if (!family_->over()) {
+    if (!family().over()) {
       const int64_t finished = finished_.done();  // in this order never more finished than entered
       for (; progress_.finished < finished; ++progress_.finished) peers_.pop_front();
       progress_.entered = entered_.done();
       progress_.waiting_for_peer = progress_.entered > finished ? peers_.front() : -1;
     }
     CommProgress progress = progress_;
-    progress.group = name_;
+    progress.group = group_.name;
     return progress;
   }
 
  private:
   static CudaStream& Cuda(Stream& s) { return static_cast<CudaStream&>(s); }
+  NcclFamily& family() const { return *group_.family; }
 
   // Enqueues all transfers at once. Those of no bytes are not sent.
   void Exchange(Stream& s, const char* verb, TrafficKey key, const Messages& messages, Part part) {
     CudaStream& stream = Cuda(s);
-    stream.SetWatch([family = family_] { return family->Check(); });
-    const absl::Status status = family_->Check();
+    stream.SetWatch([family = group_.family] { return family->Check(); });
+    const absl::Status status = family().Check();
     if (!status.ok()) return stream.Fail(status);
     if (part.first) {
       // Who is waited for cannot be told from outside a kernel: the first that this rank receives from, else
@@ -213,11 +169,12 @@ class NcclCommunicator : public Communicator {
       peers_.push_back(first.empty() ? -1 : first[0].peer);
     }
     if (part.first) Mark(stream, &entered_);
-    stream.EnqueueStatus([&](cudaStream_t handle) { return EnqueueTransfers(handle, verb, messages); });
+    stream.EnqueueStatus(
+        [&](cudaStream_t handle) { return EnqueueTransfers(group_, handle, verb, messages); });
     if (part.last) Mark(stream, &finished_);
-    if (family_->traffic() == nullptr) return;
+    if (family().traffic() == nullptr) return;
     for (const Transfer& send : messages.sends) {
-      if (send.bytes() > 0) family_->traffic()->Add(key, world_ranks_[send.peer], send.bytes(), 1);
+      if (send.bytes() > 0) family().traffic()->Add(key, world_ranks_[send.peer], send.bytes(), 1);
     }
   }
 
@@ -231,58 +188,6 @@ class NcclCommunicator : public Communicator {
     });
   }
 
-  absl::Status EnqueueTransfers(cudaStream_t stream, const char* verb, const Messages& messages) {
-    struct Message {
-      int peer;
-      char* data;
-      int64_t bytes;
-    };
-    StreamScratch scratch(stream);
-    std::vector<Message> outgoing, incoming;
-    for (const Transfer& send : messages.sends) {
-      SEQPAR_CHECK(send.peer >= 0 && send.peer < size() && send.peer != rank());
-      const std::vector<cuda::Piece> pieces = PiecesOf(send.spans);
-      if (pieces.empty()) continue;
-      char* data = pieces[0].data;
-      if (pieces.size() > 1) {
-        SEQPAR_ASSIGN_OR_RETURN(data, scratch.Take(send.bytes()));
-        SEQPAR_RETURN_IF_ERROR(CopyPieces(stream, pieces, {{data, send.bytes()}}));
-      }
-      outgoing.push_back({send.peer, data, send.bytes()});
-    }
-    std::vector<std::pair<char*, std::vector<cuda::Piece>>> to_unpack;
-    for (const Transfer& recv : messages.recvs) {
-      SEQPAR_CHECK(recv.peer >= 0 && recv.peer < size() && recv.peer != rank());
-      std::vector<cuda::Piece> pieces = PiecesOf(recv.spans);
-      if (pieces.empty()) continue;
-      char* data = pieces[0].data;
-      if (pieces.size() > 1) {
-        SEQPAR_ASSIGN_OR_RETURN(data, scratch.Take(recv.bytes()));
-        to_unpack.emplace_back(data, std::move(pieces));
-      }
-      incoming.push_back({recv.peer, data, recv.bytes()});
-    }
-    if (!outgoing.empty() || !incoming.empty()) {
-      const NcclLibrary& nccl = family_->nccl();
-      SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.group_start(), verb));
-      ncclResult_t result = ncclSuccess;
-      const auto note = [&result](ncclResult_t next) {
-        if (result == ncclSuccess && next != ncclInProgress) result = next;
-      };
-      for (const Message& m : outgoing) note(nccl.send(m.data, m.bytes, ncclInt8, m.peer, comm_, stream));
-      for (const Message& m : incoming) note(nccl.recv(m.data, m.bytes, ncclInt8, m.peer, comm_, stream));
-      const ncclResult_t ended = nccl.group_end();
-      const std::string what = absl::StrCat(verb, " in group ", name_, " (rank ", rank_, " of ", size_, ")");
-      SEQPAR_RETURN_IF_ERROR(family_->Settle(comm_, result == ncclSuccess ? ended : result, what.c_str()));
-    }
-    for (const auto& [data, pieces] : to_unpack) {
-      int64_t bytes = 0;
-      for (const cuda::Piece& piece : pieces) bytes += piece.bytes;
-      SEQPAR_RETURN_IF_ERROR(CopyPieces(stream, {{data, bytes}}, pieces));
-    }
-    return absl::OkStatus();
-  }
-
   void SumOwnBlock(Stream& s, const char* verb, TrafficKey key, const Matrix& in,
                    const std::vector<int64_t>& rows, const Matrix& out, Part part) {
     SEQPAR_CHECK(static_cast<int>(rows.size()) == size());
@@ -290,7 +195,7 @@ class NcclCommunicator : public Communicator {
     if (!GrowScratch(s, SumScratchBytes(rank(), in, rows, kScratchAlignment))) return;
     OwnBlockSum sum = LayOutSum(rank(), in, rows, static_cast<char*>(scratch_.data()), kScratchAlignment);
     Exchange(s, verb, key, sum.messages, {part.first, false});
-    EnqueueSum(*family_->device(), s, std::move(sum.terms), out);
+    EnqueueSum(*family().device(), s, std::move(sum.terms), out);
     if (part.last) Mark(Cuda(s), &finished_);
   }
 
@@ -301,7 +206,7 @@ class NcclCommunicator : public Communicator {
     absl::Status status = scratch_.bytes() > 0 ? s.Synchronize() : absl::OkStatus();
     if (status.ok()) {
       scratch_ = Buffer();
-      absl::StatusOr<Buffer> larger = family_->device()->Allocate(std::max<int64_t>(bytes, kScratchAlignment),
+      absl::StatusOr<Buffer> larger = family().device()->Allocate(std::max<int64_t>(bytes, kScratchAlignment),
                                                                   "contributions to a sum over ranks");
       if (larger.ok()) {
         scratch_ = std::move(larger).value();
@@ -313,11 +218,8 @@ class NcclCommunicator : public Communicator {
     return false;
   }
 
-  const std::shared_ptr<NcclFamily> family_;
-  const ncclComm_t comm_;
-  const int rank_, size_;
+  const NcclGroup group_;
   std::vector<int> world_ranks_;  // -1: not known
-  const std::string name_;
   const std::shared_ptr<cuda::EventPool> events_;
   mutable cuda::WorkCounter entered_, finished_;
   mutable Mutex progress_mutex_;
@@ -336,23 +238,23 @@ ncclConfig_t CommConfig() {
 
 absl::StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int color, int key,
                                                                       const std::string& name) {
-  SEQPAR_RETURN_IF_ERROR(family_->Check());
-  const NcclLibrary& nccl = family_->nccl();
+  SEQPAR_RETURN_IF_ERROR(family().Check());
+  const NcclLibrary& nccl = family().nccl();
   ncclConfig_t config = CommConfig();
   ncclComm_t child = nullptr;
-  const std::string what = absl::StrCat("split group ", name, " from ", name_);
+  const std::string what = absl::StrCat("split group ", name, " from ", group_.name);
   const ncclResult_t result =
-      nccl.comm_split(comm_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &child, &config);
-  SEQPAR_RETURN_IF_ERROR(family_->Settle(comm_, result, what.c_str()));
+      nccl.comm_split(group_.comm, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &child, &config);
+  SEQPAR_RETURN_IF_ERROR(family().Settle(group_.comm, result, what.c_str()));
   if (child == nullptr) return std::unique_ptr<Communicator>();
-  family_->Add(child);
-  SEQPAR_RETURN_IF_ERROR(family_->Settle(child, ncclInProgress, what.c_str()));
-  int rank = 0, size = 0;
-  SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_user_rank(child, &rank), what.c_str()));
-  SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_count(child, &size), what.c_str()));
-  std::vector<int> world_ranks(size, -1);
-  world_ranks[rank] = world_ranks_[rank_];
-  auto communicator = std::make_unique<NcclCommunicator>(family_, child, rank, std::move(world_ranks), name);
+  family().Add(child);
+  SEQPAR_RETURN_IF_ERROR(family().Settle(child, ncclInProgress, what.c_str()));
+  NcclGroup group{group_.family, child, 0, 0, name};
+  SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_user_rank(child, &group.rank), what.c_str()));
+  SEQPAR_RETURN_IF_ERROR(nccl.ToStatus(nccl.comm_count(child, &group.size), what.c_str()));
+  std::vector<int> world_ranks(group.size, -1);
+  world_ranks[group.rank] = world_ranks_[rank()];
+  auto communicator = std::make_unique<NcclCommunicator>(std::move(group), std::move(world_ranks));
   SEQPAR_RETURN_IF_ERROR(communicator->ConnectPeers());
   return std::unique_ptr<Communicator>(std::move(communicator));
 }
@@ -409,8 +311,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclWorld(const NcclLibrary* n
   SEQPAR_RETURN_IF_ERROR(family->Settle(comm, result, "join the world"));
   std::vector<int> world_ranks(size);
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
-  auto communicator = std::make_unique<NcclCommunicator>(std::move(family), comm, config.rank,
-                                                         std::move(world_ranks), "world");
+  auto communicator = std::make_unique<NcclCommunicator>(
+      NcclGroup{std::move(family), comm, config.rank, size, "world"}, std::move(world_ranks));
   SEQPAR_RETURN_IF_ERROR(communicator->ConnectPeers());
   return std::unique_ptr<Communicator>(std::move(communicator));
 }
