@@ -104,6 +104,7 @@ class Session {
                                                     SendOrExit(message);
                                                   }});
     if (!done.ok()) Fail(done.status(), ReasonOf(done.status()) != reason::kPeerLost);
+    ClaimTheEnd();
     SendLast(*std::move(done));
     progress_.reset();
     trace_.reset();
@@ -150,11 +151,14 @@ class Session {
     if (!sent.ok()) ExitNow(kExitOrphaned, std::string(sent.message()));
   }
 
-  // Exactly one last event is sent, whoever comes first; who comes second waits for the process to end.
+  // Exactly one last event is sent, by whoever comes first. Who comes second waits here for the process to
+  // end, and touches nothing that the first may be taking down.
+  void ClaimTheEnd() {
+    if (!ended_.exchange(true)) return;
+    while (true) pause();
+  }
+
   void SendLast(v1::RankEvent event) {
-    if (ended_.exchange(true)) {
-      while (true) pause();
-    }
     trace_->Flush();
     v1::FromExecutor message;
     *message.mutable_event() = std::move(event);
@@ -164,6 +168,7 @@ class Session {
   }
 
   [[noreturn]] void Fail(const absl::Status& error, bool root_cause) {
+    ClaimTheEnd();
     v1::RankEvent event;
     event.set_kind(v1::RankEvent::FAILED);
     *event.mutable_error() = StatusToProto(error);
