@@ -44,14 +44,30 @@ void LogStore::Begin(const RankKey& key, const std::string& device) {
   const std::pair<std::string, int32_t> attempt(key.job, key.attempt);
   if (std::find(attempts_.begin(), attempts_.end(), attempt) == attempts_.end()) {
     attempts_.push_back(attempt);
-    if (attempts_.size() > attempts_kept_) {
-      const auto oldest = attempts_.front();
-      attempts_.pop_front();
-      const RankKey first{oldest.first, oldest.second, 0}, next{oldest.first, oldest.second + 1, 0};
-      entries_.erase(entries_.lower_bound(first), entries_.lower_bound(next));
-    }
   }
-  entries_[key].device = device;
+  Entry& entry = entries_[key];
+  entry.device = device;
+  entry.running = true;
+  ForgetOld();
+}
+
+void LogStore::End(const RankKey& key) {
+  const auto entry = entries_.find(key);
+  if (entry != entries_.end()) entry->second.running = false;
+}
+
+void LogStore::ForgetOld() {
+  for (size_t i = 0; attempts_.size() > attempts_kept_ && i < attempts_.size();) {
+    const auto& [job, attempt] = attempts_[i];
+    const auto begin = entries_.lower_bound({job, attempt, 0});
+    const auto end = entries_.lower_bound({job, attempt + 1, 0});
+    if (std::any_of(begin, end, [](const auto& entry) { return entry.second.running; })) {
+      ++i;
+      continue;
+    }
+    entries_.erase(begin, end);
+    attempts_.erase(attempts_.begin() + static_cast<int64_t>(i));
+  }
 }
 
 void LogStore::Append(const RankKey& key, const char* data, size_t bytes) {

@@ -21,15 +21,18 @@ struct RankKey {
   friend auto operator<=>(const RankKey&, const RankKey&) = default;
 };
 
-// The last kTailBytes of each rank, for the last `attempts_kept` attempts that began here. Not thread-safe.
+// The last kTailBytes of each rank, for the attempts that run here and, of the others, those among the last
+// `attempts_kept` that began. Not thread-safe.
 class LogStore {
  public:
   static constexpr size_t kTailBytes = 64 * 1024;
 
   explicit LogStore(size_t attempts_kept) : attempts_kept_(attempts_kept) {}
 
-  // `device` is where the rank runs ("node/0"). Forgets the oldest attempt past the limit.
+  // `device` is where the rank runs ("node/0"). Forgets the oldest attempts past the limit.
   void Begin(const RankKey& key, const std::string& device);
+  // It runs no more: its attempt may be forgotten. Nothing for one that did not begin.
+  void End(const RankKey& key);
   // Appends to a rank that began; bytes for one that was forgotten are dropped.
   void Append(const RankKey& key, const char* data, size_t bytes);
 
@@ -46,7 +49,9 @@ class LogStore {
   struct Entry {
     std::string device;
     std::string text;
+    bool running = false;
   };
+  void ForgetOld();
 
   const size_t attempts_kept_;
   std::deque<std::pair<std::string, int32_t>> attempts_;  // oldest first

@@ -14,7 +14,6 @@ namespace seqpar {
 namespace {
 
 constexpr int64_t kWelcomeTimeoutUs = 5'000'000;
-constexpr size_t kGangsKept = 32;
 constexpr size_t kAttemptsTold = 4096;
 
 }  // namespace
@@ -362,23 +361,6 @@ bool NodeAgent::Idle() const {
     }
   }
   return true;
-}
-
-NodeAgent::Gang& NodeAgent::Know(const GangKey& key) {
-  if (gangs_.count(key) == 0) gang_order_.push_back(key);
-  return gangs_[key];
-}
-
-void NodeAgent::ForgetOldGangs() {
-  while (gang_order_.size() > kGangsKept) {
-    const auto& ranks = gangs_[gang_order_.front()].ranks;
-    const bool live = std::any_of(ranks.begin(), ranks.end(), [](const auto& entry) {
-      return entry.second.running || entry.second.waiting;
-    });
-    if (live) return;
-    gangs_.erase(gang_order_.front());
-    gang_order_.pop_front();
-  }
 }
 
 v1::GangId NodeAgent::IdOf(const GangKey& key) const {

@@ -91,6 +91,7 @@ class NodeAgent {
 
  private:
   static constexpr int64_t kStopGraceUs = 1'000'000;  // from Abort to SIGKILL
+  static constexpr size_t kGangsKept = 32;            // of those that run nothing any more
 
   struct Rank {
     std::shared_ptr<const v1::StartRanks> start;
@@ -137,6 +138,7 @@ class NodeAgent {
   void AddSetAside(google::protobuf::Map<int32_t, std::string>* to) const;
   // The gang, from now on among those that are remembered.
   Gang& Know(const GangKey& key);
+  // The oldest past the limit, but none that runs something; last in a method: references to gangs end here.
   void ForgetOldGangs();
   v1::GangId IdOf(const GangKey& key) const;
   Rank* Find(const RankKey& key);

@@ -72,6 +72,7 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how, int64
   Rank* rank = Find(key);
   if (rank == nullptr) return;
   gate_->Ended(rank->device, pid, clock_->BootMicros());
+  logs_.End(key);
   const GangKey id(key.job, key.attempt);
   Gang& gang = gangs_[id];
   rank->running = false;
@@ -88,6 +89,26 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how, int64
   if (gang.stop_asked || draining_) SendEvent(id, key.rank, v1::RankEvent::STOPPED, {});
   StartWaiting();
   ForgetOldGangs();
+}
+
+NodeAgent::Gang& NodeAgent::Know(const GangKey& key) {
+  if (gangs_.count(key) == 0) gang_order_.push_back(key);
+  return gangs_[key];
+}
+
+// One that runs for days does not keep the thousands that began and ended after it.
+void NodeAgent::ForgetOldGangs() {
+  const auto is_live = [](const auto& entry) { return entry.second.running || entry.second.waiting; };
+  // The newest stays: what it was told a moment ago counts.
+  for (size_t i = 0; gang_order_.size() > kGangsKept && i + 1 < gang_order_.size();) {
+    const auto& ranks = gangs_.at(gang_order_[i]).ranks;
+    if (std::any_of(ranks.begin(), ranks.end(), is_live)) {
+      ++i;
+      continue;
+    }
+    gangs_.erase(gang_order_[i]);
+    gang_order_.erase(gang_order_.begin() + static_cast<int64_t>(i));
+  }
 }
 
 void NodeAgent::OnDevicesChanged() {
@@ -144,11 +165,11 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
   run.set_lease_deadline_us(lease_.deadline_us());
 
   const RankKey rank_key{key.first, key.second, index};
-  logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
   if (const absl::Status started = host_->Start(rank_key, run); !started.ok()) {
     return refuse(std::string(started.message()));
   }
   rank.running = true;
+  logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
   observer_->RankStarted(rank_key, rank.device, *rank.start);
   LogInfo("rank started",
           {{"job", key.first}, {"attempt", key.second}, {"rank", index}, {"device", rank.device}});

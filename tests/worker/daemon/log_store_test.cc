@@ -43,12 +43,32 @@ TEST(LogStoreTest, KeepsTheTailOnly) {
 TEST(LogStoreTest, ForgetsTheOldestAttempt) {
   LogStore store(2);
   for (int attempt = 1; attempt <= 3; ++attempt) {
-    for (int rank = 0; rank < 2; ++rank) store.Begin({"j", attempt, rank}, "node/0");
+    for (int rank = 0; rank < 2; ++rank) {
+      store.Begin({"j", attempt, rank}, "node/0");
+      store.End({"j", attempt, rank});
+    }
   }
   Print(&store, {"j", 1, 0}, "too late");
   const auto left = store.Find("j", std::nullopt, std::nullopt);
   ASSERT_EQ(left.size(), 4u);
   EXPECT_EQ(left[0].key.attempt, 2);
+}
+
+TEST(LogStoreTest, WhatRunsIsNotForgotten) {
+  LogStore store(2);
+  const RankKey runs{"long", 1, 0};
+  store.Begin(runs, "node/0");
+  for (int attempt = 1; attempt <= 100; ++attempt) {
+    store.Begin({"j", attempt, 0}, "node/1");
+    store.End({"j", attempt, 0});
+  }
+  Print(&store, runs, "still here");
+  ASSERT_EQ(store.Find("long", 1, 0).size(), 1u);
+  EXPECT_EQ(store.Find("long", 1, 0)[0].text, "still here");
+  EXPECT_EQ(store.Find("j", std::nullopt, std::nullopt).size(), 1u) << "beside it";
+  store.End(runs);
+  store.Begin({"j", 101, 0}, "node/1");
+  EXPECT_TRUE(store.Find("long", std::nullopt, std::nullopt).empty());
 }
 
 TEST(LogStoreTest, WhatIsNotUtf8BecomesAQuestionMark) {

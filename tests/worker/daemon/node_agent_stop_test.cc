@@ -64,6 +64,31 @@ TEST_F(NodeAgentTest, AStopOfAGangThatWasForgottenIsAnswered) {
   EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/0"));
 }
 
+TEST_F(NodeAgentTest, AGangThatRunsForLongKeepsNoOthersAndItsLogs) {
+  Attach();
+  Start(Gang(1, 1, "long"), 1);
+  const auto run_other = [this](int i) {
+    v1::CoordinatorMessage message;
+    *message.mutable_start()->mutable_gang() = Gang(1, 1, absl::StrCat("other-", i));
+    message.mutable_start()->add_ranks()->set_device(1);
+    agent_.OnMessage(message);
+    agent_.OnExecutorExit({absl::StrCat("other-", i), 1, 0}, "exited with code 1");
+  };
+  for (int i = 0; i < 100; ++i) run_other(i);
+  TakeAsked();
+  run_other(99);
+  EXPECT_THAT(TakeAsked(), IsEmpty()) << "it is remembered, and began before";
+  run_other(0);
+  EXPECT_THAT(TakeAsked(), ElementsAre("start other-0#1/0")) << "it was forgotten";
+  agent_.OnExecutorOutput({"long", 1, 0}, "goes on", 7);
+  fleet_.sent.clear();
+  v1::CoordinatorMessage query;
+  query.mutable_logs()->set_job("long");
+  agent_.OnMessage(query);
+  ASSERT_FALSE(fleet_.sent.empty());
+  EXPECT_EQ(fleet_.sent[0].logs().text(), "goes on");
+}
+
 TEST_F(NodeAgentTest, TheAnswerToAStopIsSentAgainWhereItMayHaveBeenLost) {
   Attach();
   Stop(Gang(1), {0});
