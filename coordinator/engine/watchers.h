@@ -25,7 +25,10 @@ class Watcher {
 class Watchers {
  public:
   void Add(const std::string& job, std::weak_ptr<Watcher> watcher) {
-    watchers_[job].push_back(std::move(watcher));
+    std::vector<std::weak_ptr<Watcher>>& watchers = watchers_[job];
+    // A job may wait for days without a word, while those who watch it come and go.
+    std::erase_if(watchers, [](const std::weak_ptr<Watcher>& weak) { return weak.expired(); });
+    watchers.push_back(std::move(watcher));
   }
   bool Any(const std::string& job) const { return watchers_.count(job) != 0; }
 
