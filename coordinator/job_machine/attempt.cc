@@ -14,7 +14,7 @@
 namespace seqpar {
 namespace {
 
-constexpr size_t kGroupsMax = 64;  // of a rank: it has a handful
+constexpr size_t kGroupsMax = 64;  // of a rank or a gang: it has a handful
 
 // Whether what a worker gives as the reason for its rank's failure is known here to be so, and none of the
 // job's doing: its node was told to stop, and has said so before, since when it gets no ranks; or its lease
@@ -146,6 +146,7 @@ void Stepper::On(const event::RankStarted& e) {
 void Stepper::On(const event::BlobArrived& e) {
   RankRecord* rank = Find(e.attempt, e.rank);
   if (rank == nullptr || r_.stage != Stage::kRunning) return;
+  if (r_.blobs.size() >= kGroupsMax && r_.blobs.count(e.group) == 0) return;
   const bool was_complete = Complete(e.group);
   std::string& blob = r_.blobs[e.group][e.rank];
   if (was_complete && blob == e.data) {

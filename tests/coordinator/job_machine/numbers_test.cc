@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "coordinator/engine/record_codec.h"
 #include "coordinator/job_machine/job_machine.h"
 #include "tests/coordinator/job_machine/samples.h"
@@ -80,6 +81,14 @@ TEST_F(NumbersTest, ALayerThatTakesForEverIsWaitedForThatLong) {
     Apply(event::Tick{});
     EXPECT_EQ(record_.stage, Stage::kRunning) << seconds;
   }
+}
+
+TEST_F(NumbersTest, GroupsWithoutEndAreNotKept) {
+  Run();
+  for (int i = 0; i < 1000; ++i) Apply(event::BlobArrived{1, 0, absl::StrCat("group ", i), "blob"});
+  EXPECT_LE(record_.blobs.size(), 64u);
+  Apply(event::BlobArrived{1, 0, "group 0", "another"});
+  EXPECT_EQ(record_.blobs.at("group 0").at(0), "another") << "of those that are known";
 }
 
 }  // namespace
