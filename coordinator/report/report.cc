@@ -1,7 +1,6 @@
 #include "coordinator/report/report.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <string>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/status.h"
+#include "common/job/verification.h"
 
 namespace seqpar {
 namespace {
@@ -49,9 +49,6 @@ void AddSlowness(v1::Report* report) {
   for (v1::RankReport& rank : *report->mutable_ranks()) rank.set_slowness(time(rank) / *median);
 }
 
-// NaN is worse than any number.
-bool Worse(double a, double b) { return std::isnan(a) ? !std::isnan(b) : a > b; }
-
 // The worst over the ranks, layer by layer.
 v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOutcome>& ranks) {
   v1::Verification merged;
@@ -62,7 +59,7 @@ v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOut
     merged.set_ran(true);
     for (const v1::LayerError& layer : one.layers()) {
       double& error = errors[{layer.layer(), layer.tensor()}];
-      if (Worse(layer.error(), error)) error = layer.error();
+      if (IsWorseError(layer.error(), error)) error = layer.error();
     }
   }
   merged.set_rows(job.verify_rows);
@@ -72,7 +69,7 @@ v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOut
     layer->set_layer(key.first);
     layer->set_tensor(key.second);
     layer->set_error(error);
-    if (merged.worst_tensor().empty() || Worse(error, merged.worst_error())) {
+    if (merged.worst_tensor().empty() || IsWorseError(error, merged.worst_error())) {
       merged.set_worst_error(error);
       merged.set_worst_layer(key.first);
       merged.set_worst_tensor(key.second);

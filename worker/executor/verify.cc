@@ -6,6 +6,7 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/job/verification.h"
 #include "common/tensor/seeded.h"
 
 namespace seqpar {
@@ -66,8 +67,7 @@ v1::Verification Verifier::result() const {
   result.set_max_error(job_.verify_max_error);
   for (const v1::LayerError& error : errors_) {
     *result.add_layers() = error;
-    // Not "greater": an error that is no number is the worst.
-    if (!result.worst_tensor().empty() && error.error() <= result.worst_error()) continue;
+    if (!result.worst_tensor().empty() && !IsWorseError(error.error(), result.worst_error())) continue;
     result.set_worst_error(error.error());
     result.set_worst_layer(error.layer());
     result.set_worst_tensor(error.tensor());

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <thread>
@@ -197,6 +199,18 @@ TEST(VerifierTest, WhatIsWrongIsFoundByName) {
       EXPECT_GE(result.worst_error(), error);
     }
   }
+}
+
+TEST(VerifierTest, NotANumberIsTheWorstWhateverComesAfterIt) {
+  const JobSpec job = MakeJob();
+  const v1::Verification result = RunAll(
+      job, ShardedPlan(job, {1, 1, 2, 2}, LayoutKind::kZigzag, CoreKind::kRing), [](const LayerStep& step) {
+        if (step.layer != 1 || step.pass != Pass::kBackward) return;
+        Scale(step.attention().dq, std::numeric_limits<float>::quiet_NaN());
+      });
+  EXPECT_TRUE(std::isnan(result.worst_error())) << result.ShortDebugString();
+  EXPECT_EQ(result.worst_tensor(), "dq");
+  EXPECT_EQ(result.worst_layer(), 1);
 }
 
 }  // namespace
