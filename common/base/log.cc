@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/clock.h"
+#include "common/base/utf8.h"
 
 namespace seqpar {
 namespace {
@@ -46,26 +47,6 @@ std::string FormatTime(int64_t wall_us) {
   const size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
   std::snprintf(text + n, sizeof(text) - n, ".%03dZ", static_cast<int>(wall_us / 1'000 % 1'000));
   return text;
-}
-
-// The length of the valid UTF-8 sequence that starts at text[at], or 0 where there is none.
-size_t Utf8SequenceLength(const std::string& text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(at);
-  if (first < 0x80) return 1;
-  const size_t length = first >= 0xc2 && first <= 0xdf   ? 2
-                        : (first & 0xf0) == 0xe0         ? 3
-                        : first >= 0xf0 && first <= 0xf4 ? 4
-                                                         : 0;
-  if (length == 0 || at + length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-  }
-  const unsigned char second = byte(at + 1);
-  const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
-  const bool surrogate = first == 0xed && second > 0x9f;
-  const bool past_end = first == 0xf4 && second > 0x8f;
-  return overlong || surrogate || past_end ? 0 : length;
 }
 
 // Appends `text` with quotes, backslashes and control characters escaped as JSON does, and bytes that are not

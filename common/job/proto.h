@@ -50,7 +50,7 @@ v1::JobPhase PhaseToProto(JobPhase phase);
 JobPhase PhaseFromProto(v1::JobPhase phase);
 
 // google.rpc.Status with ErrorInfo (domain "seqpar") and BadRequest details, and back with reason and
-// violations.
+// violations. What is not UTF-8, as names of files and tensors may be, is '?' on the wire.
 google::rpc::Status StatusToProto(const absl::Status& status);
 absl::Status StatusFromProto(const google::rpc::Status& proto);
 

@@ -9,6 +9,7 @@
 #include "common/base/error_info.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/job/proto.h"
 #include "google/rpc/error_details.pb.h"
 
@@ -76,13 +77,13 @@ google::rpc::Status StatusToProto(const absl::Status& status) {
   google::rpc::Status proto;
   proto.set_code(static_cast<int>(status.code()));
   if (status.ok()) return proto;
-  proto.set_message(std::string(status.message()));
+  proto.set_message(ToUtf8(std::string(status.message())));
   const std::string why = ReasonOf(status);
   if (!why.empty()) {
     google::rpc::ErrorInfo info;
     info.set_reason(why);
     info.set_domain(kDomain);
-    for (const auto& [name, value] : MetadataOf(status)) (*info.mutable_metadata())[name] = value;
+    for (const auto& [name, value] : MetadataOf(status)) (*info.mutable_metadata())[name] = ToUtf8(value);
     proto.add_details()->PackFrom(info);
   }
   const std::vector<Violation> violations = ViolationsOf(status);
@@ -90,10 +91,11 @@ google::rpc::Status StatusToProto(const absl::Status& status) {
     google::rpc::BadRequest bad;
     for (const Violation& violation : violations) {
       google::rpc::BadRequest::FieldViolation* out = bad.add_field_violations();
-      out->set_field(violation.field);
-      out->set_description(violation.nearest.empty() ? violation.description
-                                                     : absl::StrCat(violation.description, kNearestBegin,
-                                                                    violation.nearest, kNearestEnd));
+      out->set_field(ToUtf8(violation.field));
+      out->set_description(
+          ToUtf8(violation.nearest.empty()
+                     ? violation.description
+                     : absl::StrCat(violation.description, kNearestBegin, violation.nearest, kNearestEnd)));
     }
     proto.add_details()->PackFrom(bad);
   }

@@ -8,6 +8,7 @@
 #include "common/base/retry.h"
 #include "common/base/saturate.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
@@ -282,7 +283,8 @@ void NodeAgent::SendHeartbeat(int64_t now_us) {
 
 void NodeAgent::AddSetAside(google::protobuf::Map<int32_t, std::string>* to) const {
   for (int device = 0; device < identity_.hello.devices_size(); ++device) {
-    if (gate_->StateOf(device) == DeviceGate::State::kSetAside) (*to)[device] = gate_->WhySetAside(device);
+    if (gate_->StateOf(device) == DeviceGate::State::kSetAside)
+      (*to)[device] = ToUtf8(gate_->WhySetAside(device));
   }
 }
 

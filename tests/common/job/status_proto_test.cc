@@ -49,6 +49,21 @@ TEST(StatusProto, KeepsCodeMessageReasonAndViolations) {
   EXPECT_EQ(violations[1].nearest, "");
 }
 
+TEST(StatusProto, WhatIsNotUtf8DoesNotTakeTheRestWithIt) {
+  const absl::Status status =
+      WithMetadata(InvalidInput(reason::kInvalidJob, {{"weights.\xff", "no tensor \xe2\x82", "\xc3"}}),
+                   {{"limit", "\x80"}});
+  const std::string wire = StatusToProto(status).SerializeAsString();
+  google::rpc::Status read;
+  ASSERT_TRUE(read.ParseFromString(wire)) << "a receiver would get nothing of what it is in";
+  const absl::Status back = StatusFromProto(read);
+  EXPECT_EQ(ReasonOf(back), reason::kInvalidJob);
+  ASSERT_EQ(ViolationsOf(back).size(), 1u);
+  EXPECT_EQ(ViolationsOf(back)[0].field, "weights.?");
+  EXPECT_EQ(ViolationsOf(back)[0].description, "no tensor ??");
+  EXPECT_EQ(ViolationsOf(back)[0].nearest, "?");
+}
+
 TEST(StatusProto, CarriesWhenToTryAgain) {
   const absl::Status full =
       WithRetry(MakeError(absl::StatusCode::kResourceExhausted, reason::kTooManyJobs, "full"), 5);
