@@ -99,8 +99,9 @@ Mask::Mask(MaskKind kind, int64_t tokens, int64_t left, int64_t right, const std
   if (kind == MaskKind::kCausal) right_ = 0;
   if (kind == MaskKind::kWindow) {
     SEQPAR_CHECK(left >= -1 && right >= -1);
-    left_ = left;
-    right_ = right;
+    // A side that reaches past the sequence has no limit but its document: nobody adds up what has no end.
+    left_ = left < tokens ? left : -1;
+    right_ = right < tokens ? right : -1;
   }
   starts_.push_back(0);
   for (int64_t length : documents) {

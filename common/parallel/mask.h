@@ -30,7 +30,7 @@ class Mask {
   double Pairs() const;
   int64_t tokens() const { return tokens_; }
   MaskKind kind() const { return kind_; }
-  // Keys seen to either side of a query, -1 where the document is the only limit: causal is (-1, 0).
+  // Keys seen to either side, below tokens(); -1 where the document is the only limit: causal is (-1, 0).
   int64_t left() const { return left_; }
   int64_t right() const { return right_; }
   const std::vector<int64_t>& document_starts() const { return starts_; }  // ascending, ends with tokens()

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <limits>
 #include <string>
 
 namespace seqpar {
@@ -117,6 +119,21 @@ TEST(MaskTest, SaysWhatItIs) {
   EXPECT_THAT(Mask(MaskKind::kCausal, 9, -1, -1, {4, 5}).document_starts(), ElementsAre(0, 4, 9));
   EXPECT_EQ(Mask(MaskKind::kCausal, 9).left(), -1);
   EXPECT_EQ(Mask(MaskKind::kCausal, 9).right(), 0);
+}
+
+TEST(MaskTest, AWindowPastTheSequenceHasNoEnd) {
+  constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
+  for (const int64_t reach : {int64_t{9}, kEndless}) {
+    const Mask mask(MaskKind::kWindow, 9, reach, reach);
+    EXPECT_EQ(mask.left(), -1);
+    EXPECT_EQ(mask.right(), -1);
+    EXPECT_EQ(mask.Pairs(), 81);
+    // Tokens 0, 2, ... of a ring of two: a window narrower than the stride would leave gaps.
+    const TokenShare even({Segment{.begin = 0, .end = 9, .stride = 2}});
+    EXPECT_THAT(AttendedKeys(mask, even, even), ElementsAre(IndexRange{0, 5}));
+    EXPECT_EQ(AttendedPairs(mask, even, even), 25);
+  }
+  EXPECT_EQ(Mask(MaskKind::kWindow, 9, 8, 8).left(), 8);
 }
 
 TEST(MaskTest, RefusesDocumentsThatDoNotCoverTheSequence) {
