@@ -113,6 +113,7 @@ void CheckWorkersFit(const JobSpec& spec, Violations* v) {
 }  // namespace
 
 int64_t NearestDivisor(int64_t of, int64_t wanted) {
+  wanted = std::clamp<int64_t>(wanted, 0, of);  // as near, and distances stay within their type
   int64_t best = 1;
   for (int64_t d = 1; d <= of; ++d) {
     if (of % d == 0 && std::abs(d - wanted) < std::abs(best - wanted)) best = d;

@@ -62,7 +62,7 @@ void CheckHeadDim(const v1::ModelConfig& c, Violations* v) {
   } else if (c.has_head_dim() || head_dim > kMaxHeadDim) {
     v->Range("config.head_dim", head_dim, 1, kMaxHeadDim);
   }
-  if (c.has_rope_theta() && head_dim % 2 != 0) {
+  if (c.has_rope_theta() && head_dim % 2 != 0 && head_dim > 0 && head_dim <= kMaxHeadDim) {
     v->Add("config.head_dim", absl::StrCat("is ", head_dim, "; must be even with rope_theta"),
            absl::StrCat(head_dim + 1));
   }
