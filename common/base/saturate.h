@@ -12,14 +12,16 @@ namespace seqpar {
 // A quarter of the range of 64 bits: 73,000 years. Two of them still add up.
 inline constexpr int64_t kMicrosMax = std::numeric_limits<int64_t>::max() / 4;
 
-// `seconds` in whole microseconds, within kMicrosMax of 0. NaN is 0.
-inline int64_t MicrosOf(double seconds) {
+// The whole part of `value`, within a quarter of the range of 64 bits. NaN is 0.
+inline int64_t WholeOf(double value) {
   constexpr double kMax = static_cast<double>(kMicrosMax);
-  const double micros = seconds * 1e6;
-  if (micros >= kMax) return kMicrosMax;
-  if (micros <= -kMax) return -kMicrosMax;
-  return micros == micros ? static_cast<int64_t>(micros) : 0;
+  if (value >= kMax) return kMicrosMax;
+  if (value <= -kMax) return -kMicrosMax;
+  return value == value ? static_cast<int64_t>(value) : 0;
 }
+
+// `seconds` in whole microseconds, within kMicrosMax of 0. NaN is 0.
+inline int64_t MicrosOf(double seconds) { return WholeOf(seconds * 1e6); }
 
 // The same of milliseconds.
 inline int64_t MicrosOfMillis(int64_t millis) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/attention/strategies.h"
+#include "common/base/saturate.h"
 #include "coordinator/planner/memory.h"
 
 namespace seqpar {
@@ -353,7 +354,7 @@ Prediction CostModel::Predict(const Shape& shape, Recompute recompute, int64_t p
   p.compute_seconds = p.forward.compute_seconds + p.backward.compute_seconds;
   p.communication_seconds = p.forward.communication_seconds + p.backward.communication_seconds;
   p.step_seconds = p.compute_seconds + p.communication_seconds;
-  p.bytes_sent = static_cast<int64_t>(job_.config.layers * bytes);
+  p.bytes_sent = WholeOf(job_.config.layers * bytes);
   p.model_flops = flops_.total;
   p.peak_bytes = peak_bytes;
   AddBesideTheStep(shape, heads, gang, &p);
@@ -384,7 +385,7 @@ int64_t CostModel::PeakBytes(const Shape& shape, Recompute recompute, const std:
 int64_t CostModel::PeakBytesOf(const Shape& shape, Recompute recompute, const std::string& device_kind,
                                const MeshCoord& coord, const HeadLayout& heads, const RingCost& ring) const {
   const RankMemory memory = PredictRankMemory(job_, shape, recompute, coord, heads, ring, device_kind);
-  return static_cast<int64_t>(memory.total());
+  return WholeOf(memory.total());
 }
 
 }  // namespace seqpar

@@ -26,6 +26,14 @@ TEST(Saturate, WhatDoesNotFitIsTheNearestThatDoes) {
   EXPECT_GT(kMicrosMax + kMicrosMax, kMicrosMax) << "two of them still add up";
 }
 
+TEST(Saturate, WholeParts) {
+  EXPECT_EQ(WholeOf(2.75), 2);
+  EXPECT_EQ(WholeOf(-2.75), -2);
+  EXPECT_EQ(WholeOf(4e19), kMicrosMax) << "more bytes than 64 bits can count";
+  EXPECT_EQ(WholeOf(-Double::infinity()), -kMicrosMax);
+  EXPECT_EQ(WholeOf(Double::quiet_NaN()), 0);
+}
+
 TEST(Saturate, Milliseconds) {
   EXPECT_EQ(MicrosOfMillis(7), 7000);
   EXPECT_EQ(MicrosOfMillis(-7), -7000);

@@ -34,6 +34,19 @@ constexpr int64_t kBatch = 2, kTokens = 4096, kHidden = 256, kQ = 256, kKv = 128
 // q, k, v and o projections and the gated MLP.
 constexpr int64_t kWeights = kHidden * (2 * kQ + 2 * kKv + 3 * 512);
 
+TEST(PeakBytes, MoreThanSixtyFourBitsCountDoNotFit) {
+  // 5.6e14 values a layer, of ten thousand layers.
+  const JobSpec job = With(WithStrategy(EvenJob(), StrategyKind::kRing, 0, 0, 1), [](JobSpec* j) {
+    j->config.hidden_size = 1 << 18;
+    j->config.layers = 10'000;
+    j->batch = 1;
+    j->tokens = (int64_t{1} << 31) - 1;
+    j->pass = JobPass::kForwardBackward;
+    j->recompute = Recompute::kNone;
+  });
+  EXPECT_FALSE(PlanOn(job, EightH100()).ok());
+}
+
 TEST(BytesSent, OneRankSendsNothing) {
   EXPECT_EQ(BytesSent(WithStrategy(EvenJob(), StrategyKind::kRing, 0, 0, 1)), 0);
 }
