@@ -99,7 +99,7 @@ class ClusterChecker {
     NotNegative(field + ".rates.float32_gemm_flops", rates.float32_gemm_flops());
     NotNegative(field + ".rates.float32_attention_forward_flops", rates.float32_attention_forward_flops());
     NotNegative(field + ".rates.float32_attention_backward_flops", rates.float32_attention_backward_flops());
-    int last = 0;
+    int64_t last = 0;
     for (int i = 0; i < rates.attention_size(); ++i) {
       const std::string one = absl::StrCat(field, ".rates.attention[", i, "]");
       const v1::AttentionRates& attention = rates.attention(i);
