@@ -234,6 +234,7 @@ void Stepper::On(const event::RankFinished& e) {
 // A report that a coordinator's restart loses costs this checkpoint, not the next one; so does a rank that
 // could not write its part.
 void Stepper::On(const event::RankCheckpointed& e) {
+  if (e.layers < 1 || e.layers >= r_.spec.config.layers) return;  // nothing could go on from there
   RankRecord* rank = Find(e.attempt, e.rank);
   if (rank == nullptr || r_.stage != Stage::kRunning || !rank->checkpointed.insert(e.layers).second) return;
   for (const RankRecord& other : r_.ranks) {

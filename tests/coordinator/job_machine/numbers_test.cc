@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <variant>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/engine/record_codec.h"
@@ -81,6 +83,18 @@ TEST_F(NumbersTest, ALayerThatTakesForEverIsWaitedForThatLong) {
     Apply(event::Tick{});
     EXPECT_EQ(record_.stage, Stage::kRunning) << seconds;
   }
+}
+
+TEST_F(NumbersTest, ACheckpointIsBehindALayerOfTheJob) {
+  record_.spec.config.layers = 4;
+  Run();
+  for (const int layers : {std::numeric_limits<int>::min(), -1, 0, 4, 5, std::numeric_limits<int>::max()}) {
+    EXPECT_TRUE(Step(&record_, event::RankCheckpointed{1, 0, layers}, config_, now_).empty()) << layers;
+  }
+  EXPECT_TRUE(record_.ranks[0].checkpointed.empty());
+  const std::vector<JobAction> actions = Step(&record_, event::RankCheckpointed{1, 0, 3}, config_, now_);
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_EQ(std::get<action::KeepCheckpoint>(actions[0]).layers, 3);
 }
 
 TEST_F(NumbersTest, GroupsWithoutEndAreNotKept) {
