@@ -45,7 +45,7 @@ TokenShare::TokenShare(const std::vector<Segment>& segments) {
     size_ += size;
     const int64_t end = LastOf(segment) + 1;
     if (!segments_.empty() && segments_.back().stride == segment.stride &&
-        LastOf(segments_.back()) + segment.stride == segment.begin) {
+        segment.begin - LastOf(segments_.back()) == segment.stride) {
       segments_.back().end = end;
     } else {
       segments_.push_back(Segment{.begin = segment.begin, .end = end, .stride = segment.stride});

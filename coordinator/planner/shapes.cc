@@ -57,7 +57,7 @@ std::vector<CoreKind> CoresOf(const ParallelismSpec& p, const Mesh& m) {
 // be a piece of its own.
 bool StripesLeaveGaps(const MaskSpec& mask, int ring) {
   if (mask.kind != MaskKind::kWindow || mask.left < 0 || mask.right < 0) return false;
-  return mask.left + mask.right + 1 < ring;
+  return mask.right < ring - 1 - mask.left;  // either may be as large as its type
 }
 
 std::vector<LayoutKind> LayoutsOf(const JobSpec& job, const Mesh& m) {

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <limits>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/coordinator/planner/clusters.h"
 
@@ -67,12 +70,16 @@ TEST(ShapesOf, LayoutsAndCoresOfARing) {
 
 // A window narrower than the ring would make every key of a striped share a piece of its own.
 TEST(ShapesOf, NarrowWindowsAreNotStriped) {
-  for (int64_t left : {5, 7}) {
+  constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
+  for (const auto& [left, right] :
+       std::vector<std::pair<int64_t, int64_t>>{{5, 0}, {7, 0}, {0, 7}, {kEndless, kEndless}}) {
+    JobSpec job = WithWindow(TextJob(), left);
+    job.mask.right = right;
     bool striped = false;
-    for (const Shape& shape : ShapesOf(WithWindow(TextJob(), left), 8, 0).shapes) {
+    for (const Shape& shape : ShapesOf(job, 8, 0).shapes) {
       striped = striped || (shape.mesh.ring == 8 && shape.layout == LayoutKind::kStriped);
     }
-    EXPECT_EQ(striped, left == 7);
+    EXPECT_EQ(striped, left != 5) << left << " " << right;
   }
 }
 
