@@ -162,6 +162,7 @@ class ConfigJson {
       if (whole > 0) return Unsupported("max_window_layers");
     }
     const int64_t window = json_["sliding_window"].get<int64_t>();
+    if (window < 1) return Unsupported("sliding_window");  // a query would not see itself
     const MaskSpec& mask = job_.mask;
     if (mask.kind == MaskKind::kWindow && mask.left == window - 1 && mask.right == 0) return;
     if (mask.kind == MaskKind::kCausal && window >= job_.tokens) return;

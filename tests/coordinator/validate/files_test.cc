@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -215,6 +217,9 @@ TEST_F(FilesTest, ComparesConfigJson) {
       {"hidden_act", "gelu", "config.mlp", "hidden_act gelu", "gelu"},
       {"attention_bias", true, "config.qkv_bias", "is false", "true"},
       {"sliding_window", 50, "mask", "sliding_window 50", "{kind: window, left: 49, right: 0}"},
+      {"sliding_window", 0, "weights.file", "sliding_window = 0", ""},
+      {"sliding_window", std::numeric_limits<int64_t>::min(), "weights.file",
+       "sliding_window = -9223372036854775808", ""},
       {"model_type", "gemma2", "weights.file", "model_type gemma2",
        "a checkpoint of llama, mistral or qwen2"},
       {"rope_scaling", Json{{"type", "linear"}, {"factor", 2.0}}, "weights.file",
