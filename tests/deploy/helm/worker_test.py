@@ -7,7 +7,12 @@ DAEMONSET = {"worker": {"kind": "DaemonSet", "nodeSelector": {"seqpar": "worker"
 
 
 def terms(spec, kind):
-    return spec["affinity"].get(kind, {}).get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    return spec.get("affinity", {}).get(kind, {}).get("requiredDuringSchedulingIgnoredDuringExecution", [])
+
+
+def selects(selector, labels):
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        e["operator"] == "In" and labels.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", []))
 
 
 class Worker(ChartTest):
@@ -121,11 +126,22 @@ class Worker(ChartTest):
         self.assertNotIn("hostNetwork", plain)
         self.assertNotIn("dnsPolicy", plain)
 
-    def test_one_machines_worker_is_where_the_coordinator_is(self):
-        (term,) = terms(self.pod("worker")[0], "podAffinity")
-        self.assertEqual(term["topologyKey"], "kubernetes.io/hostname")
-        self.assertEqual(term["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "coordinator")
-        self.assertEqual(terms(self.pod("worker", {"data": RWX})[0], "podAffinity"), [])
+    def test_on_one_node_with_the_coordinator_where_the_volume_is_on_one(self):
+        pods = {c: self.one("StatefulSet", f"r-seqpar-{c}")["spec"]["template"] for c in ("coordinator", "worker")}
+        for component, pod in pods.items():
+            with self.subTest(component):
+                (term,) = terms(pod["spec"], "podAffinity")
+                self.assertEqual(term["topologyKey"], "kubernetes.io/hostname")
+                # Each goes where the other is, whichever is replaced. It is among those that it asks for itself: the
+                # scheduler then lets the first of all go anywhere, where else each would wait for the other.
+                for template in pods.values():
+                    self.assertTrue(selects(term["labelSelector"], template["metadata"]["labels"]))
+                # The pod of `helm test` has no part in the volume, nor has another release.
+                test = self.one("Pod", "r-seqpar-test")["metadata"]["labels"]
+                self.assertFalse(selects(term["labelSelector"], test))
+                others = {**pod["metadata"]["labels"], "app.kubernetes.io/instance": "other"}
+                self.assertFalse(selects(term["labelSelector"], others))
+                self.assertEqual(terms(self.pod(component, {"data": RWX})[0], "podAffinity"), [])
 
     def test_more_than_one_need_a_shared_volume(self):
         self.refused({"worker": {"replicas": 2}}, "data.accessMode", "ReadWriteMany", "worker.replicas 2")

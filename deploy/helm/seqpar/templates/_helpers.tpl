@@ -92,6 +92,20 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* A ReadWriteOnce volume is on one node: coordinator and worker each go where the other is, whichever of them is replaced.
+The first of all goes anywhere, since it is among those that it asks for. */}}
+{{- define "seqpar.besideTheData" -}}
+podAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          app.kubernetes.io/name: {{ .Chart.Name }}
+          app.kubernetes.io/instance: {{ .Release.Name }}
+        matchExpressions:
+          - {key: app.kubernetes.io/component, operator: In, values: [coordinator, worker]}
+{{- end -}}
+
 {{/* `flags` as arguments. */}}
 {{- define "seqpar.flags" -}}
 {{- range $name, $value := . }}
