@@ -44,6 +44,8 @@ class Coordinator(ChartTest):
             _, container = self.pod("coordinator", {"coordinator": {"flags": {"replace-slow-ranks": factor}}})
             self.assertIn(f"--replace-slow-ranks={factor}", container["args"])
         self.refused({"coordinator": {"flags": {"replace-slow-ranks": 1.1}}}, "replace-slow-ranks")
+        _, container = self.pod("coordinator", {"coordinator": {"flags": {"keep-jobs": 20_000_000, "keep-days": 0}}})
+        self.assertLessEqual({"--keep-jobs=20000000", "--keep-days=0"}, set(container["args"]))
 
     def test_tenants(self):
         self.assertNotIn(("ConfigMap", f"{NAME}-tenants"), self.render())

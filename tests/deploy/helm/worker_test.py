@@ -79,7 +79,7 @@ class Worker(ChartTest):
 
     def test_gpus(self):
         values = {"worker": {"gpus": 4, "runtimeClassName": "nvidia", "nodeSelector": {"gpu": "h100"},
-                             "priorityClassName": "training", "extraEnv": {"NCCL_DEBUG": "INFO", "NCCL_MIN_NCHANNELS": 4},
+                             "priorityClassName": "training", "extraEnv": {"NCCL_DEBUG": "INFO", "NCCL_BUFFSIZE": 8388608, "UCX_RNDV_PERF_DIFF": 1.5},
                              "tolerations": [{"key": "reserved", "operator": "Exists", "effect": "NoExecute"}]}}
         spec, container = self.pod("worker", values)
         self.assertEqual(container["resources"]["limits"]["nvidia.com/gpu"], 4)
@@ -93,7 +93,8 @@ class Worker(ChartTest):
                          ("nvidia", {"gpu": "h100"}, "training"))
         # Never all devices by the environment: the device plugin says which.
         self.assertEqual({e["name"]: e["value"] for e in container["env"] if "value" in e},
-                         {"SEQPAR_WORKER_DRAIN_SECONDS": "300", "NCCL_DEBUG": "INFO", "NCCL_MIN_NCHANNELS": "4"})
+                         {"SEQPAR_WORKER_DRAIN_SECONDS": "300", "NCCL_DEBUG": "INFO", "NCCL_BUFFSIZE": "8388608",
+                          "UCX_RNDV_PERF_DIFF": "1.5"})
 
     def test_without_gpus_nothing_of_them(self):
         spec, container = self.pod("worker")

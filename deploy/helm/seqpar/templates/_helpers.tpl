@@ -106,10 +106,15 @@ podAffinity:
           - {key: app.kubernetes.io/component, operator: In, values: [coordinator, worker]}
 {{- end -}}
 
+{{/* A value as it was written: Helm holds numbers as float64, and would print 8388608 as 8.388608e+06. */}}
+{{- define "seqpar.plain" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{/* `flags` as arguments. */}}
 {{- define "seqpar.flags" -}}
 {{- range $name, $value := . }}
-- --{{ $name }}={{ $value }}
+- --{{ $name }}={{ include "seqpar.plain" $value }}
 {{- end }}
 {{- end -}}
 
