@@ -85,7 +85,7 @@ def store():
         timeseries("Operations that failed", "On the job store: each is in the coordinator's log.",
                    query(rate_by("operation", "seqpar_store_errors_total", OPERATION), "{{operation}}"), "ops", width=8,
                    limits=thresholds((GREEN,), (RED, 1e-9))),
-        heatmap("Time to write", "Inserts and writes of the job store.",
+        heatmap("Time to write", "Writes of the job store: until they are on disk.",
                 buckets("seqpar_store_seconds", 'operation="write"'), "s"),
         heatmap("Time to plan", "One job, for the queue or for a user who asks.", buckets("seqpar_plan_seconds"), "s"),
     ]

@@ -18,7 +18,7 @@ DCGM = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_POWER_USAGE"
         "DCGM_FI_DEV_SM_CLOCK", "DCGM_FI_DEV_XID_ERRORS", "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
         "DCGM_FI_PROF_PCIE_TX_BYTES", "DCGM_FI_PROF_PCIE_RX_BYTES", "DCGM_FI_PROF_NVLINK_TX_BYTES",
         "DCGM_FI_PROF_NVLINK_RX_BYTES"}
-FROM_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
+FROM_PROMETHEUS = {"up": {}, "ALERTS": {"alertname": None, "alertstate": {"firing", "pending"}, "severity": None}}
 SCRAPED = {"job", "instance"}  # labels that scraping adds
 
 
@@ -49,13 +49,16 @@ def promtool(*arguments):
 
 
 def metrics():
-    """{name of a series: its labels}, from docs/metrics.md; of a histogram the three series that it is served as."""
+    """{name of a series: {label: its values, None where they are not known beforehand}}, from docs/metrics.md; of a
+    histogram the three series that it is served as."""
     found = {}
     for part in re.split(r"^### ", (ROOT / "docs/metrics.md").read_text(), flags=re.M)[1:]:
         name, kind = re.match(r"(\w+)\n(\w+)\.", part).groups()
-        labels = set(re.findall(r"^- `(\w+)`:", part, flags=re.M))
+        labels = {}
+        for label, listed in re.findall(r"^- `(\w+)`:.*?((?:(?:; |, )`[^`\n]+`)*)$", part, flags=re.M):
+            labels[label] = set(re.findall(r"`([^`]+)`", listed)) or None
         if kind == "histogram":
-            found.update({name + "_bucket": labels | {"le"}, name + "_sum": labels, name + "_count": labels})
+            found.update({name + "_bucket": {**labels, "le": None}, name + "_sum": labels, name + "_count": labels})
         else:
             found[name] = labels
     return found
@@ -79,24 +82,38 @@ def panels():
                 yield path.stem, panel
 
 
+def unknown_values(selector, labels):
+    """Values that `selector` asks for, and that its label never has; a pattern asks for each of its alternatives."""
+    for label, operator, text in re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"', selector):
+        known = labels.get(label)
+        if known is None or "$" in text:  # of a variable of a dashboard
+            continue
+        for wanted in text.split("|") if "~" in operator and "(" not in text else [text]:
+            if not any(re.fullmatch(wanted if "~" in operator else re.escape(wanted), value) for value in known):
+                yield f"{label}={wanted}"
+
+
 def unknown_names(expr):
-    """What `expr` asks for that nobody serves: names of series, and labels that its series do not have."""
+    """What `expr` asks for that nobody serves: names of series, labels that its series do not have, and values that their
+    labels never have."""
     known = metrics()
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', expr)
+    quoted = r'"(?:[^"\\]|\\.)*"'
+    bare = re.sub(quoted, '""', expr)
     labels = set(SCRAPED)
     wrong = set()
-    for name, selector in re.findall(r"\b(seqpar_\w+|DCGM_\w+|up|ALERTS)\b\s*(\{[^}]*\})?", bare):
+    for name, selector in re.findall(rf"\b(seqpar_\w+|DCGM_\w+|up|ALERTS)\b\s*(\{{(?:{quoted}|[^}}\"])*\}})?", expr):
         if name.startswith("DCGM_"):
-            own = {"UUID"}
+            own = {"UUID": None}
             wrong |= set() if name in DCGM else {name}
         else:
             own = known.get(name, FROM_PROMETHEUS.get(name))
             if own is None:
                 wrong.add(name)
                 continue
-        labels |= own
-        wrong |= {f"{name}{{{label}}}" for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)
-                  if label not in own | SCRAPED}
+        labels |= set(own)
+        wrong |= {f"{name}{{{label}}}" for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(quoted, '""', selector))
+                  if label not in set(own) | SCRAPED}
+        wrong |= {f"{name}{{{wanted}}}" for wanted in unknown_values(selector, own)}
     for group in re.findall(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)", bare):
         wrong |= {f"({label})" for label in re.findall(r"\w+", group) if label not in labels}
     return wrong

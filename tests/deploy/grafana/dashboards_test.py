@@ -106,12 +106,19 @@ class Dashboards(unittest.TestCase):
                                   "seqpar_device_executors_started_total"})
 
     def test_unknown_names_are_found(self):
-        self.assertEqual(monitoring.unknown_names('sum by (node) (seqpar_jobs{state="x", phase="y"})'), {"(node)"})
+        self.assertEqual(monitoring.unknown_names('sum by (node) (seqpar_jobs{state="PENDING", phase="plan"})'), {"(node)"})
         self.assertEqual(monitoring.unknown_names('rate(seqpar_job_total{a="b"}[5m])'), {"seqpar_job_total"})
         self.assertEqual(monitoring.unknown_names('seqpar_jobs{stat="x"}'), {"seqpar_jobs{stat}"})
         self.assertEqual(monitoring.unknown_names('seqpar_job_queue_wait_seconds'), {"seqpar_job_queue_wait_seconds"})
         self.assertEqual(monitoring.unknown_names('DCGM_FI_DEV_X * on (uuid) seqpar_device_info'),
                          {"DCGM_FI_DEV_X", "(uuid)"})
+        # Values as well, each of a pattern's.
+        self.assertEqual(monitoring.unknown_names('rate(seqpar_store_errors_total{operation=~"write|insert"}[5m]) > 0'),
+                         {"seqpar_store_errors_total{operation=insert}"})
+        self.assertEqual(monitoring.unknown_names('seqpar_jobs{state!="ENDED", phase=~"$phase"}'), {"seqpar_jobs{state=ENDED}"})
+        self.assertEqual(monitoring.unknown_names('seqpar_rpcs_open{method!~".*/(WatchJob|Attach)"}'), set())
+        self.assertEqual(monitoring.unknown_names('seqpar_rpcs_open{method!~".*/(WatchJobs|Attaches)"}'),
+                         {"seqpar_rpcs_open{method=.*/(WatchJobs|Attaches)}"})
 
     def test_queries_are_promql(self):
         """promtool parses them, each as a rule, with every variable given a value."""
