@@ -6,6 +6,8 @@
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
+# A toolkit within this tree, in place of the wheels: docker/cuda.
+ARG CUDA_FOLDER=
 COPY . /src
 WORKDIR /src
 RUN docker/compile --cuda /out
