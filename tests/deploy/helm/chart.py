@@ -20,7 +20,8 @@ except ImportError as missing:
     print(f"SKIPPED: {missing} (scripts/install-deps --tests)")
     sys.exit(77)
 
-import cert_manager  # needs what was asked for above
+import cert_manager  # these need what was asked for above
+import prometheus_operator
 
 CHART = ROOT / "deploy/helm/seqpar"
 # Values files for whole installations; None: the defaults.
@@ -76,7 +77,9 @@ class ChartTest(unittest.TestCase):
             found[key] = manifest
             if manifest["apiVersion"].startswith("cert-manager.io/"):
                 cert_manager.validate(manifest)
-            elif not manifest["apiVersion"].startswith("monitoring.coreos.com/"):  # has no schema here
+            elif manifest["apiVersion"].startswith("monitoring.coreos.com/"):
+                prometheus_operator.validate(manifest)
+            else:
                 validate(json.dumps(manifest))
         return found
 

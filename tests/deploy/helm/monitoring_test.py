@@ -1,9 +1,10 @@
 """monitors.yaml, rules.yaml, dashboards.yaml."""
 import json
 
-import yaml
-
 from chart import ROOT, ChartTest, main
+
+import prometheus_operator  # these need the python that chart goes on in
+import yaml
 
 ON = {"monitoring": {"monitors": True, "rules": True, "dashboards": True, "labels": {"release": "stack"}}}
 RULES = ROOT / "deploy/prometheus/rules/seqpar.yml"
@@ -31,6 +32,19 @@ class Monitoring(ChartTest):
             (endpoint,) = endpoints
             self.assertIn(endpoint["port"], [p["name"] for p in target])
             self.assertNotIn("path", endpoint)  # /metrics
+
+    def test_the_schema_of_these_kinds_refuses_what_the_operator_does(self):
+        rendered = self.render(ON)
+        for kind, name, break_it in (
+                ("ServiceMonitor", "r-seqpar-coordinator", lambda spec: spec["endpoints"][0].update(relabeling=[])),
+                ("PodMonitor", "r-seqpar-worker", lambda spec: spec["podMetricsEndpoints"][0].update(interval="15 s")),
+                ("PodMonitor", "r-seqpar-worker", lambda spec: spec.update(endpoints=spec.pop("podMetricsEndpoints"))),
+                ("PrometheusRule", "r-seqpar", lambda spec: spec["groups"][0]["rules"][0].pop("expr"))):
+            broken = json.loads(json.dumps(rendered[kind, name]))
+            prometheus_operator.validate(broken)
+            break_it(broken["spec"])
+            with self.assertRaises(prometheus_operator.jsonschema.ValidationError):
+                prometheus_operator.validate(broken)
 
     def test_jobs_are_called_as_in_prometheus_yml(self):
         configured = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
