@@ -70,7 +70,8 @@ class NetworkPolicies(ChartTest):
         self.assertFalse(allowed(coordinator, "to", (OURS, self.labels["worker"]), 40000))
         for rules in (worker, coordinator):
             for protocol in ("UDP", "TCP"):
-                self.assertTrue(allowed(rules, "to", ({"kubernetes.io/metadata.name": "kube-system"}, {}), 53, protocol))
+                for port in (53, 5353):  # a policy sees the port of the pod behind a service: OpenShift's is the second
+                    self.assertTrue(allowed(rules, "to", ({"kubernetes.io/metadata.name": "kube-system"}, {}), port, protocol))
 
     def test_prometheus_elsewhere(self):
         values = {"networkPolicy": {"prometheusNamespaceLabels": {"kubernetes.io/metadata.name": None, "team": "obs"},
