@@ -1,7 +1,7 @@
 """Following a job: what comes, in which order, and when it gives up; by a clock that only the test moves."""
 import unittest
 
-from seqpar import DeadlineError, JobInfo, NotFoundError, UnavailableError
+from seqpar import DeadlineError, ExhaustedError, JobInfo, NotFoundError, SeqparError, UnavailableError
 from seqpar._watch import Backoff, follow
 from seqpar.v1 import job_pb2
 
@@ -83,9 +83,23 @@ class Follow(unittest.TestCase):
         self.assertAlmostEqual(world.now, 7)
         self.assertLessEqual(max(seconds for _, seconds in world.opened), 7)
 
+    def test_a_stream_that_a_server_gave_up_is_no_cancelled_job(self):
+        world = World(([info(3)], SeqparError("the call was cancelled", code="CANCELLED")), ([info(5, DONE)], None))
+        self.assertEqual([job.revision for job in world.follow()], [3, 5])
+
+    def test_a_service_with_too_many_calls_is_asked_again_when_it_says(self):
+        full = ExhaustedError("too many calls", code="RESOURCE_EXHAUSTED", reason="OVERLOADED", retry_seconds=3)
+        world = World(([info(3)], full), ([info(5, DONE)], None))
+        self.assertEqual([job.revision for job in world.follow()], [3, 5])
+        self.assertEqual(world.slept, [3])
+        world = World(([], full))
+        with self.assertRaises(ExhaustedError):
+            list(world.follow(reconnect=20))
+
     def test_other_errors_come_as_they_are(self):
-        with self.assertRaises(NotFoundError):
-            list(World(([], NotFoundError("no job"))).follow())
+        for error in (NotFoundError("no job"), ExhaustedError("a limit", reason="TENANT_LIMIT", retry_seconds=9)):
+            with self.assertRaises(type(error)):
+                list(World(([], error)).follow())
 
     def test_waits_differ_between_clients(self):
         waits = [Backoff().next() for _ in range(50)]

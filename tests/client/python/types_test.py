@@ -50,6 +50,20 @@ class Errors(unittest.TestCase):
         self.assertEqual((error.reason, str(error)), ("", "UNAVAILABLE: refused"))
         self.assertIs(type(errors.from_rpc(FakeRpcError(grpc.StatusCode.INTERNAL, None, ()))), seqpar.SeqparError)
 
+    def test_what_there_is_too_much_of_and_when_to_ask_again(self):
+        status = rpc.Status(code=8, message="the coordinator has more calls than it can answer")
+        status.details.add().Pack(rpc.ErrorInfo(reason="OVERLOADED", domain="seqpar"))
+        delay = rpc.RetryInfo()
+        delay.retry_delay.seconds, delay.retry_delay.nanos = 1, 500_000_000
+        status.details.add().Pack(delay)
+        error = errors.from_status(status)
+        self.assertIs(type(error), seqpar.ExhaustedError)
+        self.assertEqual((error.reason, error.retry_seconds, errors.passes(error)), ("OVERLOADED", 1.5, True))
+        limit = errors.from_status(rpc.Status(code=8, message="a message of 17 MiB"))
+        self.assertIs(type(limit), seqpar.ExhaustedError)
+        self.assertEqual((limit.retry_seconds, errors.passes(limit)), (0, False))
+        self.assertTrue(errors.passes(seqpar.UnavailableError("refused")))
+
     def test_the_usual_exceptions_are_their_bases(self):
         for cls, base in ((seqpar.DeadlineError, TimeoutError), (seqpar.NotFoundError, LookupError),
                           (seqpar.InvalidError, ValueError)):

@@ -5,7 +5,7 @@ import random
 import time
 from typing import Any, Callable, Iterator, Optional
 
-from seqpar.errors import DeadlineError, UnavailableError
+from seqpar.errors import DeadlineError, SeqparError, passes
 from seqpar.types import JobInfo
 
 STREAM_SECONDS_MAX = 30.0  # one stream lasts no longer: a server that vanished silently is noticed by then
@@ -35,13 +35,14 @@ def follow(open_stream: Callable[[int, float], Any], job: str, revision: int, ti
     """The job as it is, then each change after `revision`, until it has ended; never the same revision twice.
 
     open_stream(revision, seconds) iterates over (revision, JobInfo) of one WatchJob call and raises SeqparError. A stream that
-    breaks, or ends early, is opened again from the last revision. UnavailableError where the service could not be reached for
-    `reconnect` seconds in one go, DeadlineError after `timeout` seconds (None: never); other errors come as they are.
+    breaks, or ends early, is opened again from the last revision. UnavailableError where the service could not be reached (or
+    another error that passes by waiting) for `reconnect` seconds in one go, DeadlineError after `timeout` seconds (None: never); other errors come as they are.
     """
     backoff = backoff or Backoff()
     begin = now()
     lost_since: Optional[float] = None
     while True:
+        told = 0.0  # seconds that the service asks for
         left = None if timeout is None else timeout - (now() - begin)
         if left is not None and left <= 0:
             raise DeadlineError(f"job {job} has not ended after {timeout:g} s; it goes on", code="DEADLINE_EXCEEDED",
@@ -59,9 +60,12 @@ def follow(open_stream: Callable[[int, float], Any], job: str, revision: int, ti
         except DeadlineError:
             lost_since = None
             continue
-        except UnavailableError:
+        except SeqparError as error:
+            if not passes(error):
+                raise
             lost_since = now() if lost_since is None else lost_since
             if now() - lost_since >= reconnect:
                 raise
-        seconds = backoff.next()
+            told = error.retry_seconds
+        seconds = max(backoff.next(), told)
         sleep(seconds if timeout is None else max(0.0, min(seconds, timeout - (now() - begin))))

@@ -38,7 +38,7 @@ class Client:
     """A connection to one coordinator; thread-safe. Use it as a context manager, or call `close`.
 
     Every call has a deadline (`timeout` seconds, settable at each call) and raises errors.SeqparError. A call that cannot
-    reach the coordinator is tried again for `retry` seconds: all of them may be repeated, submits by their request_id.
+    reach the coordinator, or meets one with too many calls, is tried again for `retry` seconds: all of them may be repeated, submits by their request_id.
     """
 
     def __init__(self, server: Optional[str] = None, *, timeout: float = 30.0, retry: float = 10.0,
@@ -90,8 +90,9 @@ class Client:
         request = pb.CreateJobRequest(job=self._message(job), request_id=request_id or f"py-{uuid.uuid4().hex}")
         try:
             return JobInfo(self._call("CreateJob", request, timeout))
-        except (errors.UnavailableError, errors.DeadlineError) as error:
-            error.metadata["request_id"] = request.request_id
+        except errors.SeqparError as error:
+            if errors.passes(error) or isinstance(error, errors.DeadlineError):
+                error.metadata["request_id"] = request.request_id
             raise
 
     def validate(self, job: JobLike, *, timeout: Optional[float] = None) -> JobInfo:
@@ -201,9 +202,8 @@ class Client:
                 return self._calls[name](request, timeout=max(limit - (time.monotonic() - begin), 0.001))
             except grpc.RpcError as rpc_error:
                 error = errors.from_rpc(rpc_error)
-            seconds = backoff.next()
-            if not isinstance(error, errors.UnavailableError) or \
-                    time.monotonic() - begin + seconds >= min(limit, self.retry):
+            seconds = max(backoff.next(), error.retry_seconds)
+            if not errors.passes(error) or time.monotonic() - begin + seconds >= min(limit, self.retry):
                 raise error
             time.sleep(seconds)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Tuple,
 
 import grpc
 
-from seqpar.rpc.error_details_pb2 import BadRequest, ErrorInfo, Status
+from seqpar.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo, Status
 
 if TYPE_CHECKING:
     from seqpar.types import JobInfo
@@ -37,16 +37,19 @@ class SeqparError(Exception):
 
     code: the gRPC code's name ("INVALID_ARGUMENT"). reason: stable, for programs ("INVALID_JOB", "INFEASIBLE"; "" where the
     service could not say). message: for people. violations: every one, where an input was refused. metadata: of the reason.
+    retry_seconds: after how long the same may succeed, as the service says; 0: it does not.
     """
 
     def __init__(self, message: str, *, code: str = "UNKNOWN", reason: str = "",
-                 violations: Iterable[Violation] = (), metadata: Optional[Mapping[str, str]] = None) -> None:
+                 violations: Iterable[Violation] = (), metadata: Optional[Mapping[str, str]] = None,
+                 retry_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.reason = reason
         self.violations: Tuple[Violation, ...] = tuple(violations)
         self.metadata: Dict[str, str] = dict(metadata or {})
+        self.retry_seconds = retry_seconds
 
     def __str__(self) -> str:
         return f"{self.reason or self.code}: {self.message}"
@@ -70,6 +73,11 @@ class NotFoundError(SeqparError, LookupError):
 
 class DeniedError(SeqparError, PermissionError):
     """The coordinator does not know who asks (UNAUTHENTICATED), or they may not (PERMISSION_DENIED)."""
+
+
+class ExhaustedError(SeqparError):
+    """There is too much for now: of calls, of jobs, of what a tenant may have, on the coordinator's disk (`reason` says which:
+    OVERLOADED, TOO_MANY_JOBS, TENANT_LIMIT, STORAGE). Try again after `retry_seconds`; where that is 0, waiting does not help."""
 
 
 class UnavailableError(SeqparError, ConnectionError):
@@ -100,9 +108,16 @@ _CLASSES: Dict[str, Type[SeqparError]] = {
     "NOT_FOUND": NotFoundError,
     "UNAUTHENTICATED": DeniedError,
     "PERMISSION_DENIED": DeniedError,
+    "RESOURCE_EXHAUSTED": ExhaustedError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineError,
 }
+
+
+def passes(error: SeqparError) -> bool:
+    """Whether the same call may succeed soon: the service is away, or has too many calls for now. CANCELLED, which nobody here
+    asked for: the server gave up what was open when it was told to stop."""
+    return isinstance(error, UnavailableError) or error.code == "CANCELLED" or error.reason == "OVERLOADED"
 
 
 def invalid(violations: Iterable[Violation]) -> InvalidError:
@@ -126,14 +141,16 @@ def from_status(status: Any, cls: Optional[Type[SeqparError]] = None) -> SeqparE
     """The exception that a google.rpc.Status means; of class `cls` where given."""
     code = _CODES.get(status.code, "UNKNOWN")
     reason, metadata, violations = "", {}, []
-    info, bad = ErrorInfo(), BadRequest()
+    info, bad, retry, retry_seconds = ErrorInfo(), BadRequest(), RetryInfo(), 0.0
     for detail in status.details:
         if detail.Unpack(info):
             reason, metadata = info.reason, dict(info.metadata)
         elif detail.Unpack(bad):
             violations = [_violation(v.field, v.description) for v in bad.field_violations]
+        elif detail.Unpack(retry):
+            retry_seconds = retry.retry_delay.seconds + retry.retry_delay.nanos * 1e-9
     return (cls or _CLASSES.get(code, SeqparError))(status.message, code=code, reason=reason, violations=violations,
-                                                   metadata=metadata)
+                                                   metadata=metadata, retry_seconds=retry_seconds)
 
 
 def _violation(field: str, description: str) -> Violation:
