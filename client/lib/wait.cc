@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/base/units.h"
 
@@ -12,6 +13,12 @@ namespace {
 // One stream lasts no longer than this: a server that vanished silently is noticed by then.
 constexpr double kStreamSecondsMax = 30;
 constexpr double kRetrySeconds = 0.5;
+
+// Whether the same call may succeed soon: a service that is away, or has too many calls for now. CANCELLED,
+// which nobody here asked for: the server gave up what was open when it was told to stop.
+bool Passes(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsCancelled(status) || ReasonOf(status) == reason::kOverloaded;
+}
 
 class Waiter {
  public:
@@ -34,8 +41,7 @@ class Waiter {
       }
       const absl::Status status = WatchOnce(std::min(left, kStreamSecondsMax));
       if (HasEnded(job_)) return Whole();
-      // CANCELLED, which nobody here asked for: the server gave up what was open when it was told to stop.
-      if (status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kCancelled) {
+      if (Passes(status)) {
         SEQPAR_RETURN_IF_ERROR(Unreachable(status));
         hooks_.sleep(std::min(kRetrySeconds, SecondsLeft()));
       } else if (status.ok()) {

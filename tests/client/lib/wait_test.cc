@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/retry.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -125,6 +126,19 @@ TEST_F(WaitForJobTest, AStreamThatAServerGaveUpIsNoCancelledJob) {
   const absl::StatusOr<v1::Job> job = Wait();
   ASSERT_TRUE(job.ok()) << job.status();
   EXPECT_THAT(changes_, ElementsAre(3, 5));
+}
+
+TEST_F(WaitForJobTest, AServiceThatHasTooManyCallsIsAskedAgain) {
+  const absl::Status full = absl::ResourceExhaustedError("too many calls");
+  service_.streams = {
+      {{Event(3, v1::JOB_STATE_RUNNING)}, MakeError(full.code(), reason::kOverloaded, "too many calls")},
+      {{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
+  const absl::StatusOr<v1::Job> job = Wait();
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_THAT(changes_, ElementsAre(3, 5));
+  // What does not pass by waiting is no such answer.
+  service_.streams = {{{}, full}};
+  EXPECT_EQ(Wait().status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(WaitForJobTest, GivesUpWhenTheServiceStaysAway) {
