@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/base/service_manager.h"
 #include "common/base/tls.h"
 #include "common/job/job.h"
 #include "common/metrics/http_server.h"
@@ -29,7 +30,8 @@ struct CoordinatorConfig {
   std::string audit_log;    // file; empty: the log
   EngineConfig engine;
   LogConfig log;
-  std::string restore;  // a backup: it becomes the store of state_dir, and the process is done
+  int64_t still_us = kStillUs;  // how long the engine may stand still; no flag: of the service manager
+  std::string restore;          // a backup: it becomes the store of state_dir, and the process is done
   std::map<JobPhase, std::string> test_holds;
   std::string test_failpoints;  // folder; empty: off (common/base/failpoints.h)
 };

@@ -49,7 +49,7 @@ int WaitForSignal(const sigset_t& signals, const seqpar::CoordinatorServer& serv
                              static_cast<long>(period_us % 1'000'000 * 1000)};
     received = sigtimedwait(&signals, nullptr, &period);
     if (received > 0) return received;
-    if (server.Alive(manager.watchdog_us() / 2)) manager.Alive();
+    if (server.Alive().ok()) manager.Alive();
   }
 }
 
@@ -116,6 +116,7 @@ int main(int argc, char** argv) {
   if (!config.restore.empty()) return Restore(config);
   RaiseFileLimit();
   const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
+  config.still_us = manager.still_us();
 
   // Taken by sigwait below; blocked before any thread starts, so that none else gets them.
   sigset_t signals;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/failpoints.h"
 #include "common/base/log.h"
+#include "common/base/service_manager.h"
 #include "common/base/status.h"
 #include "common/base/tls.h"
 #include "coordinator/api/call_gate.h"
@@ -46,6 +47,7 @@ class CoordinatorServer::Impl {
        std::unique_ptr<Authenticator> authenticator, std::unique_ptr<AuditLog> audit, const Clock* clock,
        std::function<void(const absl::Status&)> on_fatal)
       : clock_(clock),
+        still_us_(config.still_us),
         roots_(std::move(roots)),
         authenticator_(std::move(authenticator)),
         audit_(std::move(audit)),
@@ -65,7 +67,8 @@ class CoordinatorServer::Impl {
 
   absl::Status ServeMetrics(const CoordinatorConfig& config) {
     if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
-    const absl::Status served = metrics_.Serve(config.metrics_listen, [this] { return Ready(); });
+    const absl::Status served = metrics_.Serve(
+        config.metrics_listen, [this] { return Alive(); }, [this] { return Ready(); });
     if (served.ok() || config.metrics_required) return served;
     LogWarning("no metrics are served", {{"error", served.message()}});
     return absl::OkStatus();
@@ -114,7 +117,9 @@ class CoordinatorServer::Impl {
 
   const std::string& address() const { return address_; }
   std::string metrics_address() const { return metrics_.address(); }
-  bool Alive(int64_t within_us) const { return clock_->BootMicros() - engine_.last_round_us() <= within_us; }
+  absl::Status Alive() const {
+    return GoesRound("the engine", engine_.last_round_us(), clock_->BootMicros(), still_us_);
+  }
 
  private:
   absl::Status Ready() const {
@@ -138,6 +143,7 @@ class CoordinatorServer::Impl {
   }
 
   const Clock* const clock_;
+  const int64_t still_us_;
   const DataRoots roots_;
   const std::unique_ptr<Authenticator> authenticator_;  // null: no TLS
   const std::unique_ptr<AuditLog> audit_;
@@ -160,7 +166,7 @@ class CoordinatorServer::Impl {
 CoordinatorServer::CoordinatorServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 CoordinatorServer::~CoordinatorServer() { impl_->Shutdown(); }
 const std::string& CoordinatorServer::address() const { return impl_->address(); }
-bool CoordinatorServer::Alive(int64_t within_us) const { return impl_->Alive(within_us); }
+absl::Status CoordinatorServer::Alive() const { return impl_->Alive(); }
 std::string CoordinatorServer::metrics_address() const { return impl_->metrics_address(); }
 void CoordinatorServer::Shutdown() { impl_->Shutdown(); }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "coordinator/config.h"
@@ -27,8 +28,8 @@ class CoordinatorServer {
   // Of /metrics, /healthz and /readyz; "" where they are not served.
   std::string metrics_address() const;
 
-  // The engine has begun a round within the last `within_us`.
-  bool Alive(int64_t within_us) const;
+  // UNAVAILABLE where the engine has stood still for longer than config.still_us: what /healthz says.
+  absl::Status Alive() const;
 
   // Says NOT_SERVING, ends every stream, answers what was asked, and closes. Running gangs go on.
   void Shutdown();

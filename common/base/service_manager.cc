@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "common/base/fd.h"
 
 namespace seqpar {
@@ -22,6 +23,12 @@ std::string Take(const char* name) {
 }
 
 }  // namespace
+
+absl::Status GoesRound(const char* loop, int64_t round_us, int64_t now_us, int64_t still_us) {
+  if (round_us == 0 || now_us - round_us <= still_us) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat(loop, " has stood still for ", (now_us - round_us) / 1'000'000, " s"));
+}
 
 ServiceManager ServiceManager::FromEnvironment() {
   ServiceManager manager;

@@ -6,7 +6,18 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace seqpar {
+
+// How long the loop that a process lives by may stand still until the process is to be ended and started
+// anew, where no service manager says.
+inline constexpr int64_t kStillUs = 30'000'000;
+
+// Whether that loop, `loop` by name, goes round: OK where a round of it began within `still_us` before
+// `now_us` (all Clock::BootMicros), and before its first (`round_us` of 0). Else UNAVAILABLE, with how long
+// it has stood still.
+absl::Status GoesRound(const char* loop, int64_t round_us, int64_t now_us, int64_t still_us);
 
 // One thread. Lost datagrams are not errors: the manager then times out, which is what it is for.
 class ServiceManager {
@@ -20,6 +31,8 @@ class ServiceManager {
 
   // How long the manager waits for the next Alive until it ends this process; 0: it does not.
   int64_t watchdog_us() const { return watchdog_us_; }
+  // How long a loop may stand still until Alive is no longer said: half of that, or kStillUs.
+  int64_t still_us() const { return watchdog_us_ > 0 ? watchdog_us_ / 2 : kStillUs; }
   // How often to say it: several times within that. 0 as above.
   int64_t alive_period_us() const { return watchdog_us_ / 4; }
   void Alive() const {

@@ -13,10 +13,10 @@ constexpr char kHead[] = R"(# Metrics
 
 The coordinator and each worker daemon serve `/metrics` (Prometheus, text), `/healthz` and `/readyz` on one HTTP port:
 `--metrics-listen`, by default `127.0.0.1:7701` of the coordinator and `127.0.0.1:7702` of a worker; `off` serves none.
-`/healthz` answers 200 while the process lives. `/readyz` answers 200 while it serves, else 503 with the reason: a
-coordinator that can write its store and takes calls, a worker that a coordinator has welcomed. Executors have no port:
-their daemon counts for them, so counters do not fall when one is replaced, and one that is stopped or stuck delays no
-scrape.
+Both answer 200, or 503 with the reason. `/healthz`: the loop that the process lives by goes round; one that has stood
+still for 30 s, or half of systemd's watchdog, is to be ended and started anew. `/readyz`: a coordinator can write its
+store and takes calls, a worker was welcomed by a coordinator. Executors have no port: their daemon counts for them, so
+counters do not fall when one is replaced, and one that is stopped or stuck delays no scrape.
 
 Every series whose labels are known beforehand starts at zero. Series of a node or device go with it. Times are seconds,
 sizes bytes, ratios plain numbers; histograms are classic ones. No label carries the id of a job or a user, but for

@@ -38,12 +38,17 @@ int Metrics(mg_connection* connection, const HttpContent& content) {
   return Answer(connection, 200, kExposition, content.metrics());
 }
 
-int Health(mg_connection* connection, const HttpContent&) { return Answer(connection, 200, kText, "ok\n"); }
+int AnswerProbe(mg_connection* connection, const absl::Status& state) {
+  if (state.ok()) return Answer(connection, 200, kText, "ok\n");
+  return Answer(connection, 503, kText, absl::StrCat(state.message(), "\n"));
+}
+
+int Health(mg_connection* connection, const HttpContent& content) {
+  return AnswerProbe(connection, content.alive());
+}
 
 int Readiness(mg_connection* connection, const HttpContent& content) {
-  const absl::Status ready = content.ready();
-  if (ready.ok()) return Answer(connection, 200, kText, "ok\n");
-  return Answer(connection, 503, kText, absl::StrCat(ready.message(), "\n"));
+  return AnswerProbe(connection, content.ready());
 }
 
 int Missing(mg_connection* connection, const HttpContent&) {

@@ -17,12 +17,13 @@ inline constexpr char kMetricsOff[] = "off";
 // Called from the server's threads, several at a time; they must not wait for anything.
 struct HttpContent {
   std::function<std::string()> metrics;  // Prometheus's text format
+  std::function<absl::Status()> alive;   // OK: its work goes on; else why it is to be ended and started anew
   std::function<absl::Status()> ready;   // OK: it serves; else why it does not
 };
 
-// GET and HEAD of /metrics, /healthz (200 while the process lives) and /readyz (200, or 503 with the reason);
-// 404 for any other path, 405 for any other method. Over civetweb, which prometheus-cpp's own Exposer is made
-// of; that one adds series whose names and units are not ours, and has no other paths.
+// GET and HEAD of /metrics, /healthz and /readyz (200, or 503 with the reason); 404 for any other path, 405
+// for any other method. Over civetweb, which prometheus-cpp's own Exposer is made of; that one adds series
+// whose names and units are not ours, and has no other paths.
 class HttpServer {
  public:
   // `listen`: ADDRESS:PORT; port 0 takes any. UNAVAILABLE where the address cannot be bound, with the cause.

@@ -65,8 +65,10 @@ void CoordinatorMetrics::WatchLeases(std::function<std::map<std::string, int64_t
   });
 }
 
-absl::Status CoordinatorMetrics::Serve(const std::string& listen, std::function<absl::Status()> ready) {
-  HttpContent content{[registry = &impl_->registry] { return registry->Scrape(); }, std::move(ready)};
+absl::Status CoordinatorMetrics::Serve(const std::string& listen, std::function<absl::Status()> alive,
+                                       std::function<absl::Status()> ready) {
+  HttpContent content{[registry = &impl_->registry] { return registry->Scrape(); }, std::move(alive),
+                      std::move(ready)};
   SEQPAR_ASSIGN_OR_RETURN(impl_->server, HttpServer::Create(listen, std::move(content)));
   return absl::OkStatus();
 }

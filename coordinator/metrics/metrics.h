@@ -30,8 +30,10 @@ class CoordinatorMetrics {
   // `left`: of each node's lease, in microseconds; asked at each scrape.
   void WatchLeases(std::function<std::map<std::string, int64_t>()> left);
 
-  // Serves /metrics, /healthz and /readyz on `listen` (ADDRESS:PORT); errors as HttpServer's.
-  absl::Status Serve(const std::string& listen, std::function<absl::Status()> ready);
+  // Serves /metrics, /healthz (`alive`) and /readyz (`ready`) on `listen` (ADDRESS:PORT); errors as
+  // HttpServer's.
+  absl::Status Serve(const std::string& listen, std::function<absl::Status()> alive,
+                     std::function<absl::Status()> ready);
   // "" where nothing is served.
   std::string address() const;
   void StopServing();

@@ -61,6 +61,39 @@ class Supervised(ClusterTest):
                 self.assertEqual(said, "STOPPING=1")
                 self.assertEqual(process.popen.wait(scaled(30)), 0)
 
+    def test_one_that_stands_still_says_so(self):
+        """By failpoints in the loops that they live by; the watchdog's time also counts for /healthz."""
+        watchdog = scaled(12)  # half of it without a round is standing still; an idle loop begins one each second or three
+        armed = self.dir / "failpoints/armed"
+        job = self.write_job(workers={"min": 1})
+        for name, point, args in (
+                ("coordinator", "coordinator.store.submit", ["--listen", "127.0.0.1:0", "--port-file", self.dir / "port",
+                                                             "--data-root", f"data={self.data}"]),
+                ("worker", "daemon.drain", ["--coordinator", "127.0.0.1:1"])):
+            with self.subTest(name):
+                manager = self.manager(name)
+                process = Process([BIN / f"seqpar-{name}", *args, "--state-dir", self.dir / f"{name}-state",
+                                   "--test-failpoints", self.dir / "failpoints", "--metrics-listen", "127.0.0.1:0",
+                                   "--metrics-port-file", self.dir / f"{name}.metrics"], self.dir / f"{name}.log",
+                                  manager.environment | {"WATCHDOG_USEC": str(watchdog * 10**6)})
+                self.processes.append(process)
+                self.assertEqual(manager.next(120), "READY=1")
+                self.assertEqual(self.http(name, "/healthz"), (200, "ok\n"))
+                (armed.parent / "arming").write_text("hang\n")
+                (armed.parent / "arming").rename(armed / point)
+                if name == "coordinator":
+                    self.server = (self.dir / "port").read_text().strip()
+                    self.start_cli("submit", "-f", job)
+                    self.server = None  # nobody asks it any more
+                else:
+                    process.popen.send_signal(signal.SIGTERM)
+                code, why = wait_for(lambda name=name: self.http(name, "/healthz")[0] == 503 and self.http(name, "/healthz"),
+                                     "it to stand still")
+                self.assertEqual(code, 503)
+                self.assertRegex(why, "has stood still for [0-9]+ s")
+                self.assertEqual(self.http(name, "/metrics")[0], 200)  # whoever looks still sees it
+                process.kill()
+
     def test_the_first_process_of_a_container_reaps_what_it_inherits(self):
         for name, args in (("coordinator", ["--listen", "127.0.0.1:0", "--state-dir", self.dir / "state"]),
                            ("worker", ["--coordinator", "127.0.0.1:1", "--state-dir", self.dir / "calibration"])):

@@ -32,6 +32,7 @@
 #include "worker/daemon/gpu_watch.h"
 #include "worker/daemon/gpus.h"
 #include "worker/daemon/node_agent.h"
+#include "worker/daemon/pulse.h"
 #include "worker/daemon/transport_settings.h"
 #include "worker/metrics/metrics.h"
 
@@ -83,26 +84,6 @@ class StreamSender : public FleetSender {
   int64_t stream_ = 0;
 };
 
-// Tells the service manager, as often as it wants to hear it, that the loop goes round.
-class Pulse {
- public:
-  explicit Pulse(const ServiceManager* manager) : manager_(manager) {}
-  // Once a round; when it is due again (Clock::BootMicros).
-  int64_t Beat() {
-    if (manager_->alive_period_us() == 0) return INT64_MAX;
-    const int64_t now_us = Clock::System().BootMicros();
-    if (now_us >= next_us_) {
-      manager_->Alive();
-      next_us_ = now_us + manager_->alive_period_us();
-    }
-    return next_us_;
-  }
-
- private:
-  const ServiceManager* const manager_;
-  int64_t next_us_ = 0;
-};
-
 // How many stop signals came since the last look.
 uint64_t TakeSignals(int signals) {
   uint64_t count = 0;
@@ -112,9 +93,9 @@ uint64_t TakeSignals(int signals) {
 class Daemon {
  public:
   Daemon(const WorkerConfig& config, const FoundDevices& found, NodeIdentity identity, int signals,
-         const ServiceManager* manager, AgentObserver* observer)
+         const ServiceManager* manager, Pulse* pulse, AgentObserver* observer)
       : manager_(manager),
-        pulse_(manager),
+        pulse_(pulse),
         signals_(signals),
         drain_us_(int64_t{config.drain_seconds} * 1'000'000),
         gpus_(found, config),
@@ -146,7 +127,7 @@ class Daemon {
     while (true) {
       const int64_t gpus_us = gpus_.Tick();
       if (gpus_.TakeChanged()) agent_.OnDevicesChanged();
-      int64_t wake_us = std::min({gpus_us, agent_.Tick(), pulse_.Beat()});
+      int64_t wake_us = std::min({gpus_us, agent_.Tick(), pulse_->Beat()});
       if (state_ != State::kServing) {
         if (agent_.Settled()) return;
         if (Clock::System().BootMicros() >= until_us_) {
@@ -229,7 +210,7 @@ class Daemon {
   }
 
   const ServiceManager* const manager_;
-  Pulse pulse_;
+  Pulse* const pulse_;
   const int signals_;  // an eventfd that counts stop signals
   const int64_t drain_us_;
   State state_ = State::kServing;
@@ -328,9 +309,9 @@ absl::Status WriteLine(const std::string& path, const std::string& line) {
   return absl::OkStatus();
 }
 
-absl::Status ServeMetrics(const WorkerConfig& config, WorkerMetrics* metrics) {
+absl::Status ServeMetrics(const WorkerConfig& config, const Pulse* pulse, WorkerMetrics* metrics) {
   if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
-  const absl::Status served = metrics->Serve(config.metrics_listen);
+  const absl::Status served = metrics->Serve(config.metrics_listen, [pulse] { return pulse->Alive(); });
   if (!served.ok() && config.metrics_required) return served;
   if (!served.ok()) LogWarning("no metrics are served", {{"error", served.message()}});
   if (!served.ok() || config.metrics_port_file.empty()) return absl::OkStatus();
@@ -352,8 +333,9 @@ absl::Status Run(const WorkerConfig& config) {
   if (!config.pid_file.empty()) {
     SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
   }
+  Pulse pulse(&manager);
   WorkerMetrics metrics(config.node_name, config.tls, config.state_dir, &Clock::System());
-  SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &metrics));
+  SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &pulse, &metrics));
   const absl::StatusOr<FoundDevices> found = FindDevices(config, signals);
   if (absl::IsCancelled(found.status())) return absl::OkStatus();
   SEQPAR_RETURN_IF_ERROR(found.status());
@@ -369,7 +351,7 @@ absl::Status Run(const WorkerConfig& config) {
                             {"transport", DescribeTransport(TransportSettings(config, "rank-N"))},
                             {"data_roots", roots.ToString()}});
   SEQPAR_RETURN_IF_ERROR(Failpoint("daemon.start"));
-  Daemon daemon(config, *found, Identify(config, roots, *devices), signals, &manager,
+  Daemon daemon(config, *found, Identify(config, roots, *devices), signals, &manager, &pulse,
                 metrics.Watch(*devices));
   manager.Ready();
   daemon.Run();

@@ -36,8 +36,9 @@ WorkerMetrics::WorkerMetrics(const std::string& node, const ClientTls& tls, cons
 
 WorkerMetrics::~WorkerMetrics() = default;
 
-absl::Status WorkerMetrics::Serve(const std::string& listen) {
-  HttpContent content{[this] { return impl_->registry.Scrape(); }, [this] { return impl_->Ready(); }};
+absl::Status WorkerMetrics::Serve(const std::string& listen, std::function<absl::Status()> alive) {
+  HttpContent content{[this] { return impl_->registry.Scrape(); }, std::move(alive),
+                      [this] { return impl_->Ready(); }};
   SEQPAR_ASSIGN_OR_RETURN(impl_->server, HttpServer::Create(listen, std::move(content)));
   return absl::OkStatus();
 }

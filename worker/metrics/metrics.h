@@ -2,6 +2,7 @@
 #ifndef SEQPAR_WORKER_METRICS_METRICS_H_
 #define SEQPAR_WORKER_METRICS_METRICS_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,9 +21,9 @@ class WorkerMetrics {
   // Stops serving.
   ~WorkerMetrics();
 
-  // Serves /metrics, /healthz and /readyz on `listen` (ADDRESS:PORT); errors as HttpServer's. Ready: a
-  // coordinator has welcomed the node, and it was not told to stop.
-  absl::Status Serve(const std::string& listen);
+  // Serves /metrics, /healthz (`alive`, which outlives this) and /readyz on `listen` (ADDRESS:PORT); errors
+  // as HttpServer's. Ready: a coordinator has welcomed the node, and it was not told to stop.
+  absl::Status Serve(const std::string& listen, std::function<absl::Status()> alive);
   // "" where nothing is served.
   std::string address() const;
 

@@ -51,6 +51,7 @@ TEST(ServiceManagerTest, SaysWhatHappens) {
     }
     EXPECT_EQ(service.watchdog_us(), 60'000'000);
     EXPECT_EQ(service.alive_period_us(), 15'000'000);
+    EXPECT_EQ(service.still_us(), 30'000'000);
     service.Ready();
     service.Alive();
     service.Stopping();
@@ -67,6 +68,7 @@ TEST(ServiceManagerTest, AWatchdogOfAnotherProcessIsNotOurs) {
   setenv("WATCHDOG_PID", "1", 1);
   const ServiceManager service = ServiceManager::FromEnvironment();
   EXPECT_EQ(service.watchdog_us(), 0);
+  EXPECT_EQ(service.still_us(), kStillUs);
   service.Alive();
   EXPECT_EQ(manager.Next(), "");
 }
@@ -78,6 +80,14 @@ TEST(ServiceManagerTest, WithoutAManagerNothingHappens) {
   EXPECT_EQ(service.watchdog_us(), 0);
   setenv("NOTIFY_SOCKET", std::string(200, 'x').c_str(), 1);
   ServiceManager::FromEnvironment().Ready();  // no such name can be
+}
+
+TEST(GoesRoundTest, UntilARoundTakesLongerThanItMay) {
+  EXPECT_TRUE(GoesRound("the loop", 5'000'000, 5'000'000, 2'000'000).ok());
+  EXPECT_TRUE(GoesRound("the loop", 5'000'000, 7'000'000, 2'000'000).ok());
+  const absl::Status still = GoesRound("the loop", 5'000'000, 8'100'000, 2'000'000);
+  EXPECT_EQ(still, absl::UnavailableError("the loop has stood still for 3 s"));
+  EXPECT_TRUE(GoesRound("the loop", 0, 8'100'000, 2'000'000).ok()) << "it has not begun";
 }
 
 }  // namespace

@@ -49,12 +49,13 @@ class HttpServerTest : public ::testing::Test {
     auto server = HttpServer::Create(
         "127.0.0.1:0",
         {[] { return std::string("a_total 1\n"); },
+         [this] { return alive_ ? absl::OkStatus() : absl::UnavailableError("it stands still"); },
          [this] { return ready_ ? absl::OkStatus() : absl::UnavailableError("still starting"); }});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
 
-  std::atomic<bool> ready_{true};
+  std::atomic<bool> alive_{true}, ready_{true};
   std::unique_ptr<HttpServer> server_;
 };
 
@@ -74,6 +75,14 @@ TEST_F(HttpServerTest, SaysWhyItIsNotReadyAndLivesMeanwhile) {
   EXPECT_EQ(ready.code, 503);
   EXPECT_EQ(ready.body, "still starting\n");
   EXPECT_EQ(Ask(server_->address(), "GET", "/healthz").code, 200);
+}
+
+TEST_F(HttpServerTest, SaysWhyItIsToBeEnded) {
+  alive_ = false;
+  const Response health = Ask(server_->address(), "GET", "/healthz");
+  EXPECT_EQ(health.code, 503);
+  EXPECT_EQ(health.body, "it stands still\n");
+  EXPECT_EQ(Ask(server_->address(), "GET", "/readyz").code, 200);
 }
 
 TEST_F(HttpServerTest, RefusesOtherPathsAndMethods) {
@@ -96,8 +105,9 @@ TEST_F(HttpServerTest, AnAddressThatIsTakenIsNamed) {
 TEST_F(HttpServerTest, ThePortIsFreeOnceItHasStopped) {
   const std::string address = server_->address();
   server_.reset();
-  const auto again =
-      HttpServer::Create(address, {[] { return std::string(); }, [] { return absl::OkStatus(); }});
+  const auto again = HttpServer::Create(
+      address,
+      {[] { return std::string(); }, [] { return absl::OkStatus(); }, [] { return absl::OkStatus(); }});
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ((*again)->address(), address);
 }

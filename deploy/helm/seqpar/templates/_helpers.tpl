@@ -128,8 +128,8 @@ tenant={{ $tenant }}
 {{- end }}
 {{- end -}}
 
-{{/* Probes of the metrics port; (dict "startupSeconds" n). Alive says nothing of the other side: a worker without its
-coordinator is not restarted. */}}
+{{/* Probes of the metrics port; (dict "startupSeconds" n). Not alive is a process whose loop stands still. It says nothing of
+the other side: a worker without its coordinator is not restarted. */}}
 {{- define "seqpar.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: metrics}
