@@ -5,7 +5,9 @@
 
 BENCH is the attention_bench binary, shapes are its own (full and causal masks). Both compute in float32 on one
 thread and are measured by CPU time; repetitions are interleaved. Needs a Python that has PyTorch, which nothing
-else here does.
+else here does. Example:
+
+    attention_peer.py build/bench/attention_bench --repetitions 5 128:4096:causal:8/2
 """
 
 import argparse
@@ -16,7 +18,10 @@ import time
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-import torch  # noqa: E402  (after the environment)
+try:
+    import torch  # after the environment
+except ModuleNotFoundError:
+    torch = None  # --help needs none
 
 SHAPES = [
     "64:2048:full:4",
@@ -65,6 +70,8 @@ def main():
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     args = parser.parse_args()
+    if torch is None:
+        parser.error("needs a Python that has PyTorch")
     shapes = args.shapes or SHAPES
     torch.set_num_threads(1)
     torch.manual_seed(1)

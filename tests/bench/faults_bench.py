@@ -5,6 +5,8 @@
 Two nodes of two slots, a job of two ranks on one of them, and one fault a run: an executor killed, its worker killed, a
 rank stopped (SIGSTOP). Times are those of the processes' own logs. Bounds, beside what the deadline itself takes: found
 within 1 s, the gang stopped 2 s later at most, the next attempt's first tile 5 s after the verdict at most.
+
+example: SEQPAR_BIN=build/bin python3 tests/bench/faults_bench.py --repetitions 3 --fault "executor killed"
 """
 import argparse
 import json

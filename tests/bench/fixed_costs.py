@@ -5,6 +5,8 @@ processes use, and submits while many jobs wait.
 
 SEQPAR_BIN is the folder of the binaries; submit_bench is taken from ../bench beside it. Targets: first tile below
 150 ms, 1,000 tokens end to end below 300 ms, no CPU while idle, submits as fast with 10,000 jobs waiting as without.
+
+example: SEQPAR_BIN=build/bin python3 tests/bench/fixed_costs.py --repetitions 3 --queued 1000
 """
 import argparse
 import datetime
@@ -125,7 +127,7 @@ def show(name, seconds, target=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--queued", type=int, default=10000)
     parser.add_argument("--idle-seconds", type=float, default=10)

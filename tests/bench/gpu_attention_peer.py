@@ -16,9 +16,13 @@ Example:
 import argparse
 import statistics
 
-import torch
 from bench_process import BenchProcess, rotated
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+try:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+except ModuleNotFoundError:
+    torch = None  # --help needs none
 
 SHAPES = [
     f"{dim}:{tokens}:{mask}:{heads}"
@@ -88,6 +92,8 @@ def main():
     parser.add_argument("--deterministic", action="store_true", help="ours in fixed order")
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     args = parser.parse_intermixed_args()
+    if torch is None:
+        parser.error("needs a Python that has PyTorch")
     torch.manual_seed(1)
     ours = BenchProcess(args.bench, args.deterministic)
     others = peers()

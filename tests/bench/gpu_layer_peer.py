@@ -17,9 +17,13 @@ forward and backward, by CUPTI's records. Ours sums the gradients of weights in 
 import argparse
 import statistics
 
-import torch
 from bench_process import BenchProcess, rotated
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+try:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+except ModuleNotFoundError:
+    torch = None  # --help needs none
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, INNER, THETA = 4096, 32, 8, 128, 14336, 500_000.0
 
@@ -29,7 +33,7 @@ def rotate(x, cos, sin):
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-class Layer(torch.nn.Module):
+class Layer(torch.nn.Module if torch else object):
     def __init__(self, backend):
         super().__init__()
         self.backend = backend
@@ -118,6 +122,8 @@ def main():
     parser.add_argument("sizes", nargs="*", metavar="TOKENS[:RECOMPUTE]", default=["8192", "32768", "131072", "131072:mlp"],
                         help="RECOMPUTE is what ours makes again in backward: none, mlp, attention or layer")
     args = parser.parse_intermixed_args()
+    if torch is None:
+        parser.error("needs a Python that has PyTorch")
     ours = BenchProcess(args.bench, args.deterministic)
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; "
           f"medians of {args.rounds}; ratio: PyTorch's time over ours")

@@ -4,6 +4,8 @@ the planner predicted, and the step beside its prediction.
     SEQPAR_BIN=build/bin python3 tests/bench/memory_bench.py [--tokens 131072] [--recompute auto]
 
 Some four minutes on two cores; --tokens takes less. Exits with 1 where a rank's peak is off by more than 10 %.
+
+example: SEQPAR_BIN=build/bin python3 tests/bench/memory_bench.py --tokens 16384 --recompute layer
 """
 import argparse
 import json
@@ -30,7 +32,7 @@ def run(*args, server=None, cwd=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=131072)
     parser.add_argument("--recompute", default="auto", choices=["auto", "none", "mlp", "attention", "layer"])
     args = parser.parse_args()

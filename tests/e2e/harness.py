@@ -24,7 +24,7 @@ import urllib.request
 
 from calibrations import Calibrations
 
-BIN = pathlib.Path(os.environ["SEQPAR_BIN"])
+BIN = pathlib.Path(os.environ.get("SEQPAR_BIN", pathlib.Path(__file__).resolve().parents[2] / "build/bin"))
 CALIBRATIONS = Calibrations(BIN)
 TIME_FACTOR = int(os.environ.get("SEQPAR_TEST_TIME_FACTOR", 1))
 ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")

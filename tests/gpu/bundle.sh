@@ -3,8 +3,15 @@
 # Copies what tests/gpu/run.sh needs into the folder OUT: test binaries, the service, the plug-in for GPUs, and the
 # shared libraries beside them (not glibc, libstdc++, CUDA or NCCL: the machine with the GPU has its own). So a machine
 # without a compiler, gRPC or UCX can run the tests.
+# Example: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/run.sh --part kernels
 set -euo pipefail
-build=${1:?build folder} out=${2:?output folder}
+case "${1:-}" in
+  -h | --help) sed -n '2,/^set /s/^# \?//p' "$0"; exit 0 ;;
+  -*) echo "tests/gpu/bundle.sh: no flag is called '$1' (--help)" >&2; exit 2 ;;
+esac
+[ $# = 2 ] || { echo "tests/gpu/bundle.sh: needs BUILD and OUT (--help)" >&2; exit 2; }
+build=$1 out=$2
+[ -d "$build/tests" ] || { echo "tests/gpu/bundle.sh: $build is no build folder: it has no tests/" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 skip='ld-linux|/lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)\.so|libcuda|libnccl|libcudnn|libcublas|libcudart'
 rm -rf "$out"

@@ -5,6 +5,8 @@ next attempt succeeds, that the first one's error names the rank, that its GPU i
 usage: faults.py --seqpar PATH --worker PID --folder DIR --ranks N      (SEQPAR_SERVER names the coordinator)
 
 The coordinator should have a short --no-progress-timeout. tests/gpu/service.sh runs it.
+
+example: SEQPAR_SERVER=127.0.0.1:7700 tests/gpu/faults.py --seqpar build/bin/seqpar --worker 4711 --folder /tmp/data --ranks 2
 """
 import argparse
 import json

@@ -6,8 +6,9 @@ usage: longest.py --seqpar PATH --folder DIR [--memory-margin 0.1]     (SEQPAR_S
 with GPUs is attached)
 
 The layer is Llama-3-8B's: D 4096, 32 heads over 8 KV heads, SwiGLU 14336, causal, bfloat16. tests/gpu/service.sh runs
-it. Example:
+it.
 
+example:
   SEQPAR_SERVER=127.0.0.1:7700 longest.py --seqpar build/bin/seqpar --folder /tmp/longest
 """
 import argparse

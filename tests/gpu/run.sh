@@ -14,8 +14,8 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --part) part=$2; shift ;;
     --bundle) bundle=$2; shift ;;
-    -h | --help) sed -n '2,9p' "$0"; exit 0 ;;
-    *) echo "$1: not --part or --bundle" >&2; sed -n '2,9p' "$0" >&2; exit 2 ;;
+    -h | --help) sed -n '2,/^set /s/^# \?//p' "$0"; exit 0 ;;
+    *) echo "$1: not --part or --bundle" >&2; sed -n '2,/^set /s/^# \?//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done

@@ -8,6 +8,7 @@
 #           rank, its GPU is free again, the daemon lives on (faults.py)
 #   shared  twice as many ranks as GPUs, on each GPU two (on one GPU four)
 # Exit status: 0 where everything went as it should.
+# Example: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/service.sh --part jobs
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bundle=$here part=all
@@ -15,10 +16,15 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --part) part=$2; shift ;;
     --bundle) bundle=$2; shift ;;
-    *) sed -n '2,10p' "$0" >&2; exit 2 ;;
+    -h | --help) sed -n '2,/^set /s/^# \?//p' "$0"; exit 0 ;;
+    *) echo "$1: not --part or --bundle" >&2; sed -n '2,/^set /s/^# \?//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
+case " jobs longest faults shared all " in
+  *" $part "*) ;;
+  *) echo "--part $part: not jobs, longest, faults, shared or all" >&2; exit 2 ;;
+esac
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
 . "$bundle/cudnn.sh" && cudnn=1 || cudnn=
