@@ -1,14 +1,6 @@
 // The attention kernels beside this machine's float32 peak, measured beside each run, by the CPU time of the
 // thread that computes. Backward counts 2.5 times forward's flops, as flash kernels do; flops are those of
 // attended pairs, whatever else a kernel computes.
-//
-//   attention_bench [--kernel NAME] [--repetitions N] [--on-request] [SHAPE...]
-//
-// A shape is HEAD_DIM:TOKENS:MASK[:HEADS[/KV_HEADS]], its mask full, causal, windowLEFT (causal, with LEFT
-// keys before each query's own) or documentsLENGTH (causal in pieces of that length). Without shapes a set
-// that shows edges: head dimensions, lengths, masks and groups. With --on-request one repetition of all
-// shapes runs for each line of input and prints each shape's seconds forward, backward and the peak: for
-// whoever wants to interleave them with something else (attention_peer.py).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -20,11 +12,28 @@
 
 #include "common/base/check.h"
 #include "tests/bench/cpu_seconds.h"
+#include "tests/bench/usage.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/device/cpu/peak.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] =
+    R"(usage: attention_bench [--kernel NAME] [--repetitions N] [--on-request] [SHAPE...]
+
+The attention kernels of this machine's processor on one thread, as percent of its float32 peak, measured beside each run.
+
+  SHAPE           HEAD_DIM:TOKENS:MASK[:HEADS[/KV_HEADS]], its mask full, causal, windowLEFT (causal, with LEFT keys
+                  before each query's own) or documentsLENGTH (causal in pieces of that length). Without shapes a set
+                  that shows edges: head dimensions, lengths, masks and groups
+  --kernel        auto [auto], or an instruction set: AVX3, AVX2, SSE4, NEON, scalar
+  --repetitions   of every shape, interleaved [7]
+  --on-request    one repetition of all shapes for each line of input; prints each shape's seconds forward, backward and
+                  the peak, for whoever interleaves them with something else (attention_peer.py)
+
+Example: attention_bench --kernel AVX2 --repetitions 5 128:4096:causal:8/2 64:4096:window512
+)";
 
 struct Shape {
   std::string name;
@@ -61,7 +70,8 @@ Shape ParseShape(const std::string& name) {
   }
   if (fields < 3 || shape.head_dim < 1 || shape.tokens < 1 || shape.kv_heads < 1 ||
       shape.heads % shape.kv_heads != 0) {
-    std::fprintf(stderr, "no shape: %s\n", name.c_str());
+    std::fprintf(stderr, "SHAPE: '%s' is not HEAD_DIM:TOKENS:MASK[:HEADS[/KV_HEADS]] (--help)\n",
+                 name.c_str());
     std::exit(2);
   }
   return shape;
@@ -188,17 +198,18 @@ void Main(const Options& options) {
 }  // namespace seqpar
 
 int main(int argc, char** argv) {
+  const std::vector<std::string> words =
+      seqpar::BenchWords(argc, argv, seqpar::kUsage, {"--kernel", "--repetitions", "--on-request"});
   seqpar::Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    if (arg == "--kernel" && i + 1 < argc) {
-      options.kernel = argv[++i];
-    } else if (arg == "--repetitions" && i + 1 < argc) {
-      options.repetitions = std::max(1, std::atoi(argv[++i]));
-    } else if (arg == "--on-request") {
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == "--kernel" && i + 1 < words.size()) {
+      options.kernel = words[++i];
+    } else if (words[i] == "--repetitions" && i + 1 < words.size()) {
+      options.repetitions = static_cast<int>(seqpar::BenchNumber(words, ++i, "--repetitions", 7));
+    } else if (words[i] == "--on-request") {
       options.on_request = true;
     } else {
-      options.shapes.push_back(seqpar::ParseShape(arg));
+      options.shapes.push_back(seqpar::ParseShape(words[i]));
     }
   }
   if (options.shapes.empty()) {

@@ -1,8 +1,6 @@
 // Exchange between two processes beside memcpy on the same machine in the same minute: payload of both
 // directions summed, as ratios to two threads that copy; and the time of a small message. CPU time shows what
 // waiting costs. All memory is a device's, in huge pages as a job's buffers are.
-//
-//   comm_bench [transports] [repetitions]
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -20,6 +18,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "tests/bench/usage.h"
 #include "worker/comm/ucx/ucx_endpoint.h"
 #include "worker/device/cpu/cpu_device.h"
 
@@ -27,6 +26,16 @@ namespace seqpar {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr char kUsage[] = R"(usage: comm_bench [TRANSPORTS] [REPETITIONS]
+
+Messages between two processes over UCX beside two threads that copy, and the time of a small message.
+
+  TRANSPORTS    UCX_TLS of both [posix,cma,self]
+  REPETITIONS   of every size [7]
+
+Example: comm_bench tcp,self 5
+)";
 
 double Seconds(Clock::time_point since) {
   return std::chrono::duration<double>(Clock::now() - since).count();
@@ -216,8 +225,9 @@ void Run(int rank, Shared* shared, const std::string& transports, int repetition
 }  // namespace seqpar
 
 int main(int argc, char** argv) {
-  const std::string transports = argc > 1 ? argv[1] : "posix,cma,self";
-  const int repetitions = argc > 2 ? std::max(1, std::atoi(argv[2])) : 7;
+  const std::vector<std::string> words = seqpar::BenchWords(argc, argv, seqpar::kUsage);
+  const std::string transports = words.empty() ? "posix,cma,self" : words[0];
+  const int repetitions = static_cast<int>(seqpar::BenchNumber(words, 1, "REPETITIONS", 7));
   void* const memory =
       mmap(nullptr, sizeof(seqpar::Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   SEQPAR_CHECK(memory != MAP_FAILED);

@@ -2,21 +2,28 @@
 // Shapes are a layer's (D 512, 8 heads of 64, SwiGLU 1408, 4,096 tokens): rows of activations times weights,
 // and weight gradients, which are accumulated. Repetitions of all shapes are interleaved; the peak is
 // measured beside each product. Printed are the best and, in brackets, the median.
-//
-//   gemm_bench [repetitions]
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/base/check.h"
 #include "tests/bench/cpu_seconds.h"
+#include "tests/bench/usage.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/device/cpu/peak.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: gemm_bench [REPETITIONS]
+
+The products of a layer (D 512, 8 heads of 64, SwiGLU 1408, 4,096 tokens) on one thread, as percent of this machine's
+float32 peak, measured beside each: the best and, in brackets, the median of so many REPETITIONS [7].
+
+Example: gemm_bench 15
+)";
 
 struct Shape {
   const char* what;
@@ -114,4 +121,7 @@ void Main(int repetitions) {
 }  // namespace
 }  // namespace seqpar
 
-int main(int argc, char** argv) { seqpar::Main(argc > 1 ? std::atoi(argv[1]) : 7); }
+int main(int argc, char** argv) {
+  const std::vector<std::string> words = seqpar::BenchWords(argc, argv, seqpar::kUsage);
+  seqpar::Main(static_cast<int>(seqpar::BenchNumber(words, 0, "REPETITIONS", 7)));
+}

@@ -2,10 +2,7 @@
 // by the stream's own clock, on random data. Rates are printed beside two ceilings measured in the same run:
 // a large product of the same type, and a copy.
 //
-//   gpu_kernels_bench [longest N of attention, default 32768]
-//   gpu_kernels_bench --on-request [--deterministic]
-//
-// The second form is for gpu_attention_peer.py: a line "shape HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS"
+// --on-request is for gpu_attention_peer.py: a line "shape HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS"
 // makes operands of bfloat16, each line "go" after it is answered by "FLOPS FORWARD MERGED BACKWARD", flops
 // of a forward pass and the seconds of one call of each, "kernel" by what attention has run on.
 #include <algorithm>
@@ -22,10 +19,23 @@
 #include "common/base/check.h"
 #include "common/parallel/mask.h"
 #include "tests/bench/random_fill.h"
+#include "tests/bench/usage.h"
 #include "worker/backend/backend.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: gpu_kernels_bench [LONGEST]
+       gpu_kernels_bench --on-request [--deterministic]
+
+The kernels of the first GPU, medians of five timings on random data, beside a large product and a copy of the same run.
+
+  LONGEST           tokens of the longest attention [32768]
+  --on-request      answers lines of input (gpu_attention_peer.py)
+  --deterministic   attention's backward pass in a fixed order
+
+Example: gpu_kernels_bench 131072
+)";
 
 constexpr int kRounds = 5;
 
@@ -217,11 +227,12 @@ int Serve(Bench* bench, const Device& device) {
 }
 
 int Main(int argc, char** argv) {
-  const bool on_request = argc > 1 && std::string(argv[1]) == "--on-request";
-  const int64_t longest = argc > 1 && !on_request ? std::atoll(argv[1]) : 32768;
+  const std::vector<std::string> words = BenchWords(argc, argv, kUsage, {"--on-request", "--deterministic"});
+  const bool on_request = !words.empty() && words[0] == "--on-request";
+  const int64_t longest = on_request ? 0 : BenchNumber(words, 0, "LONGEST", 32768);
   BackendConfig config;
   config.kind = "cuda";
-  config.deterministic = on_request && argc > 2 && std::string(argv[2]) == "--deterministic";
+  config.deterministic = on_request && words.size() > 1 && words[1] == "--deterministic";
   auto backend = MakeRankBackend(config);
   if (!backend.ok()) {
     std::printf("skipped: %s\n", std::string(backend.status().message()).c_str());

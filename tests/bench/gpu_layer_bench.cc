@@ -3,13 +3,8 @@
 // products, and attention of the pairs that the mask allows (4 flops a pair and head dimension forward, 2.5
 // times that backward).
 //
-//   gpu_layer_bench [TOKENS[:RECOMPUTE] ...]   default 8192 32768 131072 131072:mlp: time, rate, memory and
-//   gaps of
-//                                              each; RECOMPUTE is none, mlp, attention or layer
-//   gpu_layer_bench --on-request [--deterministic]
-//
 // Gaps are those of the compute stream longer than 50 microseconds, by CUPTI's records of one forward and
-// backward. The second form is for gpu_layer_peer.py; each line is a request, all but the first two are
+// backward. --on-request is for gpu_layer_peer.py; each line is a request, all but the first two are
 // answered by a line:
 //   tokens N[:RECOMPUTE]  makes the layer for N tokens     none       gives its memory back
 //   go STEPS    seconds a step, of so many one after the other
@@ -36,10 +31,24 @@
 #include "common/layers/transformer_layer.h"
 #include "tests/bench/kernel_timeline.h"
 #include "tests/bench/random_fill.h"
+#include "tests/bench/usage.h"
 #include "worker/backend/backend.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: gpu_layer_bench [TOKENS[:RECOMPUTE] ...]
+       gpu_layer_bench --on-request [--deterministic]
+
+One transformer layer of Llama-3-8B on the first GPU, forward and backward, bfloat16: time, rate, memory and gaps.
+
+  TOKENS            of the sequence [8192 32768 131072 131072:mlp]
+  RECOMPUTE         what backward computes again: none, mlp, attention or layer
+  --on-request      answers lines of input (gpu_layer_peer.py)
+  --deterministic   attention's backward pass in a fixed order
+
+Example: gpu_layer_bench 32768 131072:mlp
+)";
 
 constexpr int64_t kGapNs = 50'000;
 constexpr int kRounds = 5;
@@ -286,7 +295,7 @@ void Print(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>
 }
 
 int Main(int argc, char** argv) {
-  std::vector<std::string> arguments(argv + 1, argv + argc);
+  std::vector<std::string> arguments = BenchWords(argc, argv, kUsage, {"--on-request", "--deterministic"});
   const auto take = [&](const char* flag) {
     const auto found = std::find(arguments.begin(), arguments.end(), flag);
     if (found == arguments.end()) return false;

@@ -7,11 +7,8 @@
 // dimension forward, 2.5 times that backward). The peak is the best seen in the run. Bandwidths are those of
 // the bytes that a kernel cannot do without, as fractions of what a copy of 64 MiB beside each repetition
 // moves (read and written).
-//
-//   layer_bench [repetitions] [float32 | bfloat16] [tokens ...]
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -23,11 +20,24 @@
 #include "common/layers/layer_stack.h"
 #include "common/tensor/seeded.h"
 #include "tests/bench/timed_device.h"
+#include "tests/bench/usage.h"
 #include "worker/device/cpu/cpu_device.h"
 #include "worker/device/cpu/peak.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: layer_bench [REPETITIONS] [DTYPE] [TOKENS...]
+
+One transformer layer (D 512, 8 heads of 64, SwiGLU 1408, RMSNorm, rotary embedding, causal) on one thread, forward and
+backward: percent of this machine's float32 peak, and which kernels the time goes to.
+
+  REPETITIONS   of all lengths, interleaved [7]
+  DTYPE         float32 or bfloat16 [float32]
+  TOKENS        of the sequence [4096 16384]
+
+Example: layer_bench 5 bfloat16 2048
+)";
 
 ModelConfig Config() {
   ModelConfig config;
@@ -205,10 +215,15 @@ void Main(int repetitions, DType dtype, const std::vector<int64_t>& lengths) {
 }  // namespace seqpar
 
 int main(int argc, char** argv) {
-  const int repetitions = argc > 1 ? std::atoi(argv[1]) : 7;
-  const bool single = argc <= 2 || std::string(argv[2]) == "float32";
+  const std::vector<std::string> words = seqpar::BenchWords(argc, argv, seqpar::kUsage);
+  const auto repetitions = static_cast<int>(seqpar::BenchNumber(words, 0, "REPETITIONS", 7));
+  const bool single = words.size() <= 1 || words[1] == "float32";
+  if (!single && words[1] != "bfloat16") {
+    std::fprintf(stderr, "DTYPE: is '%s'; must be float32 or bfloat16 (--help)\n", words[1].c_str());
+    return 2;
+  }
   std::vector<int64_t> lengths;
-  for (int i = 3; i < argc; ++i) lengths.push_back(std::atoll(argv[i]));
+  for (size_t i = 2; i < words.size(); ++i) lengths.push_back(seqpar::BenchNumber(words, i, "TOKENS", 0));
   if (lengths.empty()) lengths = {4096, 16384};
   seqpar::Main(repetitions, single ? seqpar::DType::kF32 : seqpar::DType::kBF16, lengths);
 }

@@ -6,18 +6,28 @@
 // transfer and the tile follow one another.
 //
 // Unslowed link: the time that kernels wait for communication, over the time of the kernels.
-//
-//   overlap_bench [tokens] [repetitions]
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "tests/bench/attention_ranks.h"
+#include "tests/bench/usage.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: overlap_bench [TOKENS] [REPETITIONS]
+
+How much of a ring's communication hides behind its tiles: on a link slowed until a transfer takes as long as a tile, and on
+one as it is, between two threads.
+
+  TOKENS        of the sequence [8192]
+  REPETITIONS   of each [7]
+
+Example: overlap_bench 4096 5
+)";
 
 AttentionRanksOptions Forward(int64_t tokens, double bytes_per_second, bool one_stream) {
   AttentionRanksOptions options;
@@ -78,8 +88,9 @@ void UnslowedLink(int64_t tokens, int repetitions, bool backward) {
 }  // namespace seqpar
 
 int main(int argc, char** argv) {
-  const int64_t tokens = argc > 1 ? std::atoll(argv[1]) : 8192;
-  const int repetitions = argc > 2 ? std::max(1, std::atoi(argv[2])) : 7;
+  const std::vector<std::string> words = seqpar::BenchWords(argc, argv, seqpar::kUsage);
+  const int64_t tokens = seqpar::BenchNumber(words, 0, "TOKENS", 8192, 2);
+  const int repetitions = static_cast<int>(seqpar::BenchNumber(words, 1, "REPETITIONS", 7));
   seqpar::SlowedLink(tokens / 2, repetitions);
   seqpar::UnslowedLink(tokens, repetitions, false);
   seqpar::UnslowedLink(tokens, repetitions, true);

@@ -7,10 +7,19 @@
 #include <utility>
 
 #include "coordinator/planner/planner.h"
+#include "tests/bench/usage.h"
 #include "tests/coordinator/planner/clusters.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: planner_bench
+
+How long planning takes and whether a job fits is known, in milliseconds of processor time, and what is chosen: a job on each
+of some clusters, up to 10,000 devices.
+
+Example: planner_bench | grep '1,250 x 8'
+)";
 
 void Bench(const char* name, const JobSpec& job, const ClusterSnapshot& cluster) {
   const auto ms_of = [&](const PlanOptions& options, auto&& use) {
@@ -64,4 +73,7 @@ int Main() {
 }  // namespace
 }  // namespace seqpar
 
-int main() { return seqpar::Main(); }
+int main(int argc, char** argv) {
+  seqpar::BenchWords(argc, argv, seqpar::kUsage);
+  return seqpar::Main();
+}

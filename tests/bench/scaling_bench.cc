@@ -1,18 +1,27 @@
 // Attention on several ranks of one thread beside one rank of one thread, and beside a control: one rank of
 // two threads. Forward and backward, 8 heads of 64, causal; all in one run, interleaved.
-//
-//   scaling_bench [tokens] [repetitions] [UCX transports, or "threads"]
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/bench/attention_ranks.h"
+#include "tests/bench/usage.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: scaling_bench [TOKENS] [REPETITIONS] [TRANSPORTS]
+
+Attention on two and four ranks of one thread beside one rank of one thread, and beside one rank of two threads.
+
+  TOKENS        of the sequence [8192]
+  REPETITIONS   of each, interleaved [7]
+  TRANSPORTS    UCX_TLS between ranks that are processes, or threads, where ranks are threads [threads]
+
+Example: scaling_bench 8192 3 posix,cma,self
+)";
 
 AttentionRanksOptions Options(const char* name, const Mesh& mesh, int64_t tokens, CoreKind core,
                               LayoutKind layout) {
@@ -81,6 +90,8 @@ void Main(int64_t tokens, int repetitions, const std::string& transports) {
 }  // namespace seqpar
 
 int main(int argc, char** argv) {
-  seqpar::Main(argc > 1 ? std::atoll(argv[1]) : 8192, argc > 2 ? std::max(1, std::atoi(argv[2])) : 7,
-               argc > 3 ? argv[3] : "threads");
+  const std::vector<std::string> words = seqpar::BenchWords(argc, argv, seqpar::kUsage);
+  seqpar::Main(seqpar::BenchNumber(words, 0, "TOKENS", 8192, 4),
+               static_cast<int>(seqpar::BenchNumber(words, 1, "REPETITIONS", 7)),
+               words.size() > 2 ? words[2] : "threads");
 }

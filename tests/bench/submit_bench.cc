@@ -1,18 +1,23 @@
 // How long a submit takes on a running coordinator, and whether the jobs that already wait slow it.
-//
-//   submit_bench SERVER JOBS: submits JOBS jobs that no cluster here fits (they wait for 60,000 devices), one
-//   after the other, and prints the median milliseconds of the first and of the last hundred, and of a plan
-//   meanwhile.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "client/lib/client.h"
+#include "tests/bench/usage.h"
 
 namespace seqpar {
 namespace {
+
+constexpr char kUsage[] = R"(usage: submit_bench SERVER JOBS
+
+Submits JOBS jobs that no cluster fits (they wait for 60,000 devices), one after the other, and prints as JSON the median
+milliseconds of the first and of the last hundred, and the worst.
+
+Example: submit_bench 127.0.0.1:7700 1000
+)";
 
 v1::Job WaitingJob() {
   v1::Job job;
@@ -37,12 +42,13 @@ double MedianMs(std::vector<double> seconds) {
 }
 
 int Main(int argc, char** argv) {
-  if (argc != 3 || std::atoi(argv[2]) < 1) {
-    std::fprintf(stderr, "usage: submit_bench SERVER JOBS\n");
+  const std::vector<std::string> words = BenchWords(argc, argv, kUsage);
+  if (words.size() != 2) {
+    std::fputs(kUsage, stderr);
     return 2;
   }
-  const int jobs = std::atoi(argv[2]);
-  const auto service = ConnectService({.server = argv[1]});
+  const auto jobs = static_cast<int>(BenchNumber(words, 1, "JOBS", 1));
+  const auto service = ConnectService({.server = words[0]});
   v1::CreateJobRequest request;
   *request.mutable_job() = WaitingJob();
   std::vector<double> seconds;
