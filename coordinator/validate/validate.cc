@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/job/proto.h"
 #include "coordinator/validate/files.h"
@@ -26,6 +27,16 @@ constexpr int64_t kMaxLayers = 10'000;
 // Of an activation: its bytes must stay far from the end of 64 bits.
 constexpr double kMaxElements = 1e15;
 
+bool IsControl(char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); }
+
+// Names and labels stand in tables and logs, a line each.
+bool IsOneLine(const std::string& text) { return std::none_of(text.begin(), text.end(), IsControl); }
+
+std::string WithoutControls(std::string text) {
+  text.erase(std::remove_if(text.begin(), text.end(), IsControl), text.end());
+  return text;
+}
+
 void CheckLabels(const std::string& field, const google::protobuf::Map<std::string, std::string>& given,
                  Violations* v) {
   if (given.size() > 64) v->Add(field, absl::StrCat("has ", given.size(), " entries; at most 64"));
@@ -36,12 +47,18 @@ void CheckLabels(const std::string& field, const google::protobuf::Map<std::stri
              key.empty()
                  ? ""
                  : absl::StrCat(key.substr(0, kLabelBytesMax), ": ", value.substr(0, kLabelBytesMax)));
+    } else if (!IsOneLine(key) || !IsOneLine(value)) {
+      v->Add(absl::StrCat(field, ".", key), "holds a control character, such as a line break",
+             absl::StrCat(WithoutControls(key), ": ", WithoutControls(value)));
     }
   }
 }
 
 void CheckHead(const v1::Job& job, Violations* v) {
   if (job.name().size() > 128) v->Add("name", absl::StrCat("has ", job.name().size(), " bytes; at most 128"));
+  if (!IsOneLine(job.name())) {
+    v->Add("name", "holds a control character, such as a line break", WithoutControls(job.name()));
+  }
   CheckLabels("labels", job.labels(), v);
   CheckLabels("devices.selector", job.devices().selector(), v);
   v->Range("priority", job.priority(), -1000, 1000);
@@ -55,11 +72,14 @@ void CheckHeadDim(const v1::ModelConfig& c, Violations* v) {
   const int64_t heads = c.num_attention_heads();
   const int64_t head_dim = c.has_head_dim() ? c.head_dim() : heads > 0 ? c.hidden_size() / heads : 0;
   if (!c.has_head_dim() && heads > 0 && c.hidden_size() > 0 && c.hidden_size() % heads != 0) {
+    const int64_t nearest = std::max<int64_t>(1, head_dim);
     v->Add("config.head_dim",
            absl::StrCat("must be given: hidden_size ", c.hidden_size(),
                         " is no multiple of num_attention_heads ", heads),
-           absl::StrCat(std::max<int64_t>(1, c.hidden_size() / heads)));
-  } else if (c.has_head_dim() || head_dim > kMaxHeadDim) {
+           absl::StrCat(c.has_rope_theta() ? nearest + nearest % 2 : nearest));
+    return;
+  }
+  if (c.has_head_dim() || head_dim > kMaxHeadDim) {
     v->Range("config.head_dim", head_dim, 1, kMaxHeadDim);
   }
   if (c.has_rope_theta() && head_dim % 2 != 0 && head_dim > 0 && head_dim <= kMaxHeadDim) {
@@ -175,7 +195,7 @@ void CheckSize(const JobSpec& spec, Violations* v) {
   const double tokens = kMaxElements / static_cast<double>(spec.batch) / widest.first;
   v->Add("input.tokens",
          absl::StrCat("batch * tokens * ", widest.second, " is ", elements, "; at most ", kMaxElements),
-         absl::StrCat(static_cast<int64_t>(tokens)));
+         absl::StrCat(std::clamp<int64_t>(static_cast<int64_t>(tokens), 1, kMaxTokens)));
 }
 
 void CheckVerify(const v1::Verify& verify, DType dtype, Violations* v) {

@@ -33,6 +33,10 @@ const double kNan = std::numeric_limits<double>::quiet_NaN();
 const BadJob kBadJobs[] = {
     {"LongName", [](v1::Job* j) { j->set_name(std::string(129, 'x')); }, "name", "129 bytes; at most 128",
      ""},
+    {"NameOnTwoLines", [](v1::Job* j) { j->set_name("a\nb\x1b[2J"); }, "name",
+     "holds a control character, such as a line break", "ab[2J"},
+    {"LabelOnTwoLines", [](v1::Job* j) { (*j->mutable_labels())["k"] = "v\tw"; }, "labels.k",
+     "holds a control character", "k: vw"},
     {"OutputOnlyId", [](v1::Job* j) { j->set_id("j1"); }, "id", "set by the coordinator", "leave it out"},
     {"OutputOnlyState", [](v1::Job* j) { j->set_state(v1::JOB_STATE_FAILED); }, "state",
      "set by the coordinator", "leave it out"},
@@ -80,6 +84,12 @@ const BadJob kBadJobs[] = {
      "config.head_dim", "must be 1 to 1024", "1024"},
     {"HeadDimNotGiven", [](v1::Job* j) { j->mutable_config()->set_hidden_size(33); }, "config.head_dim",
      "must be given: hidden_size 33 is no multiple of num_attention_heads 4", "8"},
+    {"HeadDimNotGivenAndEven",
+     [](v1::Job* j) {
+       j->mutable_config()->set_hidden_size(31);
+       j->mutable_config()->set_rope_theta(10000);
+     },
+     "config.head_dim", "must be given: hidden_size 31 is no multiple of num_attention_heads 4", "8"},
     {"HeadDimRange", [](v1::Job* j) { j->mutable_config()->set_head_dim(2000); }, "config.head_dim",
      "must be 1 to 1024", "1024"},
     {"HeadDimOdd", [](v1::Job* j) { j->mutable_config()->set_head_dim(7); }, "config.head_dim",
