@@ -38,7 +38,9 @@ std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate
   if (slower.recompute > faster.recompute) {
     return absl::StrCat("fits only by running ", RanAgain(slower.recompute), " again in backward");
   }
-  if (slower.mesh.size() < faster.mesh.size()) return absl::StrCat(Ranks(slower.mesh), " share the work");
+  if (slower.mesh.size() < faster.mesh.size()) {
+    return absl::StrCat(Ranks(slower.mesh), slower.mesh.size() == 1 ? " does the work" : " share the work");
+  }
   const int parts = slower.mesh.tensor * slower.mesh.ulysses;
   if (job.config.heads % parts != 0 && job.config.heads % (faster.mesh.tensor * faster.mesh.ulysses) == 0) {
     return absl::StrCat(job.config.heads, " heads do not divide by ", parts);
