@@ -10,6 +10,7 @@
 #include "common/base/address.h"
 #include "common/base/data_roots.h"
 #include "common/base/failpoints.h"
+#include "common/base/flag_checks.h"
 #include "common/base/tls.h"
 #include "common/base/version.h"
 #include "coordinator/auth/token_file.h"
@@ -21,6 +22,7 @@ constexpr int64_t kHeartbeatUs = 1'000'000;
 constexpr int64_t kHeartbeatsPerLease = 6;
 constexpr int64_t kWorkerMarginUs = 1'000'000;
 constexpr double kSlowFactorMin = 1.2, kSlowFactorMax = 1000;
+constexpr char kListen[] = "127.0.0.1:7700";
 constexpr char kMetricsListen[] = "127.0.0.1:7701";
 
 constexpr char kFooter[] = R"(Examples:
@@ -152,7 +154,8 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   };
   add("--listen", &config->listen, "SEQPAR_COORDINATOR_LISTEN",
       "ADDRESS:PORT to serve on; port 0 takes any. Other addresses than loopback need TLS or "
-      "--allow-insecure");
+      "--allow-insecure")
+      ->check([](const std::string& address) { return AddressFault(address, kListen, true); });
   app->add_flag("--allow-insecure", config->allow_insecure,
                 "Listen on other addresses than loopback without TLS, so without authentication: "
                 "only in "
@@ -164,6 +167,9 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       "ADDRESS:PORT of /metrics (Prometheus), /healthz and /readyz; port 0 takes any; off: none. The "
       "default, where it "
       "is taken, is left out with a warning")
+      ->check([](const std::string& address) {
+        return address == kMetricsOff ? "" : AddressFault(address, kMetricsListen, true);
+      })
       ->each([config](const std::string&) { config->metrics_required = true; });
   add("--metrics-port-file", &config->metrics_port_file, "SEQPAR_COORDINATOR_METRICS_PORT_FILE",
       "Write the bound ADDRESS:PORT of the metrics to this file");
@@ -200,28 +206,30 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       "on from it");
   add("--max-attempts", &config->engine.machine.max_attempts, "SEQPAR_COORDINATOR_MAX_ATTEMPTS",
       "Attempts of a job that does not say")
-      ->check(CLI::Range(1, 1000));
+      ->check(Between(1, 1000));
   add("--replace-slow-ranks", &raw->slow_factor, "SEQPAR_COORDINATOR_REPLACE_SLOW_RANKS",
       "A rank whose kernels take more than so many times as long as the median of its gang, three reports in "
       "a "
       "row, gives way to another device, where the job is then predicted to end sooner; 0: never");
   add("--keep-jobs", &config->engine.keep_jobs, "SEQPAR_COORDINATOR_KEEP_JOBS",
       "Forget the oldest of the jobs that have ended where there are more of them; 0: keep all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000}));
+      ->check(Between(int64_t{0}, int64_t{1'000'000'000}));
   add("--keep-days", &raw->keep_days, "SEQPAR_COORDINATOR_KEEP_DAYS",
       "Forget jobs so long after their end, and their request ids; 0: never")
-      ->check(CLI::Range(0, 100'000));
+      ->check(Between(0, 100'000));
   add("--max-jobs", &config->engine.max_live_jobs, "SEQPAR_COORDINATOR_MAX_JOBS",
       "Refuse submits while so many jobs have not ended")
-      ->check(CLI::Range(size_t{1}, size_t{10'000'000}));
+      ->check(Between(size_t{1}, size_t{10'000'000}));
   add("--tenants", &raw->tenants_file, "SEQPAR_COORDINATOR_TENANTS",
       "File of what each tenant may have at once, a line each: tenant=NAME (*: every other) queued_jobs= "
       "running_jobs= devices= output_bytes=; what is not said has no limit. Read at the start");
   app->add_option(
       "--restore", config->restore,
       "Make this backup (see seqpar backup) the store of --state-dir, which must have none, and end");
-  add("--log-level", &raw->log_level, "SEQPAR_COORDINATOR_LOG_LEVEL", "debug, info, warning or error");
-  add("--log-format", &raw->log_format, "SEQPAR_COORDINATOR_LOG_FORMAT", "text or json");
+  add("--log-level", &raw->log_level, "SEQPAR_COORDINATOR_LOG_LEVEL", "debug, info, warning or error")
+      ->check(OneOf({"debug", "info", "warning", "error"}));
+  add("--log-format", &raw->log_format, "SEQPAR_COORDINATOR_LOG_FORMAT", "text or json")
+      ->check(OneOf({"text", "json"}));
   app->add_option("--test-hold", raw->holds,
                   "PHASE:FILE, for tests: work at PHASE (submit, validate, plan, place, bootstrap, merge, "
                   "report) waits "
@@ -264,7 +272,7 @@ int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
                "Print every failpoint of coordinator and workers, and end")
       ->group("Tests");
   app.add_option("-o,--output", output, "table or json: how --list-failpoints prints")
-      ->check(CLI::IsMember({"table", "json"}))
+      ->check(OneOf({"table", "json"}))
       ->group("Tests");
   config->log.component = "coordinator";
   try {
@@ -276,7 +284,7 @@ int ParseCoordinatorFlags(int argc, char** argv, CoordinatorConfig* config) {
     }
     Finish(raw, config);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return AnswerParseError(app, error);
   }
   return -1;
 }

@@ -11,6 +11,7 @@
 #include "common/base/cgroup.h"
 #include "common/base/data_roots.h"
 #include "common/base/failpoints.h"
+#include "common/base/flag_checks.h"
 #include "common/base/units.h"
 #include "common/base/version.h"
 #include "common/job/cluster.h"
@@ -20,6 +21,9 @@ namespace {
 
 constexpr double kMemoryShare =
     0.8;  // of what there is: the rest is for the daemon, the page cache and libraries
+
+constexpr char kCoordinator[] = "127.0.0.1:7700";
+constexpr char kMetricsListen[] = "127.0.0.1:7702";
 
 constexpr char kExamples[] = R"(
 Examples:
@@ -111,7 +115,7 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
           "there are any)"),
       "DEVICES")
       ->capture_default_str()
-      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+      ->check(OneOf({"cpu", "cuda", "auto"}));
   env(app->add_flag(
           "--shared-gpus", config->shared_gpus,
           "Others use these GPUs too: between two ranks only what the first left behind counts, not "
@@ -120,11 +124,11 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
   env(app->add_option("--cpu-slots", config->cpu_slots, "CPU devices of this node: one rank runs on each"),
       "CPU_SLOTS")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1024));
+      ->check(Between(1, 1024));
   env(app->add_option("--threads-per-slot", config->threads_per_slot,
                       "Compute threads of a slot [cores / slots]"),
       "THREADS_PER_SLOT")
-      ->check(CLI::Range(1, 4096));
+      ->check(Between(1, 4096));
   env(app->add_option("--memory-per-slot", raw->memory,
                       "Memory of a slot, such as 8GiB [0.8 of the memory / slots]"),
       "MEMORY_PER_SLOT");
@@ -149,7 +153,7 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
           "second signal stops them at once"),
       "DRAIN_SECONDS")
       ->capture_default_str()
-      ->check(CLI::Range(0, 7 * 24 * 3600));
+      ->check(Between(0, 7 * 24 * 3600));
   env(app->add_option("--pid-file", config->pid_file, "Write the process id here"), "PID_FILE");
   env(app->add_option(
           "--metrics-listen", config->metrics_listen,
@@ -157,13 +161,19 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
           "default, where it is taken, is left out with a warning"),
       "METRICS_LISTEN")
       ->capture_default_str()
+      ->check([](const std::string& address) {
+        return address == kMetricsOff ? "" : AddressFault(address, kMetricsListen, true);
+      })
       ->each([config](const std::string&) { config->metrics_required = true; });
   env(app->add_option("--metrics-port-file", config->metrics_port_file,
                       "Write the bound ADDRESS:PORT of the metrics here"),
       "METRICS_PORT_FILE");
   env(app->add_option("--log-level", raw->log_level, "debug, info, warning or error"), "LOG_LEVEL")
-      ->capture_default_str();
-  env(app->add_option("--log-format", raw->log_format, "text or json"), "LOG_FORMAT")->capture_default_str();
+      ->capture_default_str()
+      ->check(OneOf({"debug", "info", "warning", "error"}));
+  env(app->add_option("--log-format", raw->log_format, "text or json"), "LOG_FORMAT")
+      ->capture_default_str()
+      ->check(OneOf({"text", "json"}));
   app->add_option("--test-hold", raw->holds,
                   "PHASE:FILE, for tests: executors wait at PHASE while FILE exists");
   app->add_option("--test-failpoints", config->test_failpoints,
@@ -173,18 +183,22 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
          "--test-ranks-per-gpu", config->ranks_per_gpu,
          "For tests: offer each GPU as so many devices, whose ranks share its memory and talk over the "
          "network interface")
-      ->check(CLI::Range(1, 8));
+      ->check(Between(1, 8));
   app->add_option_function<double>(
       "--test-gpu-retry", [config](double s) { config->gpu_retry_us = static_cast<int64_t>(1e6 * s); },
       "SECONDS, for tests: between two looks at a GPU that is set aside [60]");
   app->add_flag("--list-failpoints", raw->list_failpoints,
                 "Print every failpoint of coordinator and workers, and end");
   app->add_option("-o,--output", raw->output, "table or json: how --list-failpoints prints")
-      ->check(CLI::IsMember({"table", "json"}));
+      ->check(OneOf({"table", "json"}));
   app->set_version_flag("--version", std::string("seqpar-worker ") + kVersion);
 }
 
 void FillConfig(const RawFlags& raw, WorkerConfig* config) {
+  // Here, since it may also come from SEQPAR_SERVER.
+  if (const std::string fault = AddressFault(config->coordinator, kCoordinator, false); !fault.empty()) {
+    throw CLI::ValidationError("--coordinator", fault);
+  }
   for (const std::string& root : raw.roots) config->data_roots.push_back(ParseRoot(root));
   for (const std::string& label : raw.labels) config->labels.insert(ParseLabel(label));
   for (const std::string& text : raw.holds) {
@@ -241,7 +255,7 @@ ParsedWorkerConfig ParseWorkerConfig(int argc, char** argv) {
     }
     FillConfig(raw, &parsed.config);
   } catch (const CLI::ParseError& error) {
-    parsed.exit_code = app.exit(error) == 0 ? 0 : 2;
+    parsed.exit_code = AnswerParseError(app, error);
     return parsed;
   }
   parsed.run = true;

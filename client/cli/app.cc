@@ -17,9 +17,12 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/output.h"
 #include "client/cli/usage.h"
+#include "common/base/address.h"
 #include "common/base/clock.h"
+#include "common/base/flag_checks.h"
 #include "common/base/status.h"
 #include "common/base/tls.h"
+#include "common/base/units.h"
 #include "common/base/version.h"
 #include "common/rpc/grpc_log.h"
 
@@ -27,6 +30,7 @@ namespace seqpar {
 namespace {
 
 constexpr double kCompletionSeconds = 1;
+constexpr double kSecondsMin = 0.001, kSecondsMax = 1e9;  // what clocks in nanoseconds can count
 
 constexpr char kExitCodes[] =
     R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable, 6 deadline,
@@ -64,11 +68,11 @@ void AddWaiting(CLI::App* command, CliConfig* config) {
   command
       ->add_option("--wait-timeout", config->wait_seconds,
                    "Seconds to wait for the end; then exit code 6, and the job goes on (default: no bound)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(Between(0.0, kSecondsMax));
   command
       ->add_option("--reconnect", config->reconnect_seconds,
                    "Seconds in one go that the coordinator may be unreachable while waiting")
-      ->check(CLI::NonNegativeNumber)
+      ->check(Between(0.0, kSecondsMax))
       ->capture_default_str();
 }
 
@@ -112,7 +116,7 @@ void AddJobs(CLI::App* app, CliConfig* config) {
       ->take_all()
       ->allow_extra_args(false);
   list->add_option("--limit", config->limit, "At most this many")
-      ->check(CLI::Range(1, 1000000))
+      ->check(Between(1, 1000000))
       ->capture_default_str();
 
   CLI::App* cancel = AddCommand(app, "cancel", "End a job", "  seqpar cancel j-0123456789abcdef\n");
@@ -121,21 +125,19 @@ void AddJobs(CLI::App* app, CliConfig* config) {
   CLI::App* logs = AddCommand(app, "logs", "The last output of a job's executors",
                               "  seqpar logs JOB\n  seqpar logs JOB --rank 2 --attempt 1\n");
   logs->add_option("job", config->job, "Job id")->required();
-  logs->add_option("--rank", config->rank, "Only this rank")->check(CLI::NonNegativeNumber);
-  logs->add_option("--attempt", config->attempt, "Only this attempt")->check(CLI::PositiveNumber);
+  logs->add_option("--rank", config->rank, "Only this rank")->check(AtLeast(0));
+  logs->add_option("--attempt", config->attempt, "Only this attempt")->check(AtLeast(1));
 
   CLI::App* trace = AddCommand(
       app, "trace", "Write what each rank did in time, for ui.perfetto.dev or chrome://tracing",
       "  seqpar trace JOB -o trace.json\n"
       "  seqpar trace JOB --attempt 1 -o failed.json\n"
       "  seqpar trace JOB | jq .otherData     # what the slices add up to, how well the clocks agree\n");
-  trace->footer(
-      absl::StrReplaceAll(trace->get_footer(), {{"--server, -o and --timeout", "--server and --timeout"}}));
+  trace->footer(absl::StrReplaceAll(trace->get_footer(), {{", -o and --timeout", " and --timeout"}}));
   trace->add_option("job", config->job, "Job id, of a running job too")->required();
   trace->add_option("-o,--out", config->trace_file, "File to write; - is standard output")
       ->capture_default_str();
-  trace->add_option("--attempt", config->attempt, "Another attempt than the last")
-      ->check(CLI::PositiveNumber);
+  trace->add_option("--attempt", config->attempt, "Another attempt than the last")->check(AtLeast(1));
 }
 
 void AddNodes(CLI::App* app, CliConfig* config) {
@@ -161,19 +163,20 @@ void AddLocal(CLI::App* app, CliConfig* config) {
                             "  seqpar local up --slots 4 --data /srv/data\n"
                             "  seqpar local up --port 0   # any free port; the address is printed\n");
   up->add_option("--slots", config->slots, "CPU slots: the most ranks that run at once")
-      ->check(CLI::Range(1, 1024))
+      ->check(Between(1, 1024))
       ->capture_default_str();
   up->add_option("--data", config->data_dir, "Folder that jobs may read and write")->capture_default_str();
   up->add_option("--port", config->port, "Port of the coordinator on 127.0.0.1; 0: any free one")
-      ->check(CLI::Range(0, 65535))
+      ->check(Between(0, 65535))
       ->capture_default_str();
   up->add_option("--threads-per-slot", config->threads_per_slot,
                  "Compute threads a slot (default: cores / slots)")
-      ->check(CLI::Range(1, 4096));
+      ->check(Between(1, 4096));
   up->add_option("--memory-per-slot", config->memory_per_slot,
-                 "Memory a slot, e.g. 2GiB (default: 0.8 of the machine's, divided)");
+                 "Memory a slot, e.g. 2GiB (default: 0.8 of the machine's, divided)")
+      ->check([](const std::string& text) { return std::string(ParseBytes(text).status().message()); });
   up->add_option("--start-timeout", config->start_seconds, "Seconds to wait for the node to be ready")
-      ->check(CLI::PositiveNumber)
+      ->check(Between(kSecondsMin, kSecondsMax))
       ->capture_default_str();
   AddCommand(local, "down", "Stop them; jobs stay in the store", "  seqpar local down\n");
   AddCommand(local, "status", "Say what runs", "  seqpar local status\n");
@@ -193,7 +196,7 @@ void AddExamples(CLI::App* app, CliConfig* config) {
                  "  seqpar example text /usr/share/common-licenses/GPL-3 --write demo\n");
   text->add_option("file", config->text_file, "Any file that is not empty")->required();
   text->add_option("--hidden", config->hidden, "Hidden size, a multiple of 64")
-      ->check(CLI::Range(64, 65536))
+      ->check(Between(64, 65536))
       ->capture_default_str();
 
   CLI::App* completion = AddCommand(app, "completion", "Print a completion script",
@@ -201,7 +204,7 @@ void AddExamples(CLI::App* app, CliConfig* config) {
                                     "  seqpar completion fish | source\n");
   completion->add_option("shell", config->shell, "bash, zsh or fish")
       ->required()
-      ->check(CLI::IsMember(CompletionShells()));
+      ->check(OneOf(CompletionShells()));
   AddCommand(app, "version", "Print the version", "  seqpar version\n");
 }
 
@@ -256,7 +259,11 @@ int RunComplete(const std::vector<std::string>& words) {
   CliConfig config;
   const std::unique_ptr<CLI::App> app = MakeApp(&config);
   CliConfig environment;
-  MakeApp(&environment)->parse("version");
+  try {
+    MakeApp(&environment)->parse("version");
+  } catch (const CLI::ParseError&) {
+    environment = CliConfig();
+  }
   config.server = environment.server;
   config.tls = environment.tls;
   for (size_t i = 0; i + 2 < words.size(); ++i) {
@@ -307,6 +314,8 @@ std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
   app->set_version_flag("--version", absl::StrCat("seqpar ", kVersion));
   app->add_option("--server", config->server, "Coordinator, host:port")
       ->envname("SEQPAR_SERVER")
+      ->check(
+          [usual = config->server](const std::string& given) { return AddressFault(given, usual, false); })
       ->capture_default_str();
   AddTls(app.get(), &config->tls);
   app->add_option_function<std::string>(
@@ -314,7 +323,7 @@ std::unique_ptr<CLI::App> MakeApp(CliConfig* config) {
          "table, or json with the field names of the .proto")
       ->type_name("table|json");
   app->add_option("--timeout", config->timeout_seconds, "Seconds for each call")
-      ->check(CLI::PositiveNumber)
+      ->check(Between(kSecondsMin, kSecondsMax))
       ->capture_default_str();
   AddJobs(app.get(), config);
   AddNodes(app.get(), config);

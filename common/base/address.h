@@ -10,6 +10,11 @@ namespace seqpar {
 // nothing is looked up.
 bool IsLoopback(const std::string& address);
 
+// What is wrong with an address that somebody gave, and the nearest that can be one; "" where nothing is.
+// With `port_needed` as one to listen on. `usual` is the address that is taken where none is given. Other
+// forms that gRPC knows ("unix:/run/seqpar", "dns:///head:7700") are taken as they are.
+std::string AddressFault(const std::string& address, const std::string& usual, bool port_needed);
+
 }  // namespace seqpar
 
 #endif  // SEQPAR_COMMON_BASE_ADDRESS_H_

@@ -66,6 +66,30 @@ TEST(App, TracesGoToTheFileAfterDashO) {
   // What stands before the command is how errors are told.
   EXPECT_EQ(Parse("-o json trace j-1").output, OutputFormat::kJson);
   EXPECT_EQ(Parse("-o json trace j-1").trace_file, "-");
+  CliConfig asked;
+  const std::string help = MakeApp(&asked)->get_subcommand("trace")->help();
+  EXPECT_THAT(help, HasSubstr("--token-file and --timeout stand here too"));
+}
+
+std::string Refusal(const std::string& line) {
+  try {
+    Parse(line);
+  } catch (const CLI::ParseError& error) {
+    return error.what();
+  }
+  return "parsed";
+}
+
+TEST(App, RefusalsNameTheNearest) {
+  EXPECT_EQ(Refusal("list --limit 0"), "--limit: is '0'; must be 1 to 1000000; nearest: 1");
+  EXPECT_EQ(Refusal("list --timeout 0"), "--timeout: is '0'; must be 0.001 to 1e+09; nearest: 0.001");
+  EXPECT_EQ(Refusal("list --timeout inf"), "--timeout: is 'inf'; must be 0.001 to 1e+09; nearest: 1e+09");
+  EXPECT_EQ(Refusal("logs j-1 --rank -1"), "--rank: is '-1'; must be at least 0; nearest: 0");
+  EXPECT_EQ(Refusal("completion tcsh"), "shell: is 'tcsh'; must be one of bash, zsh, fish; nearest: bash");
+  EXPECT_EQ(Refusal("list --server h:99999"),
+            "--server: is 'h:99999'; the port must be 0 to 65535; nearest: h:7700");
+  EXPECT_THAT(Refusal("local up --memory-per-slot 5XB"),
+              HasSubstr("--memory-per-slot: \"5XB\" is not a size"));
 }
 
 TEST(App, RefusesWhatItDoesNotKnow) {

@@ -93,6 +93,24 @@ TEST(CoordinatorConfig, OtherAddressesThanLoopbackAreAskedFor) {
   unsetenv("SEQPAR_COORDINATOR_ALLOW_INSECURE");
 }
 
+TEST(CoordinatorConfig, RefusalsNameTheNearest) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> refused = {
+      {{"--listen", "127.0.0.1:99999"},
+       "--listen: is '127.0.0.1:99999'; the port must be 0 to 65535; nearest: 127.0.0.1:7700"},
+      {{"--metrics-listen", "127.0.0.1"}, "must be HOST:PORT; nearest: 127.0.0.1:7701"},
+      {{"--max-attempts", "0"}, "--max-attempts: is '0'; must be 1 to 1000; nearest: 1"},
+      {{"--max-jobs", "99999999"}, "--max-jobs: is '99999999'; must be 1 to 10000000; nearest: 10000000"},
+      {{"--log-level", "warn"}, "must be one of debug, info, warning, error; nearest: warning"},
+      {{"--leese", "6s"}, "no flag is called '--leese'; nearest: --lease"},
+  };
+  for (const auto& [flags, said] : refused) {
+    CoordinatorConfig config;
+    std::string printed;
+    EXPECT_EQ(Parse(flags, &config, &printed), 2) << flags[0];
+    EXPECT_THAT(printed, HasSubstr(said));
+  }
+}
+
 TEST(CoordinatorConfig, TlsAndTokensComeTogether) {
   const std::vector<std::string> tls = {"--tls-cert", "c", "--tls-key", "k"};
   const auto with = [&](std::vector<std::string> more) {

@@ -90,11 +90,16 @@ TEST(WorkerConfigTest, WhatIsWrongIsAUsageError) {
                                              {"--test-hold", "merge:"},
                                              {"--test-failpoints", "/tmp/f", "--tls"},
                                              {"--test-failpoints", "/tmp/f", "--tls-ca", "ca.crt"},
-                                             {"--log-level", "loud"}}) {
+                                             {"--log-level", "loud"},
+                                             {"--coordinator", "head:99999"},
+                                             {"--metrics-listen", "0.0.0.0"}}) {
     const ParsedWorkerConfig parsed = Parse(arguments);
     EXPECT_FALSE(parsed.run) << arguments[0];
     EXPECT_EQ(parsed.exit_code, 2) << arguments[0];
   }
+  setenv("SEQPAR_SERVER", "head:http", 1);
+  EXPECT_EQ(Parse({}).exit_code, 2);
+  unsetenv("SEQPAR_SERVER");
   EXPECT_EQ(Parse({"--help"}).exit_code, 0);
   EXPECT_EQ(Parse({"--list-failpoints"}).exit_code, 0);
   EXPECT_FALSE(Parse({"--list-failpoints"}).run);
