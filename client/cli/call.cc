@@ -46,7 +46,7 @@ absl::StatusOr<v1::Job> LoadJob(const CliConfig& config, bool* usage_error) {
   const absl::Status parsed = ParseJob(*text, config.assignments, &job);
   if (parsed.ok()) return job;
   const std::optional<v1::CreateJobRequest> rest = AskAboutTheRest(job, parsed);
-  if (!rest) return parsed;
+  if (!rest) return OfFile(parsed, config.file, /*every=*/false);
   CliConfig asking = config;
   asking.timeout_seconds = std::min(config.timeout_seconds, kRestSeconds);
   return WholeRefusal(parsed, Connect(asking)->CreateJob(*rest).status());

@@ -58,6 +58,20 @@ absl::Status WholeRefusal(const absl::Status& refused, const absl::Status& answe
   return all ? answer : refused;
 }
 
+absl::Status OfFile(const absl::Status& refused, const std::string& file, bool every) {
+  std::vector<Violation> violations = ViolationsOf(refused);
+  if (violations.empty()) return refused;
+  const std::string name = file == "-" ? "standard input" : file;
+  for (Violation& violation : violations) {
+    if (violation.field.empty()) {
+      violation.field = name;
+    } else if (every) {
+      violation.field = absl::StrCat(name, ": ", violation.field);
+    }
+  }
+  return InvalidInput(ReasonOf(refused).c_str(), violations);
+}
+
 absl::StatusOr<v1::Cluster> ParseCluster(const std::string& text) {
   v1::Cluster cluster;
   SEQPAR_RETURN_IF_ERROR(ParseYaml(text, {}, YamlOptions(), reason::kInvalidArgument, &cluster));

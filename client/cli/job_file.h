@@ -30,6 +30,10 @@ std::optional<v1::CreateJobRequest> AskAboutTheRest(const v1::Job& job, const ab
 // `refused`.
 absl::Status WholeRefusal(const absl::Status& refused, const absl::Status& answer);
 
+// A refusal of what a file holds, with the file's name before every field, or, with `every` false, only where
+// no field is named.
+absl::Status OfFile(const absl::Status& refused, const std::string& file, bool every);
+
 // The cluster in YAML `text`. INVALID_ARGUMENT with every violation.
 absl::StatusOr<v1::Cluster> ParseCluster(const std::string& text);
 

@@ -19,9 +19,16 @@ namespace {
 constexpr double kPollSeconds = 0.1;
 constexpr double kCallSeconds = 2;
 
+// Of errors that no coordinator was asked about.
+CliConfig Here(const CliConfig& config) {
+  CliConfig here = config;
+  here.server.clear();
+  return here;
+}
+
 // What is wrong with this machine is not what exit codes 3 and 4 tell about jobs.
 int FailUp(const absl::Status& status, bool interrupted, const CliConfig& config) {
-  PrintError(status, config);
+  PrintError(status, Here(config));
   if (interrupted) return kExitInterrupted;
   if (status.code() == absl::StatusCode::kInvalidArgument) return kExitUsage;
   return status.code() == absl::StatusCode::kDeadlineExceeded ? kExitDeadline : kExitUnavailable;
@@ -153,7 +160,7 @@ int RunLocalAddress(const CliConfig& config) {
   absl::StatusOr<LocalCluster> cluster = LocalCluster::Open(config.state_dir);
   if (!cluster.ok()) return Fail(cluster.status(), config);
   if (!IsUp(*cluster))
-    return Fail(absl::UnavailableError(absl::StrCat("nothing runs under ", config.state_dir)), config);
+    return Fail(absl::UnavailableError(absl::StrCat("nothing runs under ", config.state_dir)), Here(config));
   PrintOut(cluster->address() + "\n");
   return kExitOk;
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/base/check.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
@@ -17,7 +18,7 @@ namespace seqpar {
 namespace {
 
 std::string Hint(const absl::Status& status, const std::string& server) {
-  if (status.code() == absl::StatusCode::kUnavailable && ReasonOf(status).empty()) {
+  if (status.code() == absl::StatusCode::kUnavailable && ReasonOf(status).empty() && !server.empty()) {
     if (absl::StrContains(status.message(), "handshake")) {
       return "Is --tls-ca the authority of its certificate, and the host that was dialled, or "
              "--tls-server-name, "
@@ -45,12 +46,26 @@ std::string ToJson(const google::protobuf::Message& message, bool pretty) {
   return json;
 }
 
+std::string Printable(const std::string& text, const std::string& kept) {
+  std::string printable;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (!absl::ascii_iscntrl(byte) || kept.find(c) != std::string::npos) {
+      printable += c;
+    } else {
+      absl::StrAppendFormat(&printable, "\\x%02x", byte);
+    }
+  }
+  return printable;
+}
+
 std::string RenderError(const absl::Status& status, const std::string& server) {
   const std::vector<Violation> violations = ViolationsOf(status);
   const std::string why = ReasonOf(status);
   const std::string code = why.empty() ? absl::StatusCodeToString(status.code()) : why;
   if (violations.empty()) {
-    return absl::StrCat("seqpar: ", std::string(status.message()), " [", code, "]\n", Hint(status, server));
+    return Printable(
+        absl::StrCat("seqpar: ", std::string(status.message()), " [", code, "]\n", Hint(status, server)));
   }
   std::string text = absl::StrCat("seqpar: ", violations.size(),
                                   violations.size() == 1 ? " violation [" : " violations [", code, "]\n");
@@ -58,7 +73,7 @@ std::string RenderError(const absl::Status& status, const std::string& server) {
     absl::StrAppend(&text, "  ", v.field.empty() ? "" : absl::StrCat(v.field, ": "), v.description,
                     v.nearest.empty() ? "" : absl::StrCat("; nearest: ", v.nearest), "\n");
   }
-  return text;
+  return Printable(text);
 }
 
 void PrintError(const absl::Status& status, const CliConfig& config) {
@@ -68,7 +83,7 @@ void PrintError(const absl::Status& status, const CliConfig& config) {
 }
 
 void PrintOut(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
+  std::fwrite(text.data(), 1, text.size(), stdout);  // whole, whatever is in it
   std::fflush(stdout);
 }
 

@@ -16,8 +16,13 @@ namespace seqpar {
 // `pretty` spreads it over lines, with a newline at the end either way.
 std::string ToJson(const google::protobuf::Message& message, bool pretty = true);
 
+// As a terminal may be given it: control characters other than those in `kept` become "\x1b" and the like.
+// Names of jobs and what ranks print come from others, who must not write to this one's screen.
+std::string Printable(const std::string& text, const std::string& kept = "\n\t");
+
 // An error for people: what is wrong, one violation a line with the nearest legal value, the stable reason,
-// and what to do about it where that is known ("is the coordinator running?").
+// and what to do about it where that is known ("is the coordinator running?"). `server` is whom was asked, ""
+// where nobody was.
 std::string RenderError(const absl::Status& status, const std::string& server);
 
 // Prints to standard error: RenderError, or google.rpc.Status as JSON.

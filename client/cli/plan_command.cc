@@ -70,7 +70,7 @@ int RunPlan(const CliConfig& config) {
       return kExitUsage;
     }
     absl::StatusOr<v1::Cluster> cluster = ParseCluster(*text);
-    if (!cluster.ok()) return Fail(Annotate(cluster.status(), config.cluster_file), config);
+    if (!cluster.ok()) return Fail(OfFile(cluster.status(), config.cluster_file, /*every=*/true), config);
     *request.mutable_cluster() = *std::move(cluster);
   }
   const absl::StatusOr<v1::PlanJobResponse> answer = Connect(config)->PlanJob(request);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/enum_names.h"
+#include "client/cli/output.h"
 #include "common/base/units.h"
 
 namespace seqpar {
@@ -31,7 +32,7 @@ std::string RenderProgress(const v1::Job& job) {
   }
   if (job.state() == v1::JOB_STATE_PENDING && !job.reason().empty())
     absl::StrAppend(&line, "  ", job.reason());
-  return line;
+  return Printable(line);
 }
 
 ProgressPrinter::ProgressPrinter(bool terminal, int columns, std::function<void(const std::string&)> write)

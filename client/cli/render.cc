@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/enum_names.h"
+#include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "common/base/status.h"
 #include "common/base/table.h"
@@ -87,7 +88,7 @@ std::string RenderJob(const v1::Job& job) {
     }
   }
   if (job.has_report()) absl::StrAppend(&text, RenderReport(job.report()));
-  return text;
+  return Printable(text);
 }
 
 std::string RenderJobs(const v1::ListJobsResponse& jobs) {
@@ -96,12 +97,12 @@ std::string RenderJobs(const v1::ListJobsResponse& jobs) {
   for (const v1::Job& job : jobs.jobs()) {
     std::string why = job.error().code() != 0 ? ErrorLine(job.error()) : job.reason();
     why = why.substr(0, why.find('\n'));
-    table.AddRow({job.id(), job.name(), State(job), ShortName(job.phase()), absl::StrCat(job.attempt()),
-                  Time(job.create_time()), why});
+    table.AddRow({job.id(), Printable(job.name(), /*kept=*/""), State(job), ShortName(job.phase()),
+                  absl::StrCat(job.attempt()), Time(job.create_time()), why});
   }
   std::string text = table.ToString();
   if (!jobs.next_page_token().empty()) absl::StrAppend(&text, "more: ask with a larger --limit\n");
-  return text;
+  return Printable(text);
 }
 
 std::string RenderNodes(const v1::ListNodesResponse& nodes) {
@@ -129,7 +130,7 @@ std::string RenderNodes(const v1::ListNodesResponse& nodes) {
                   Devices(node), absl::StrCat(busy), FormatSeconds(node.lease_left()), node.version(),
                   Labels(node), absl::StrJoin(jobs, " ")});
   }
-  return absl::StrCat(table.ToString(), SetAside(nodes));
+  return Printable(absl::StrCat(table.ToString(), SetAside(nodes)));
 }
 
 std::string RenderLogs(const v1::GetJobLogsResponse& logs) {
@@ -139,7 +140,7 @@ std::string RenderLogs(const v1::GetJobLogsResponse& logs) {
                     log.text());
     if (!log.text().empty() && !absl::EndsWith(log.text(), "\n")) text += '\n';
   }
-  return text.empty() ? "no logs\n" : text;
+  return text.empty() ? "no logs\n" : Printable(text);
 }
 
 }  // namespace seqpar

@@ -45,6 +45,18 @@ TEST(AskAboutTheRestTest, WhereThereIsNoDocumentThereIsNoRest) {
   }
 }
 
+TEST(OfFileTest, SaysWhichFile) {
+  const absl::Status refused =
+      InvalidInput(reason::kInvalidJob, {{"", "is not YAML", ""}, {"name", "is long", "x"}});
+  EXPECT_EQ(OfFile(refused, "job.yaml", false).message(),
+            "job.yaml: is not YAML\nname: is long (nearest: x)");
+  EXPECT_EQ(OfFile(refused, "-", true).message(),
+            "standard input: is not YAML\nstandard input: name: is long (nearest: x)");
+  EXPECT_EQ(ReasonOf(OfFile(refused, "-", true)), reason::kInvalidJob);
+  EXPECT_EQ(OfFile(absl::InternalError("no violations"), "job.yaml", true),
+            absl::InternalError("no violations"));
+}
+
 TEST(WholeRefusalTest, IsTheAnswerWhereItHoldsEverything) {
   const std::vector<Violation> own = {{"maks", "unknown field (line 2)", "mask"}, {"priority", "is 'x'", ""}};
   std::vector<Violation> more = own;

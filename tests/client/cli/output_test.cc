@@ -35,6 +35,19 @@ TEST(RenderError, NamesTheReasonAndWhatToDo) {
       "seqpar: needs 8 devices [INFEASIBLE]\n");
 }
 
+TEST(RenderError, OnlyWhoWasAskedMayBeDown) {
+  EXPECT_EQ(RenderError(absl::UnavailableError("the worker ended"), ""),
+            "seqpar: the worker ended [UNAVAILABLE]\n");
+}
+
+TEST(Printable, LeavesATerminalAlone) {
+  const std::string text = std::string("a\x1b[2J\r\n\t") + '\0' + "\x7f \xe9\x95\xb7";
+  EXPECT_EQ(Printable(text), "a\\x1b[2J\\x0d\n\t\\x00\\x7f \xe9\x95\xb7");
+  EXPECT_EQ(Printable("two\nlines", ""), "two\\x0alines");
+  EXPECT_EQ(RenderError(MakeError(absl::StatusCode::kNotFound, reason::kNotFound, "no job \x1b[31m"), "a:1"),
+            "seqpar: no job \\x1b[31m [NOT_FOUND]\n");
+}
+
 TEST(ToJson, KeepsTheNamesOfTheProto) {
   v1::ListJobsResponse jobs;
   jobs.set_next_page_token("t");

@@ -1,8 +1,10 @@
 #include "client/cli/render.h"
 
+#include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "common/base/status.h"
@@ -10,6 +12,8 @@
 
 namespace seqpar {
 namespace {
+
+using ::testing::HasSubstr;
 
 template <typename Message>
 Message FromText(const std::string& text) {
@@ -163,6 +167,16 @@ TEST(RenderJobs, Golden) {
             "j-1        PENDING  place          0  2026-11-24T14:59:59Z  waits\n"
             "more: ask with a larger --limit\n");
   EXPECT_EQ(RenderJobs(v1::ListJobsResponse()), "no jobs\n");
+}
+
+TEST(RenderJobs, NamesStandOnALineAndNothingEndsTheTable) {
+  v1::ListJobsResponse jobs;
+  jobs.add_jobs()->set_name(std::string("a\nb") + '\0' + "\x1b[31m");
+  jobs.add_jobs()->set_name("next");
+  const std::string text = RenderJobs(jobs);
+  EXPECT_THAT(text, HasSubstr("a\\x0ab\\x00\\x1b[31m"));
+  EXPECT_THAT(text, HasSubstr("next"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
 }
 
 TEST(RenderNodes, Golden) {
