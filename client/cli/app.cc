@@ -189,7 +189,10 @@ void AddExamples(CLI::App* app, CliConfig* config) {
                                  "  seqpar example > job.yaml\n"
                                  "  seqpar example --write demo && seqpar submit -f demo/job.yaml --wait\n"
                                  "  seqpar example text README.md --write demo\n");
-  example->add_option("--write", config->write_dir, "Write job.yaml and seeded safetensors files here");
+  example->add_option(
+      "--write", config->write_dir,
+      "Write job.yaml and seeded safetensors files here (of a text default: the current folder)");
+  example->add_flag("--overwrite", config->overwrite, "Replace files of these names that are there");
   CLI::App* text =
       AddCommand(example, "text",
                  "A job over the bytes of a text, embedded by a seeded table (not a model): one token a byte",

@@ -62,6 +62,7 @@ struct CliConfig {
 
   // example
   std::string write_dir;
+  bool overwrite = false;
   std::string text_file;
   int64_t hidden = 256;
 

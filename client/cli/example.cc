@@ -165,6 +165,18 @@ absl::StatusOr<std::string> MakeFolder(const std::string& folder) {
   return path;
 }
 
+// People keep job files: what is there is theirs.
+absl::Status MayWrite(const std::vector<std::string>& files, bool overwrite) {
+  for (const std::string& file : files) {
+    std::error_code error;
+    if (!overwrite && fs::exists(file, error)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(file, " exists; --overwrite replaces it, --write DIR goes elsewhere"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string ExampleJob(const ExampleOptions& options) {
@@ -185,7 +197,7 @@ std::string ExampleJob(const ExampleOptions& options) {
        {"@OUTPUT", YamlQuoted(options.output_file)}});
 }
 
-absl::StatusOr<std::string> WriteExample(const std::string& folder) {
+absl::StatusOr<std::string> WriteExample(const std::string& folder, bool overwrite) {
   SEQPAR_ASSIGN_OR_RETURN(const std::string path, MakeFolder(folder));
   SEQPAR_ASSIGN_OR_RETURN(const v1::Job parsed, ParseJob(ExampleJob(ExampleOptions()), {}));
   const JobSpec job = JobFromProto(parsed);
@@ -194,6 +206,9 @@ absl::StatusOr<std::string> WriteExample(const std::string& folder) {
   options.input_file = path + "/input.safetensors";
   options.output_file = path + "/output.safetensors";
   options.grad_output_file = path + "/grad_output.safetensors";
+  const std::string job_file = path + "/job.yaml";
+  SEQPAR_RETURN_IF_ERROR(
+      MayWrite({job_file, options.weights_file, options.input_file, options.grad_output_file}, overwrite));
   const int64_t hidden = job.config.hidden_size;
   const auto seeded_rows = [&](const char* name, uint64_t seed) {
     return [=](int64_t row, int64_t rows, float* out) {
@@ -205,13 +220,12 @@ absl::StatusOr<std::string> WriteExample(const std::string& folder) {
                                      seeded_rows(kHiddenStates, kInputSeed)));
   SEQPAR_RETURN_IF_ERROR(WriteTokens(options.grad_output_file, kGradOutput, job.tokens, hidden,
                                      seeded_rows(kGradOutput, kGradOutputSeed)));
-  const std::string job_file = path + "/job.yaml";
   SEQPAR_RETURN_IF_ERROR(WriteTextFile(job_file, ExampleJob(options)));
   return job_file;
 }
 
 absl::StatusOr<std::string> WriteTextExample(const std::string& text, const std::string& folder,
-                                             int64_t hidden) {
+                                             int64_t hidden, bool overwrite) {
   if (hidden < kHeadDim || hidden % kHeadDim != 0) {
     return InvalidInput(reason::kInvalidArgument,
                         {{"--hidden", absl::StrCat("must be a multiple of ", kHeadDim, ", is ", hidden),
@@ -229,6 +243,8 @@ absl::StatusOr<std::string> WriteTextExample(const std::string& text, const std:
   options.tokens = static_cast<int64_t>(bytes.size());
   options.input_file = path + "/input.safetensors";
   options.output_file = path + "/output.safetensors";
+  const std::string job_file = path + "/job.yaml";
+  SEQPAR_RETURN_IF_ERROR(MayWrite({job_file, options.input_file}, overwrite));
   SEQPAR_RETURN_IF_ERROR(WriteTokens(
       options.input_file, kHiddenStates, options.tokens, hidden, [&](int64_t row, int64_t rows, float* out) {
         for (int64_t i = 0; i < rows; ++i) {
@@ -237,7 +253,6 @@ absl::StatusOr<std::string> WriteTextExample(const std::string& text, const std:
           std::copy(from, from + hidden, out + i * hidden);
         }
       }));
-  const std::string job_file = path + "/job.yaml";
   SEQPAR_RETURN_IF_ERROR(WriteTextFile(job_file, ExampleJob(options)));
   return job_file;
 }

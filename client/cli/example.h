@@ -23,14 +23,15 @@ struct ExampleOptions {
 std::string ExampleJob(const ExampleOptions& options);
 
 // Writes `folder`/job.yaml, weights.safetensors, input.safetensors and grad_output.safetensors: the seeded
-// values that the job would have without files, in float32. Returns the path of the job file.
-absl::StatusOr<std::string> WriteExample(const std::string& folder);
+// values that the job would have without files, in float32. ALREADY_EXISTS, and nothing is written, where one
+// of them is there and not to be overwritten. Returns the path of the job file.
+absl::StatusOr<std::string> WriteExample(const std::string& folder, bool overwrite = false);
 
 // Each byte of the file `text` becomes a token: a row of a seeded table of 256 rows. Writes hidden_states [1,
-// bytes, hidden] and a job that reads it. INVALID_ARGUMENT for an empty file. Returns the path of the job
-// file.
+// bytes, hidden] as `folder`/input.safetensors and a job.yaml that reads it. INVALID_ARGUMENT for an empty
+// file, ALREADY_EXISTS as above. Returns the path of the job file.
 absl::StatusOr<std::string> WriteTextExample(const std::string& text, const std::string& folder,
-                                             int64_t hidden);
+                                             int64_t hidden, bool overwrite = false);
 
 }  // namespace seqpar
 

@@ -28,13 +28,13 @@ int RunExample(const CliConfig& config) {
     PrintOut(ExampleJob(ExampleOptions()));
     return kExitOk;
   }
-  return Written(WriteExample(config.write_dir), config);
+  return Written(WriteExample(config.write_dir, config.overwrite), config);
 }
 
 int RunExampleText(const CliConfig& config) {
-  return Written(
-      WriteTextExample(config.text_file, config.write_dir.empty() ? "." : config.write_dir, config.hidden),
-      config);
+  return Written(WriteTextExample(config.text_file, config.write_dir.empty() ? "." : config.write_dir,
+                                  config.hidden, config.overwrite),
+                 config);
 }
 
 }  // namespace seqpar

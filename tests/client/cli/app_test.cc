@@ -50,10 +50,11 @@ TEST(App, ReadsLocalAndExampleAtAnyDepth) {
   EXPECT_EQ(local.slots, 3);
   EXPECT_EQ(local.state_dir, "s");
   EXPECT_EQ(local.port, 0);
-  const CliConfig text = Parse("example text f --write d --hidden 128");
+  const CliConfig text = Parse("example text f --write d --hidden 128 --overwrite");
   EXPECT_EQ(text.text_file, "f");
   EXPECT_EQ(text.write_dir, "d");
   EXPECT_EQ(text.hidden, 128);
+  EXPECT_TRUE(text.overwrite);
 }
 
 TEST(App, TracesGoToTheFileAfterDashO) {

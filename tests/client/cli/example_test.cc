@@ -24,6 +24,7 @@ namespace seqpar {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class ExampleTest : public ::testing::Test {
  protected:
@@ -130,6 +131,25 @@ TEST_F(ExampleTest, ATextNeedsBytesAndHeadsOf64) {
   EXPECT_EQ(WriteTextExample(text, folder_.path(), 100).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(WriteTextExample(folder_ / "none", folder_.path(), 64).status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST_F(ExampleTest, WhatIsThereIsReplacedOnlyWhereAsked) {
+  const std::string text = folder_ / "text", job = folder_ / "job.yaml";
+  std::ofstream(text) << "a";
+  std::ofstream(job) << "name: mine";
+  for (const absl::Status& status :
+       {WriteTextExample(text, folder_.path(), 64).status(), WriteExample(folder_.path()).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("job.yaml exists; --overwrite"));
+  }
+  std::string kept;
+  std::getline(std::ifstream(job), kept);
+  EXPECT_EQ(kept, "name: mine");
+  EXPECT_FALSE(std::ifstream(folder_ / "input.safetensors").good());
+  EXPECT_TRUE(WriteTextExample(text, folder_.path(), 64, true).ok());
+  EXPECT_TRUE(ValidateFile(job).ok());
+  EXPECT_TRUE(WriteExample(folder_.path(), true).ok());
+  EXPECT_TRUE(ValidateFile(job).ok());
 }
 
 // --- the files in examples/ ---
