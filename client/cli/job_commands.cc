@@ -161,7 +161,12 @@ int RunWatch(const CliConfig& config) {
 int RunCancel(const CliConfig& config) {
   v1::CancelJobRequest request;
   request.set_id(config.job);
-  return Answer(Connect(config)->CancelJob(request), config,
+  const absl::StatusOr<v1::Job> cancelled = Connect(config)->CancelJob(request);
+  if (cancelled.ok() && cancelled->state() == v1::JOB_STATE_RUNNING) {
+    // Not that it was stopped: it may have come to its end before.
+    PrintNote(absl::StrCat("asked to end; to see how it does: seqpar watch ", cancelled->id()));
+  }
+  return Answer(cancelled, config,
                 [](const v1::Job& job) { return absl::StrCat(job.id(), "  ", RenderProgress(job), "\n"); });
 }
 
