@@ -36,7 +36,7 @@ constexpr char kExitCodes[] =
     R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable, 6 deadline,
 7 cancelled, 8 denied, 130 interrupted.
 
-A first job on this machine:
+Example: a first job on this machine
   seqpar local up --slots 4
   seqpar example > job.yaml
   seqpar submit -f job.yaml --wait

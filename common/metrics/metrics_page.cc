@@ -6,6 +6,8 @@
 
 int main(int argc, char** argv) {
   const bool help = argc == 2 && (std::strcmp(argv[1], "--help") == 0 || std::strcmp(argv[1], "-h") == 0);
+  if (!help && argc != 1)
+    std::fprintf(stderr, "seqpar-metrics-page: takes no arguments, was given '%s'\n", argv[1]);
   if (help || argc != 1) {
     std::fputs(
         "usage: seqpar-metrics-page\nPrints the page of all metrics.\n\n"

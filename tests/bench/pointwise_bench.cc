@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "common/base/flag_checks.h"
 #include "tests/bench/cpu_seconds.h"
 #include "tests/bench/random_fill.h"
 #include "worker/device/cpu/cpu_device.h"
@@ -253,6 +254,10 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--only", options.only, "kernels whose name and type contain this, such as \"SwiGLU\"");
   app.footer("Example: pointwise_bench --kernel AVX2 --only 'backward bfloat16'");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return seqpar::AnswerParseError(app, error);
+  }
   seqpar::Main(options);
 }

@@ -26,6 +26,7 @@
 #include "common/base/cgroup.h"
 #include "common/base/check.h"
 #include "common/base/data_roots.h"
+#include "common/base/flag_checks.h"
 #include "common/base/status.h"
 #include "common/comm/measure_link.h"
 #include "common/layers/rank_groups.h"
@@ -337,7 +338,11 @@ int Main(int argc, char** argv) {
   app.add_option("--link", options.links, "even, slowed (100 MB/s), or both")
       ->check(CLI::IsMember({"even", "slowed"}))
       ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return AnswerParseError(app, error);
+  }
   std::vector<BenchJob> jobs = Jobs(options);
   const auto unasked = [&](const BenchJob& job) { return job.name.find(options.jobs) == std::string::npos; };
   jobs.erase(std::remove_if(jobs.begin(), jobs.end(), unasked), jobs.end());

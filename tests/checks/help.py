@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that every command of the tree says how it is used before it does anything: --help names it, has an example and
-ends with 0; a flag that it does not have ends with 2 and is named, or what is missing is.
+"""Checks that every command of the tree, and every program that was built, says how it is used before it does anything:
+--help names it, has an example and ends with 0; a flag that it does not have ends with 2 and is named, or what is missing is.
 
-usage: help.py ROOT
+usage: help.py ROOT BUILD
 """
 import os
 import pathlib
@@ -32,8 +32,12 @@ def commands(root: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in found if str(path.relative_to(root)) not in NOT_FOR_PEOPLE]
 
 
+def programs(build: pathlib.Path) -> list[pathlib.Path]:
+    return [path for folder in ("bin", "bench") for path in sorted(build.glob(f"{folder}/*")) if is_command(path)]
+
+
 def run(command: pathlib.Path, flag: str) -> subprocess.CompletedProcess:
-    python = command.suffix == ".py" or command.read_text().startswith("#!/usr/bin/env python3")
+    python = command.suffix == ".py" or command.read_bytes().startswith(b"#!/usr/bin/env python3")
     interpreter = [sys.executable] if python else []
     with tempfile.TemporaryDirectory() as elsewhere:  # nor may it matter where it is called from
         line = [*interpreter, str(command), flag]
@@ -47,8 +51,7 @@ def run(command: pathlib.Path, flag: str) -> subprocess.CompletedProcess:
             raise
 
 
-def faults(root: pathlib.Path, command: pathlib.Path) -> list[str]:
-    name = command.relative_to(root)
+def faults(name: str, command: pathlib.Path) -> list[str]:
     found = []
     try:
         asked, wrong = run(command, "--help"), run(command, WRONG)
@@ -68,11 +71,15 @@ def faults(root: pathlib.Path, command: pathlib.Path) -> list[str]:
 
 
 def main() -> int:
-    root = pathlib.Path(sys.argv[1]).resolve()
-    checked = commands(root)
-    found = [line for command in checked for line in faults(root, command)]
-    print("\n".join(found) or f"{len(checked)} commands answer --help")
-    return 1 if found or len(checked) < 25 else 0
+    if len(sys.argv) != 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    root, build = (pathlib.Path(path).resolve() for path in sys.argv[1:])
+    scripts, built = commands(root), programs(build)
+    found = [line for path in scripts for line in faults(str(path.relative_to(root)), path)]
+    found += [line for path in built for line in faults(str(path.relative_to(build)), path)]
+    print("\n".join(found) or f"{len(scripts)} commands and {len(built)} programs answer --help")
+    return 1 if found or len(scripts) < 25 or len(built) < 4 else 0
 
 
 if __name__ == "__main__":

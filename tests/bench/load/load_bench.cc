@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/flag_checks.h"
 #include "common/base/status.h"
 #include "tests/bench/load/report.h"
 
@@ -195,7 +196,11 @@ int Main(int argc, char** argv) {
   add("-o,--output", &options.output, "table or json")->check(CLI::IsMember({"table", "json"}));
   app.add_flag("--check", options.check,
                "Exit with 1 where anything was lost or unbounded, however long it took");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return AnswerParseError(app, error);
+  }
   RaiseFileLimit();
   char folder[] = "/tmp/seqpar-load-XXXXXX";
   if (mkdtemp(folder) == nullptr) return 1;
