@@ -330,6 +330,7 @@ absl::Status Run(const WorkerConfig& config) {
   SEQPAR_RETURN_IF_ERROR(CheckTls(config.tls, Clock::System().WallMicros()));
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
+  WarnOfUnknownInterfaces(config);
   if (!config.pid_file.empty()) {
     SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
   }

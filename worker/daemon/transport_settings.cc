@@ -1,12 +1,36 @@
 #include "worker/daemon/transport_settings.h"
 
+#include <net/if.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/base/log.h"
+#include "common/base/status.h"
 #include "worker/daemon/executor_processes.h"
 
 namespace seqpar {
+namespace {
+
+// Of this process's network namespace, and RDMA devices.
+std::vector<std::string> NetworkDevices() {
+  std::vector<std::string> devices;
+  if (struct if_nameindex* const all = if_nameindex(); all != nullptr) {
+    for (const struct if_nameindex* at = all; at->if_index != 0; ++at) devices.push_back(at->if_name);
+    if_freenameindex(all);
+  }
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/class/infiniband", error)) {
+    devices.push_back(entry.path().filename().string());
+  }
+  return devices;
+}
+
+}  // namespace
 
 std::vector<std::string> TransportSettings(const WorkerConfig& config, const std::string& process) {
   std::vector<std::string> settings;
@@ -27,6 +51,29 @@ std::string DescribeTransport(const std::vector<std::string>& settings) {
   }
   std::sort(found.begin(), found.end());
   return absl::StrJoin(found, " ");
+}
+
+std::vector<std::string> UnknownInterfaces(const std::string& asked,
+                                           const std::vector<std::string>& devices) {
+  std::vector<std::string> unknown;
+  const std::string list = asked.substr(asked.rfind('^', 0) == 0 ? 1 : 0);
+  const std::vector<std::string> words = absl::StrSplit(list, ',', absl::SkipEmpty());
+  for (const std::string& word : words) {
+    const std::string name = word.substr(0, word.find(':'));  // "mlx5_0:1" is a port of mlx5_0
+    if (name == "all" || std::find(devices.begin(), devices.end(), name) != devices.end()) continue;
+    unknown.push_back(word);
+  }
+  return unknown;
+}
+
+void WarnOfUnknownInterfaces(const WorkerConfig& config) {
+  const std::vector<std::string> devices = NetworkDevices();
+  const std::vector<std::string> unknown = UnknownInterfaces(config.data_interface, devices);
+  if (unknown.empty()) return;
+  LogWarning("--data-interface: this machine has no such device",
+             {{"asked", absl::StrJoin(unknown, ",")},
+              {"nearest", NearestName(unknown.front(), devices)},
+              {"there_are", absl::StrJoin(devices, ",")}});
 }
 
 }  // namespace seqpar

@@ -17,6 +17,13 @@ std::vector<std::string> TransportSettings(const WorkerConfig& config, const std
 // UCX_TLS=tcp"; "" where they find nothing.
 std::string DescribeTransport(const std::vector<std::string>& settings);
 
+// What of --data-interface, in UCX_NET_DEVICES' words ("eth0", "mlx5_0:1", "eth0,eth1", "all", "^lo"), none
+// of `devices` is called by.
+std::vector<std::string> UnknownInterfaces(const std::string& asked, const std::vector<std::string>& devices);
+
+// Warns where --data-interface names what this machine has not: ranks of other nodes would not be reached.
+void WarnOfUnknownInterfaces(const WorkerConfig& config);
+
 }  // namespace seqpar
 
 #endif  // SEQPAR_WORKER_DAEMON_TRANSPORT_SETTINGS_H_
