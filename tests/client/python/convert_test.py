@@ -120,7 +120,8 @@ class SameAsTheCommandLine(unittest.TestCase):
                 done = subprocess.run([BIN / "seqpar", "-o", "json", "submit", "-f", "-"], input=text, text=True,
                                       capture_output=True)
                 self.assertEqual(done.returncode, 3, done.stderr)
-                want = json.loads(done.stderr or done.stdout)["message"]
+                # Which file it is about, only the command line knows.
+                want = json.loads(done.stderr or done.stdout)["message"].removeprefix("standard input: ")
                 with self.assertRaises(seqpar.InvalidError) as caught:
                     seqpar.parse_job(text)
                 if "is not YAML" in want:  # two parsers, two wordings
