@@ -91,6 +91,8 @@ class SqliteStore : public Store {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Forgets what `expiry` says, traces too; *forgot: whether there was any.
   absl::Status Expire(const Expiry& expiry, bool* forgot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What a start writes: the schema, and the next term.
+  absl::Status BeginTerm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteTerm(int64_t term) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const StoreLimits limits_;
@@ -105,6 +107,24 @@ class SqliteStore : public Store {
 
 absl::Status SqliteStore::Prepare() {
   MutexLock lock(mutex_);
+  absl::Status begun = BeginTerm();
+  if (absl::IsResourceExhausted(begun)) {
+    // Gangs run on without a coordinator for no longer than a lease: what is kept back is for them.
+    LogError("the disk of the job store is full: the reserve is given up, to start at all",
+             {{"error", begun.message()}});
+    folder_.GiveUpReserve();
+    begun = BeginTerm();
+  }
+  SEQPAR_RETURN_IF_ERROR(begun);
+  SEQPAR_ASSIGN_OR_RETURN(trace_bytes_, TraceTable(db_).Bytes());
+  if (const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes); !kept.ok()) {
+    LogWarning("no new jobs until there is room", {{"error", kept.message()}});
+  }
+  has_reserve_ = folder_.has_reserve();
+  return absl::OkStatus();
+}
+
+absl::Status SqliteStore::BeginTerm() {
   for (const char* pragma :
        {"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"}) {
     SEQPAR_RETURN_IF_ERROR(Execute(db_, pragma));
@@ -120,13 +140,7 @@ absl::Status SqliteStore::Prepare() {
   restored_ = read.Int(2) != 0;
   SEQPAR_RETURN_IF_ERROR(read.Run());
   SEQPAR_RETURN_IF_ERROR(Failpoint("coordinator.start.term"));
-  SEQPAR_RETURN_IF_ERROR(WriteTerm(term));
-  SEQPAR_ASSIGN_OR_RETURN(trace_bytes_, TraceTable(db_).Bytes());
-  if (const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes); !kept.ok()) {
-    LogWarning("no new jobs until there is room", {{"error", kept.message()}});
-  }
-  has_reserve_ = folder_.has_reserve();
-  return absl::OkStatus();
+  return WriteTerm(term);
 }
 
 absl::Status SqliteStore::WriteTerm(int64_t term) {

@@ -127,11 +127,11 @@ class FaultCluster(Cluster):
         self.wait_ready(*NODES)
 
     def reap(self, may_end):
-        """Members that have ended since the last call. may_end(pid): whether something else explains it."""
+        """Members that have ended since the last call. may_end(member): whether something else explains it."""
         ended = [m for m in self.members.values() if m.popen.poll() is not None]
         for member in ended:
             del self.members[member.name]
-            expected = member.ending or may_end(member.pid)
+            expected = member.ending or may_end(member)
             self.tell("exit", name=member.name, pid=member.pid, code=member.popen.returncode, expected=expected)
         return ended
 

@@ -38,6 +38,10 @@ class Fault:
     def end(self):
         pass
 
+    def may_end(self, member):
+        """Whether it explains that a process, which it did not end, ended by itself."""
+        return False
+
 
 # --- processes ---
 
@@ -261,6 +265,10 @@ class FullDisk(Fault):
 class FullStore(FullDisk):
     folder = "state"
 
+    def may_end(self, member):
+        # It cannot start where what was kept back is given up as well.
+        return member.name == COORDINATOR and not (self.ballast.parent / "reserve").exists()
+
 
 class FullData(FullDisk):
     folder = "data"
@@ -305,6 +313,9 @@ class CoordinatorFsyncFails(SwitchFault):
     def end(self):
         super().end()
         self.member.again = True
+
+    def may_end(self, member):
+        return member.name == COORDINATOR  # the next one, before it is over
 
 
 KINDS = {

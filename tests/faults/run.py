@@ -14,6 +14,7 @@ from load import INPUT_FILE, Load, write_input
 from plans import is_pinned, plan_of, pinned_to
 
 TICK_SECONDS = 0.05
+SEEN_SECONDS = 2.0  # so long after its end a fault still explains what is seen
 
 
 class Run:
@@ -32,6 +33,7 @@ class Run:
         self.points = [point["name"] for point in points]
         self.load = Load(self.cluster, random.Random(f"load {options.seed}"), options.live, self.job_ended)
         self.active = []  # (when it ends, fault)
+        self.over = []  # (when it ended, fault), for a while
         self.down = []  # members that have ended
         self.injected = 0
         self.jobs = {}  # job: as the API shows it once it has ended
@@ -84,8 +86,9 @@ class Run:
         for entry in [e for e in self.active if e[0] <= now]:
             self.active.remove(entry)
             entry[1].end()
+            self.over.append((now, entry[1]))
             self.cluster.tell("fault ends", fault=entry[1].planned.number, kind=entry[1].planned.kind)
-        for member in self.cluster.reap(self.failpoints.may_end if self.failpoints else lambda pid: False):
+        for member in self.cluster.reap(self.may_end):
             if not member.ending:
                 member.again = True  # the checker says what it thinks of that
             self.down.append(member)
@@ -94,6 +97,12 @@ class Run:
             self.cluster.spawn(member.name)
         self.load.tick()
         time.sleep(TICK_SECONDS)
+
+    def may_end(self, member):
+        """Whether something explains that this one, which nobody ended, did."""
+        self.over = [(at, fault) for at, fault in self.over if time.monotonic() - at < scaled(SEEN_SECONDS)]
+        return (self.failpoints and self.failpoints.may_end(member.pid)) or any(
+            fault.may_end(member) for _, fault in self.active + self.over)
 
     # --- the end ---
 
@@ -110,6 +119,7 @@ class Run:
         for _, fault in self.active:
             fault.end()
             self.cluster.tell("fault ends", fault=fault.planned.number, kind=fault.planned.kind)
+        self.over += [(time.monotonic(), fault) for _, fault in self.active]
         self.active.clear()
         self.load.open = False
         self.undrained = {node: None for node in NODES}  # node: the client that takes its drains back

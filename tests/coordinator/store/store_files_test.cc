@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -188,6 +189,37 @@ TEST(Store, AFullDiskRefusesAWriteWholeAndTheReserveMakesRoomForTheNext) {
   EXPECT_TRUE(Write(store.get(), batch).ok());
   EXPECT_EQ((*store->Get("j-1"))->body, "its end");
   store = nullptr;
+  EXPECT_EQ(umount(folder.path().c_str()), 0);
+}
+
+TEST(Store, OpensOnAFullDiskByItsReserve) {
+  TempFolder folder;
+  if (mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=2m") != 0) {
+    GTEST_SKIP() << "a file system of a few megabytes needs the right to mount one";
+  }
+  StoreLimits limits;
+  limits.reserve_bytes = 512 << 10;
+  JobRow row = Row("j-1");
+  ASSERT_TRUE(Insert(Store::Open(folder.path(), limits)->get(), &row).ok());
+  const std::string ballast = folder / "ballast";
+  {
+    std::ofstream file(ballast, std::ios::binary);
+    const std::string page(4096, 'x');
+    while (file.write(page.data(), page.size()).flush()) {
+    }
+  }
+  auto store = Store::Open(folder.path(), limits);
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_EQ((*store)->term(), 2);
+  EXPECT_FALSE((*store)->has_reserve());
+  WriteBatch batch;
+  batch.jobs = {Row("j-1")};
+  batch.jobs[0].body = "its end";
+  EXPECT_TRUE(Write(store->get(), batch).ok());
+  std::filesystem::remove(ballast);
+  EXPECT_TRUE((*store)->KeepReserve().ok());
+  EXPECT_TRUE((*store)->has_reserve());
+  store->reset();
   EXPECT_EQ(umount(folder.path().c_str()), 0);
 }
 
