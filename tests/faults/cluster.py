@@ -88,7 +88,8 @@ class FaultCluster(Cluster):
         common = ["--log-format", "json", *(["--test-failpoints", self.failpoints] if self.failpoints else [])]
         if name == COORDINATOR:
             command = self.coordinator_command("--bootstrap-timeout", f"{scaled(8)}s", "--no-progress-timeout",
-                                               f"{scaled(8)}s", "--checkpoint-interval", "30ms", "--keep-jobs", KEEP_JOBS, *common)
+                                               f"{scaled(8)}s", "--checkpoint-interval", "30ms", "--replace-slow-ranks", 2,
+                                               "--keep-jobs", KEEP_JOBS, *common)
             if self.hosts:
                 command[command.index("--listen") + 1] = f"0.0.0.0:{self.port or 0}"
                 command.append("--allow-insecure")

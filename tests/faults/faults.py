@@ -2,6 +2,7 @@
 import dataclasses
 import os
 import signal
+import threading
 
 from cluster import COORDINATOR, LEASE_SECONDS, NODES, STEP_SECONDS, start_time
 
@@ -78,12 +79,43 @@ class StopExecutor(Fault):
         return {"node": rank[0], "pid": rank[1]}
 
     def end(self):
+        self.send(signal.SIGCONT)
+
+    def send(self, number):
+        """To that very process, if it is still there."""
         pid, born = self.frozen
         if born is not None and start_time(pid) == born:
             try:
-                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, number)
             except ProcessLookupError:
                 pass
+
+
+class SlowExecutor(StopExecutor):
+    """Stands still for most of the time, and so is slower than its gang."""
+    seconds = (2.0, 12.0)
+    stopped, running = 0.06, 0.005  # seconds of each turn
+    weight = 2
+
+    def begin(self):
+        harmed = super().begin()
+        if harmed is not None:
+            self.over = threading.Event()
+            self.turns = threading.Thread(target=self.take_turns, daemon=True)
+            self.turns.start()
+        return harmed
+
+    def take_turns(self):
+        while not self.over.wait(self.stopped):
+            self.send(signal.SIGCONT)
+            if self.over.wait(self.running):
+                return
+            self.send(signal.SIGSTOP)
+
+    def end(self):
+        self.over.set()
+        self.turns.join()
+        super().end()
 
 
 class MemberFault(Fault):
@@ -321,6 +353,7 @@ class CoordinatorFsyncFails(SwitchFault):
 KINDS = {
     "executor killed": KillExecutor,
     "executor stopped": StopExecutor,
+    "executor slowed": SlowExecutor,
     "worker killed": KillWorker,
     "worker stopped": StopWorker,
     "worker drained": DrainWorker,
