@@ -1,6 +1,6 @@
 """A short soak: random faults over a mixed load, and not one promise broken.
 
-SEQPAR_SOAK_MINUTES is how long (1.5); SEQPAR_SOAK_SEED repeats one that failed.
+SEQPAR_SOAK_MINUTES is how long (4); SEQPAR_SOAK_SEED repeats one that failed.
 """
 import json
 import os
@@ -14,7 +14,7 @@ sys.path.insert(0, str(FOLDER))
 from cluster import RUN_MARK, wait_for  # noqa: E402
 
 SOAK = FOLDER / "soak"
-MINUTES = float(os.environ.get("SEQPAR_SOAK_MINUTES", 1.5))
+MINUTES = float(os.environ.get("SEQPAR_SOAK_MINUTES", 4))
 SEED = os.environ.get("SEQPAR_SOAK_SEED")
 
 
