@@ -127,7 +127,7 @@ class Cluster:
         self.data = self.dir / "data"
         self.data.mkdir(exist_ok=True)
         self.processes = []
-        self.workers = {}  # slots by state folder
+        self._slots = {}  # of each worker, by its state folder
         self.port = None
         self.coordinator = None
         self.server = None
@@ -168,7 +168,7 @@ class Cluster:
         """`under`: a command that the worker is started by, in its own place (exec)."""
         state_dir, slots = self.dir / f"worker-{name}", slots or self.slots
         CALIBRATIONS.lend(slots, state_dir)
-        self.workers[state_dir] = slots
+        self._slots[state_dir] = slots
         process = Process([*under, *self.worker_command(name, *more, slots=slots)], self.dir / f"{name}.log", env)
         self.processes.append(process)
         return process
@@ -318,7 +318,7 @@ class ClusterTest(Cluster, unittest.TestCase):
         executors = [c for p in self.processes for c in children_of(p.pid)]
         for process in self.processes:
             process.kill()
-        for state_dir, slots in self.workers.items():
+        for state_dir, slots in self._slots.items():
             CALIBRATIONS.keep(slots, state_dir)
         try:
             wait_for(lambda: not any(alive(e) for e in executors), "executors to end with their daemon", 15)
