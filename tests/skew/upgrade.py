@@ -55,7 +55,7 @@ class Upgrade(Held):
     def runs_a_job(self, **changes):
         done = self.succeeds(self.submit(self.job_file(verify={"rows": 8}, **changes)), attempts=1)
         self.assertTrue(done["report"]["verification"]["ran"])
-        output = harness.read_safetensors(self.data / OUTPUT)["hidden_states"][2].tobytes()
+        output = harness.read_safetensors(self.data / OUTPUT)["hidden_states"][2]
         (self.data / OUTPUT).unlink()
         return done, output
 
@@ -78,13 +78,14 @@ class Upgrade(Held):
         # What the store of the old one has is there.
         self.assertEqual(len(self.cli("list")["jobs"]), 2)
 
-        self.assertEqual(self.runs_a_job()[1], before, "old workers, new coordinator")
+        self.assertEqual(self.runs_a_job()[1].tobytes(), before.tobytes(), "old workers, new coordinator")
         self.upgrade("node-a")
         done, mixed = self.runs_a_job()
         self.assertEqual({d["device"].split("/")[0] for d in done["report"]["ranks"]}, {"node-a", "node-b"})
-        self.assertEqual(mixed, before, "ranks of both versions")
+        # Another version's kernels may round otherwise.
+        self.assertLess(harness.relative_error(mixed, before), 1e-5, "ranks of both versions")
         self.upgrade("node-b")
-        self.assertEqual(self.runs_a_job()[1], before, "all new")
+        self.assertLess(harness.relative_error(self.runs_a_job()[1], before), 1e-5, "all new")
 
     def upgrade(self, node):
         self.cli("drain", node)
