@@ -22,7 +22,6 @@ constexpr int64_t kHeartbeatUs = 1'000'000;
 constexpr int64_t kHeartbeatsPerLease = 6;
 constexpr int64_t kWorkerMarginUs = 1'000'000;
 constexpr double kSlowFactorMin = 1.2, kSlowFactorMax = 1000;
-constexpr char kListen[] = "127.0.0.1:7700";
 constexpr char kMetricsListen[] = "127.0.0.1:7701";
 
 constexpr char kFooter[] = R"(Examples:
@@ -155,7 +154,8 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   add("--listen", &config->listen, "SEQPAR_COORDINATOR_LISTEN",
       "ADDRESS:PORT to serve on; port 0 takes any. Other addresses than loopback need TLS or "
       "--allow-insecure")
-      ->check([](const std::string& address) { return AddressFault(address, kListen, true); });
+      ->check(
+          [](const std::string& address) { return AddressFault(address, CoordinatorConfig().listen, true); });
   app->add_flag("--allow-insecure", config->allow_insecure,
                 "Listen on other addresses than loopback without TLS, so without authentication: "
                 "only in "

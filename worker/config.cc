@@ -22,9 +22,6 @@ namespace {
 constexpr double kMemoryShare =
     0.8;  // of what there is: the rest is for the daemon, the page cache and libraries
 
-constexpr char kCoordinator[] = "127.0.0.1:7700";
-constexpr char kMetricsListen[] = "127.0.0.1:7702";
-
 constexpr char kExamples[] = R"(
 Examples:
   seqpar-worker --data-root data=/srv/data
@@ -162,7 +159,7 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
       "METRICS_LISTEN")
       ->capture_default_str()
       ->check([](const std::string& address) {
-        return address == kMetricsOff ? "" : AddressFault(address, kMetricsListen, true);
+        return address == kMetricsOff ? "" : AddressFault(address, WorkerConfig().metrics_listen, true);
       })
       ->each([config](const std::string&) { config->metrics_required = true; });
   env(app->add_option("--metrics-port-file", config->metrics_port_file,
@@ -196,7 +193,8 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
 
 void FillConfig(const RawFlags& raw, WorkerConfig* config) {
   // Here, since it may also come from SEQPAR_SERVER.
-  if (const std::string fault = AddressFault(config->coordinator, kCoordinator, false); !fault.empty()) {
+  if (const std::string fault = AddressFault(config->coordinator, WorkerConfig().coordinator, false);
+      !fault.empty()) {
     throw CLI::ValidationError("--coordinator", fault);
   }
   for (const std::string& root : raw.roots) config->data_roots.push_back(ParseRoot(root));

@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "common/base/status.h"
 #include "coordinator/store/store_folder.h"
 #include "tests/coordinator/store/store_fixture.h"
+#include "tests/support/small_disk.h"
 
 namespace seqpar {
 namespace {
@@ -165,9 +165,8 @@ TEST(Store, BackupsAreWholeWhileOthersWrite) {
 
 TEST(Store, AFullDiskRefusesAWriteWholeAndTheReserveMakesRoomForTheNext) {
   TempFolder folder;
-  if (mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=2m") != 0) {
-    GTEST_SKIP() << "a file system of a few megabytes needs the right to mount one";
-  }
+  const SmallDisk disk(folder.path(), 2);
+  if (!disk.mounted()) GTEST_SKIP() << SmallDisk::kNeeds;
   StoreLimits limits;
   limits.reserve_bytes = 512 << 10;
   auto store = *Store::Open(folder.path(), limits);
@@ -188,15 +187,12 @@ TEST(Store, AFullDiskRefusesAWriteWholeAndTheReserveMakesRoomForTheNext) {
   batch.jobs[0].body = "its end";
   EXPECT_TRUE(Write(store.get(), batch).ok());
   EXPECT_EQ((*store->Get("j-1"))->body, "its end");
-  store = nullptr;
-  EXPECT_EQ(umount(folder.path().c_str()), 0);
 }
 
 TEST(Store, OpensOnAFullDiskByItsReserve) {
   TempFolder folder;
-  if (mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=2m") != 0) {
-    GTEST_SKIP() << "a file system of a few megabytes needs the right to mount one";
-  }
+  const SmallDisk disk(folder.path(), 2);
+  if (!disk.mounted()) GTEST_SKIP() << SmallDisk::kNeeds;
   StoreLimits limits;
   limits.reserve_bytes = 512 << 10;
   JobRow row = Row("j-1");
@@ -219,8 +215,6 @@ TEST(Store, OpensOnAFullDiskByItsReserve) {
   std::filesystem::remove(ballast);
   EXPECT_TRUE((*store)->KeepReserve().ok());
   EXPECT_TRUE((*store)->has_reserve());
-  store->reset();
-  EXPECT_EQ(umount(folder.path().c_str()), 0);
 }
 
 TEST(Store, NetworkFileSystemsAreKnownByNumber) {

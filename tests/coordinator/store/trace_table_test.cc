@@ -1,13 +1,13 @@
 // The traces of a store.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/coordinator/store/store_fixture.h"
+#include "tests/support/small_disk.h"
 
 namespace seqpar {
 namespace {
@@ -78,9 +78,8 @@ TEST(Store, PastTheirBoundTheTracesOfTheOldestJobsAreForgotten) {
 
 TEST(Store, TracesLeaveASmallDiskToTheJobs) {
   TempFolder folder;
-  if (mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=8m") != 0) {
-    GTEST_SKIP() << "a file system of a few megabytes needs the right to mount one";
-  }
+  const SmallDisk disk(folder.path(), 8);
+  if (!disk.mounted()) GTEST_SKIP() << SmallDisk::kNeeds;
   StoreLimits limits;
   limits.reserve_bytes = 1 << 20;
   auto store = *Store::Open(folder.path(), limits);
@@ -94,8 +93,6 @@ TEST(Store, TracesLeaveASmallDiskToTheJobs) {
   EXPECT_THAT(Chunks(*store, "j-18", 1), ElementsAre());
   EXPECT_EQ(Chunks(*store, "j-19", 1).size(), 1u);
   EXPECT_TRUE(store->has_reserve());
-  store = nullptr;
-  EXPECT_EQ(umount(folder.path().c_str()), 0);
 }
 
 TEST(Store, AForgottenJobLeavesNoTraceAndMakesRoom) {
