@@ -44,7 +44,8 @@ def run(command: pathlib.Path, flag: str) -> subprocess.CompletedProcess:
         process = subprocess.Popen(line, cwd=elsewhere, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, start_new_session=True)
         try:
-            return subprocess.CompletedProcess(line, process.wait(SECONDS), *process.communicate())
+            said = process.communicate(timeout=SECONDS)
+            return subprocess.CompletedProcess(line, process.returncode, *said)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with whatever it has begun
             process.communicate()
