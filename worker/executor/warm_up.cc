@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/layers/mlp_pieces.h"
 #include "common/layers/weight_table.h"
 
 namespace seqpar {
@@ -14,6 +15,7 @@ namespace {
 struct Weight {
   int64_t out = 0, in = 0;
   bool biased = false;
+  bool mlp = false;  // multiplied with rows in pieces
 };
 
 std::vector<Weight> WeightsOf(const WeightTable& table) {
@@ -24,7 +26,8 @@ std::vector<Weight> WeightsOf(const WeightTable& table) {
     const WeightSlice* other = second == id ? nullptr : table.Find(second);
     const int64_t out = first->rows.size() + (other == nullptr ? 0 : other->rows.size());
     if (out > 0 && first->cols.size() > 0) {
-      weights.push_back({out, first->cols.size(), table.Find(bias) != nullptr});
+      const bool mlp = id == WeightId::kGate || id == WeightId::kUp || id == WeightId::kDown;
+      weights.push_back({out, first->cols.size(), table.Find(bias) != nullptr, mlp});
     }
   };
   add(WeightId::kQ, WeightId::kQBias, WeightId::kQ);
@@ -44,23 +47,32 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   const std::vector<Weight> weights = WeightsOf(WeightTable(job.config, plan.mesh, heads, rank));
   if (rows == 0 || weights.empty()) return absl::OkStatus();
-  int64_t widest = 0, largest = 0;
+  // By weight and rows: libraries choose by both.
+  std::vector<std::pair<Weight, int64_t>> products;
+  const int64_t piece = MlpPieceRows(rows), last = rows - (rows - 1) / piece * piece;
   for (const Weight& w : weights) {
-    widest = std::max({widest, w.in, w.out});
-    largest = std::max(largest, w.in * w.out);
+    products.emplace_back(w, w.mlp ? piece : rows);
+    if (w.mlp && last != piece) products.emplace_back(w, last);
+  }
+  int64_t largest_input = 0, largest_output = 0, largest_weight = 0, widest = 0;
+  for (const auto& [w, n] : products) {
+    largest_input = std::max(largest_input, n * w.in);
+    largest_output = std::max(largest_output, n * w.out);
+    largest_weight = std::max(largest_weight, w.in * w.out);
+    widest = std::max(widest, w.out);
   }
   const auto zeros = [&](int64_t elements, DType type) -> absl::StatusOr<Buffer> {
     SEQPAR_ASSIGN_OR_RETURN(Buffer buffer, device.Allocate(elements * SizeOf(type), "warming up"));
     device.Zero(compute, buffer.data(), elements * SizeOf(type));
     return buffer;
   };
-  SEQPAR_ASSIGN_OR_RETURN(const Buffer inputs, zeros(rows * widest, job.dtype));
-  SEQPAR_ASSIGN_OR_RETURN(const Buffer outputs, zeros(rows * widest, job.dtype));
-  SEQPAR_ASSIGN_OR_RETURN(const Buffer weight, zeros(largest, job.dtype));
-  SEQPAR_ASSIGN_OR_RETURN(const Buffer gradient, zeros(job.backward() ? largest : 1, DType::kF32));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer inputs, zeros(largest_input, job.dtype));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer outputs, zeros(largest_output, job.dtype));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer weight, zeros(largest_weight, job.dtype));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer gradient, zeros(job.backward() ? largest_weight : 1, DType::kF32));
   SEQPAR_ASSIGN_OR_RETURN(const Buffer bias, zeros(widest, job.dtype));
-  for (const Weight& w : weights) {
-    const Matrix x(inputs.data(), job.dtype, rows, w.in), y(outputs.data(), job.dtype, rows, w.out);
+  for (const auto& [w, n] : products) {
+    const Matrix x(inputs.data(), job.dtype, n, w.in), y(outputs.data(), job.dtype, n, w.out);
     const Matrix matrix(weight.data(), job.dtype, w.out, w.in), b(bias.data(), job.dtype, 1, w.out);
     device.Gemm(compute, x, false, matrix, true, y, false, w.biased ? &b : nullptr);
     if (!job.backward()) continue;
