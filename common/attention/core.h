@@ -47,8 +47,8 @@ struct AttentionView {
   Matrix dout, dq, dkv;  // storage type
 };
 
-// Calls enqueue on the rank's streams and return at once; errors are sticky in the streams (a returned error
-// is a refused allocation). One call at a time.
+// Calls enqueue on the rank's streams and return at once; errors are sticky in the streams. One call at a
+// time.
 //
 // tokens(): what the caller must hold: q [tokens * batch, q_heads * head_dim], kv [tokens * batch, 2 kv_heads
 // * head_dim] with K in the first half of the columns and V in the second, both contiguous, of the storage
@@ -60,17 +60,23 @@ class AttentionCore {
   virtual const HeadRange& heads() const = 0;
 
   virtual absl::StatusOr<std::unique_ptr<AttentionState>> NewState() = 0;
+  // Device memory that a call computes in, in bytes; 64-byte aligned. What is in it does not matter before
+  // the call, nor after it but for a view of backward.
+  virtual int64_t ScratchBytes(Pass pass) const = 0;
   // out [as q], storage type. After it happened q and kv may be overwritten unless backward is to follow with
-  // this state: then q, kv and out must stay unchanged until Backward has happened.
-  virtual absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out,
-                               AttentionState* state) = 0;
-  // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward. dq may be
-  // dout where storage has 16 bits: it is then written from float32 sums, when dout has been read.
-  virtual absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
-                                AttentionState* state, const Matrix& dq, const Matrix& dkv) = 0;
+  // this state: then q, kv and out must stay unchanged until Backward has happened. `scratch`:
+  // ScratchBytes(kForward).
+  virtual void Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state,
+                       void* scratch) = 0;
+  // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward. Where
+  // storage has 16 bits dq may be q or dout, and dkv may be kv: they are then written from float32 sums, when
+  // all of those have been read. Uses the state up. `scratch`: ScratchBytes(kBackward).
+  virtual void Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
+                        AttentionState* state, const Matrix& dq, const Matrix& dkv, void* scratch) = 0;
 
-  // The innermost core's view of the last Forward (and Backward, where `outer` has its matrices) of `state`,
-  // whose matrices `outer` names. Valid until the next call.
+  // The innermost core's view of the last Forward (and Backward, where `outer` has its matrices, and they are
+  // apart from q and kv) of `state`, whose matrices `outer` names. Valid until the next call, and of backward
+  // as long as its scratch is left alone.
   virtual AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const = 0;
 };
 

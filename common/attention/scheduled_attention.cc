@@ -5,6 +5,7 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/device/carve.h"
 
 namespace seqpar {
 namespace {
@@ -43,14 +44,6 @@ class ScheduledAttention : public AttentionCore {
   const TokenShare& tokens() const override { return tokens_; }
   const HeadRange& heads() const override { return heads_; }
 
-  absl::Status AllocateForward() {
-    if (!schedule_.kv_kept) {
-      SEQPAR_RETURN_IF_ERROR(Allocate(KvBytes(schedule_.buffer_keys), "received K/V", &kv_buffer_));
-    }
-    if (shape_.dtype == DType::kF32) return absl::OkStatus();
-    return Allocate(rows() * q_cols() * 4, "float32 sum over tiles", &q_sum_);
-  }
-
   absl::StatusOr<std::unique_ptr<AttentionState>> NewState() override {
     auto state = std::make_unique<State>();
     SEQPAR_RETURN_IF_ERROR(Allocate(rows() * heads_.q_heads() * 4, "log-sum-exp", &state->lse));
@@ -60,11 +53,17 @@ class ScheduledAttention : public AttentionCore {
     return absl::StatusOr<std::unique_ptr<AttentionState>>(std::move(state));
   }
 
-  absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state) override {
+  int64_t ScratchBytes(Pass pass) const override {
+    Scratch scratch;
+    return Carve(pass, &scratch).bytes();
+  }
+
+  void Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state,
+               void* scratch) override {
     CheckShapes(q, kv);
     State& kept = static_cast<State&>(*state);
-    const bool direct = shape_.dtype == DType::kF32;
-    const Matrix sum = direct ? out : Matrix(q_sum_.data(), DType::kF32, rows(), q_cols());
+    Carve(Pass::kForward, &scratch_).Place(scratch);
+    const Matrix sum = direct() ? out : scratch_.q_sum;
     const Matrix lse = LseOf(kept);
     bool first = true;
     RunSlots(Pass::kForward, kv, ReceivedKv(kept), Matrix(), [&](const PlannedTile& planned) {
@@ -73,37 +72,33 @@ class ScheduledAttention : public AttentionCore {
       first = false;
     });
     SEQPAR_CHECK(!first || rows() == 0);  // every query sees itself, which is at home
-    if (!direct) streams_.device->Copy(*streams_.compute, sum, out);
-    return absl::OkStatus();
+    if (!direct()) streams_.device->Copy(*streams_.compute, sum, out);
   }
 
-  absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
-                        AttentionState* state, const Matrix& dq, const Matrix& dkv) override {
+  void Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
+                AttentionState* state, const Matrix& dq, const Matrix& dkv, void* scratch) override {
     CheckShapes(q, kv);
-    SEQPAR_RETURN_IF_ERROR(AllocateBackward());
     State& kept = static_cast<State&>(*state);
+    Carve(Pass::kBackward, &scratch_).Place(scratch);
     Device& device = *streams_.device;
     Stream& compute = *streams_.compute;
-    const bool direct = shape_.dtype == DType::kF32;
-    const Matrix dq_sum = direct ? dq : Matrix(q_sum_.data(), DType::kF32, rows(), q_cols());
-    const Matrix home = direct ? dkv : Matrix(dkv_sum_.data(), DType::kF32, rows(), kv_cols());
-    const Matrix delta(delta_.data(), DType::kF32, rows(), heads_.q_heads());
+    const Matrix dq_sum = direct() ? dq : scratch_.q_sum, home = direct() ? dkv : scratch_.home_grads;
+    const Matrix& delta = scratch_.delta;
     device.AttentionDelta(compute, shape_.head_dim, dout, out, delta);
     device.Zero(compute, dq_sum.data, dq_sum.bytes());
     device.Zero(compute, home.data, home.bytes());
     RunSlots(Pass::kBackward, kv, ReceivedKv(kept), home, [&](const PlannedTile& planned) {
-      const Matrix sums = planned.at_home ? home : Grads(schedule_.grad_keys, grad_buffer_);
+      const Matrix& sums = planned.at_home ? home : scratch_.grads;
       const Matrix dkeys = KeyRows(sums, planned.first_grad, planned.tile.keys);
       if (!planned.at_home) device.Zero(compute, dkeys.data, dkeys.bytes());
       const int64_t half = kv_cols() / 2;
       device.AttentionBackward(compute, Fill(planned, q, kv, ReceivedKv(kept)), dout, LseOf(kept), delta,
                                dq_sum, dkeys.Cols(0, half), dkeys.Cols(half, 2 * half));
     });
-    if (!direct) {
+    if (!direct()) {  // when all tiles have read q, K, V and dout, which may lie there
       device.Copy(compute, dq_sum, dq);
       device.Copy(compute, home, dkv);
     }
-    return absl::OkStatus();
   }
 
   AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const override {
@@ -115,28 +110,43 @@ class ScheduledAttention : public AttentionCore {
   }
 
  private:
+  // What a call computes in; float32 but for K/V.
+  struct Scratch {
+    Matrix received;        // K/V of other ranks, where the state does not keep them
+    Matrix q_sum;           // of the output or of dQ, where storage has 16 bits
+    Matrix home_grads;      // dK/dV of the rank's own keys, where storage has 16 bits
+    Matrix delta;           // [rows, q heads]
+    Matrix grads, arrived;  // travelling dK/dV, and what came for them
+  };
+
+  // `scratch` is where the Carver places to.
+  Carver Carve(Pass pass, Scratch* scratch) const {
+    Carver carver;
+    const auto keys = [&](Matrix* m, DType dtype, int64_t count) {
+      carver.Add(m, dtype, count * shape_.batch, kv_cols());
+    };
+    *scratch = Scratch();
+    if (!schedule_.kv_kept) keys(&scratch->received, shape_.dtype, schedule_.buffer_keys);
+    if (!direct()) carver.Add(&scratch->q_sum, DType::kF32, rows(), q_cols());
+    if (pass == Pass::kForward) return carver;
+    if (!direct()) carver.Add(&scratch->home_grads, DType::kF32, rows(), kv_cols());
+    carver.Add(&scratch->delta, DType::kF32, rows(), heads_.q_heads());
+    keys(&scratch->grads, DType::kF32, schedule_.grad_keys);
+    keys(&scratch->arrived, DType::kF32, schedule_.grad_recv_keys);
+    return carver;
+  }
+
+  // Sums are where the results are.
+  bool direct() const { return shape_.dtype == DType::kF32; }
   int64_t rows() const { return tokens_.size() * shape_.batch; }
   int64_t q_cols() const { return int64_t{heads_.q_heads()} * shape_.head_dim; }
   int64_t kv_cols() const { return int64_t{2} * heads_.kv_heads() * shape_.head_dim; }
   int64_t KvBytes(int64_t keys) const { return keys * shape_.batch * kv_cols() * SizeOf(shape_.dtype); }
-  int64_t GradBytes(int64_t keys) const { return keys * shape_.batch * kv_cols() * 4; }
   bool AtHome(const KvPiece& piece) const { return piece.home == schedule_.rank; }
 
   absl::Status Allocate(int64_t bytes, const char* what, Buffer* buffer) {
     if (bytes == 0) return absl::OkStatus();
     SEQPAR_ASSIGN_OR_RETURN(*buffer, streams_.device->Allocate(bytes, what));
-    return absl::OkStatus();
-  }
-
-  absl::Status AllocateBackward() {
-    if (backward_allocated_) return absl::OkStatus();
-    SEQPAR_RETURN_IF_ERROR(Allocate(rows() * heads_.q_heads() * 4, "attention delta", &delta_));
-    SEQPAR_RETURN_IF_ERROR(Allocate(GradBytes(schedule_.grad_keys), "travelling dK/dV", &grad_buffer_));
-    SEQPAR_RETURN_IF_ERROR(Allocate(GradBytes(schedule_.grad_recv_keys), "received dK/dV", &grad_received_));
-    if (shape_.dtype != DType::kF32) {
-      SEQPAR_RETURN_IF_ERROR(Allocate(rows() * kv_cols() * 4, "float32 dK/dV", &dkv_sum_));
-    }
-    backward_allocated_ = true;
     return absl::OkStatus();
   }
 
@@ -149,11 +159,8 @@ class ScheduledAttention : public AttentionCore {
     return Matrix(state.lse.data(), DType::kF32, rows(), heads_.q_heads());
   }
   Matrix ReceivedKv(const State& state) const {
-    void* data = schedule_.kv_kept ? state.kept_kv.data() : kv_buffer_.data();
-    return Matrix(data, shape_.dtype, schedule_.buffer_keys * shape_.batch, kv_cols());
-  }
-  Matrix Grads(int64_t keys, const Buffer& buffer) const {
-    return Matrix(buffer.data(), DType::kF32, keys * shape_.batch, kv_cols());
+    if (!schedule_.kv_kept) return scratch_.received;
+    return Matrix(state.kept_kv.data(), shape_.dtype, schedule_.buffer_keys * shape_.batch, kv_cols());
   }
   Matrix KeyRows(const Matrix& m, int64_t first, int64_t keys) const {
     return m.Rows(first * shape_.batch, (first + keys) * shape_.batch);
@@ -260,8 +267,7 @@ class ScheduledAttention : public AttentionCore {
   }
 
   void AppendGrads(const KvSlot& slot, std::vector<Transfer>* sends, std::vector<Transfer>* receives) const {
-    const Matrix grads = Grads(schedule_.grad_keys, grad_buffer_);
-    const Matrix arrived = Grads(schedule_.grad_recv_keys, grad_received_);
+    const Matrix &grads = scratch_.grads, &arrived = scratch_.arrived;
     for (const KvMessage& message : slot.send_grad) {
       Transfer transfer{message.peer, {}};
       for (int index : message.pieces) {
@@ -285,8 +291,7 @@ class ScheduledAttention : public AttentionCore {
 
   // To a travelling sum, what came for it in this slot or before; to the rank's own, what came in this slot.
   void AddArrived(const KvSlot& slot, const Matrix& home_grads) {
-    const Matrix grads = Grads(schedule_.grad_keys, grad_buffer_);
-    const Matrix arrived = Grads(schedule_.grad_recv_keys, grad_received_);
+    const Matrix &grads = scratch_.grads, &arrived = scratch_.arrived;
     const auto add = [&](const Matrix& from, const Matrix& to) {
       streams_.device->Add(*streams_.compute, to, from, to);
     };
@@ -318,32 +323,17 @@ class ScheduledAttention : public AttentionCore {
   const KvSchedule schedule_;
   const Operation operation_;
   std::vector<std::vector<PlannedTile>> tiles_;  // by slot
-
-  Buffer kv_buffer_;
-  Buffer q_sum_;  // float32 [rows, q cols], where storage has 16 bits: of the output in forward, of dQ in
-                  // backward
-  bool backward_allocated_ = false;
-  Buffer delta_, dkv_sum_, grad_buffer_, grad_received_;
+  Scratch scratch_;                              // of the call
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AttentionCore>> MakeScheduledAttention(
-    const RankStreams& streams, Communicator* group, const AttentionShape& shape, const HeadRange& heads,
-    std::vector<TokenShare> shares, const Mask& mask, KvSchedule schedule, Operation operation) {
-  auto core = std::make_unique<ScheduledAttention>(streams, group, shape, heads, std::move(shares), mask,
-                                                   std::move(schedule), operation);
-  SEQPAR_RETURN_IF_ERROR(core->AllocateForward());
-  return absl::StatusOr<std::unique_ptr<AttentionCore>>(std::move(core));
-}
-
-absl::StatusOr<std::unique_ptr<AttentionCore>> MakeLocalAttention(const RankStreams& streams,
-                                                                  const AttentionShape& shape,
-                                                                  const HeadRange& heads,
-                                                                  const TokenShare& tokens,
-                                                                  const Mask& mask) {
-  return MakeScheduledAttention(streams, nullptr, shape, heads, {tokens}, mask,
-                                RingSchedule({tokens}, mask, 0, 1), Operation::kRing);
+std::unique_ptr<AttentionCore> MakeScheduledAttention(const RankStreams& streams, Communicator* group,
+                                                      const AttentionShape& shape, const HeadRange& heads,
+                                                      std::vector<TokenShare> shares, const Mask& mask,
+                                                      KvSchedule schedule, Operation operation) {
+  return std::make_unique<ScheduledAttention>(streams, group, shape, heads, std::move(shares), mask,
+                                              std::move(schedule), operation);
 }
 
 }  // namespace seqpar

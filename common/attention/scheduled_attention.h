@@ -19,7 +19,6 @@
 #include <memory>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "common/attention/core.h"
 #include "common/parallel/kv_schedule.h"
 
@@ -28,17 +27,11 @@ namespace seqpar {
 // The core of rank schedule.rank of `group` (null where the schedule has one rank). `shares`: one a ring
 // rank; `heads` are the same on every rank of the group. Traffic is counted under `operation`.
 //
-// Buffers are allocated once a core, those of backward at the first Backward; kept K/V (schedule.kv_kept)
-// belong to the state. RESOURCE_EXHAUSTED where the device has no room.
-absl::StatusOr<std::unique_ptr<AttentionCore>> MakeScheduledAttention(
-    const RankStreams& streams, Communicator* group, const AttentionShape& shape, const HeadRange& heads,
-    std::vector<TokenShare> shares, const Mask& mask, KvSchedule schedule, Operation operation);
-
-// The schedule of one rank that holds every key: what every composition ends in.
-absl::StatusOr<std::unique_ptr<AttentionCore>> MakeLocalAttention(const RankStreams& streams,
-                                                                  const AttentionShape& shape,
-                                                                  const HeadRange& heads,
-                                                                  const TokenShare& tokens, const Mask& mask);
+// Received K/V and sums are in the calls' scratch; kept K/V (schedule.kv_kept) belong to the state.
+std::unique_ptr<AttentionCore> MakeScheduledAttention(const RankStreams& streams, Communicator* group,
+                                                      const AttentionShape& shape, const HeadRange& heads,
+                                                      std::vector<TokenShare> shares, const Mask& mask,
+                                                      KvSchedule schedule, Operation operation);
 
 }  // namespace seqpar
 

@@ -14,11 +14,11 @@
 namespace seqpar {
 namespace {
 
-using CoreOr = absl::StatusOr<std::unique_ptr<AttentionCore>>;
+using CorePtr = std::unique_ptr<AttentionCore>;
 
 // Along the ring axis: the ring share's tokens with the heads of (tensor, ulysses).
-CoreOr MakeScheduled(const AttentionPlan& plan, CoreKind core, const RankStreams& streams,
-                     const AttentionGroups& groups) {
+CorePtr MakeScheduled(const AttentionPlan& plan, CoreKind core, const RankStreams& streams,
+                      const AttentionGroups& groups) {
   const Mesh& mesh = plan.tokens.mesh();
   const MeshCoord at = mesh.CoordOf(plan.rank);
   std::vector<TokenShare> shares;
@@ -31,20 +31,19 @@ CoreOr MakeScheduled(const AttentionPlan& plan, CoreKind core, const RankStreams
                                 gather ? Operation::kGather : Operation::kRing);
 }
 
-CoreOr MakeRingCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
+CorePtr MakeRingCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
   return MakeScheduled(plan, CoreKind::kRing, streams, groups);
 }
 
-CoreOr MakeGatherCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
+CorePtr MakeGatherCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
   return MakeScheduled(plan, CoreKind::kGather, streams, groups);
 }
 
 // Ulysses around what computes along the ring axis; where either axis has one rank, the other alone.
-CoreOr MakeHybridCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
-  SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<AttentionCore> inner,
-                          MakeScheduled(plan, plan.core, streams, groups));
+CorePtr MakeHybridCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
+  CorePtr inner = MakeScheduled(plan, plan.core, streams, groups);
   const Mesh& mesh = plan.tokens.mesh();
-  if (mesh.ulysses == 1) return CoreOr(std::move(inner));
+  if (mesh.ulysses == 1) return inner;
   const MeshCoord at = mesh.CoordOf(plan.rank);
   std::vector<HeadRange> heads;
   std::vector<TokenShare> shares;
@@ -53,7 +52,7 @@ CoreOr MakeHybridCore(const AttentionPlan& plan, const RankStreams& streams, con
     shares.push_back(plan.tokens.OfTensorGroup(at.ring, u));
   }
   return MakeUlyssesAttention(streams, groups.ulysses, plan.shape, plan.heads.OfTensor(at.tensor),
-                              std::move(heads), std::move(shares), std::move(inner));
+                              std::move(heads), std::move(shares), plan.inspect, std::move(inner));
 }
 
 }  // namespace
@@ -121,7 +120,8 @@ absl::Status CheckMesh(StrategyKind kind, const Mesh& mesh, int heads) {
   return InvalidInput(reason::kInvalidArgument, violations);
 }
 
-CoreOr MakeAttention(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
+absl::StatusOr<CorePtr> MakeAttention(const AttentionPlan& plan, const RankStreams& streams,
+                                      const AttentionGroups& groups) {
   SEQPAR_RETURN_IF_ERROR(CheckMesh(plan.strategy, plan.tokens.mesh(), plan.heads.heads()));
   return StrategyOf(plan.strategy).make_core(plan, streams, groups);
 }

@@ -24,6 +24,7 @@ struct AttentionPlan {
   Mask mask;
   AttentionShape shape;
   int rank = 0;
+  bool inspect = false;  // keeps what a view of backward shows apart from what it came from
 };
 
 // The rank's groups along the axes of the mesh; null where the axis has one rank. Not owned.
@@ -35,8 +36,8 @@ struct AttentionGroups {
 struct Strategy {
   StrategyKind kind;
   bool tensor, ulysses, ring;  // axes that it may use
-  absl::StatusOr<std::unique_ptr<AttentionCore>> (*make_core)(const AttentionPlan&, const RankStreams&,
-                                                              const AttentionGroups&);
+  std::unique_ptr<AttentionCore> (*make_core)(const AttentionPlan&, const RankStreams&,
+                                              const AttentionGroups&);
 };
 
 // Every strategy but kAuto, in the order in which the planner prefers them.
@@ -53,7 +54,7 @@ StrategyKind StrategyOfMesh(const Mesh& mesh, CoreKind core);
 // ring, an axis that the strategy does not have.
 absl::Status CheckMesh(StrategyKind strategy, const Mesh& mesh, int heads);
 
-// The core of plan.rank: CheckMesh's errors, or RESOURCE_EXHAUSTED.
+// The core of plan.rank, or CheckMesh's errors.
 absl::StatusOr<std::unique_ptr<AttentionCore>> MakeAttention(const AttentionPlan& plan,
                                                              const RankStreams& streams,
                                                              const AttentionGroups& groups);

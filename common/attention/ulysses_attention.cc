@@ -5,6 +5,7 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/device/carve.h"
 
 namespace seqpar {
 namespace {
@@ -20,13 +21,14 @@ class UlyssesAttention : public AttentionCore {
  public:
   UlyssesAttention(const RankStreams& streams, Communicator* group, const AttentionShape& shape,
                    const HeadRange& outer, std::vector<HeadRange> by_rank, std::vector<TokenShare> shares,
-                   std::unique_ptr<AttentionCore> inner)
+                   bool inspect, std::unique_ptr<AttentionCore> inner)
       : streams_(streams),
         group_(group),
         shape_(shape),
         heads_(outer),
         by_rank_(std::move(by_rank)),
         tokens_(shares[group->rank()]),
+        apart_(inspect || shape.dtype == DType::kF32),
         inner_(std::move(inner)) {
     SEQPAR_CHECK(inner_->heads() == by_rank_[group_->rank()]);
     first_row_.push_back(0);
@@ -41,7 +43,11 @@ class UlyssesAttention : public AttentionCore {
   const TokenShare& tokens() const override { return tokens_; }
   const HeadRange& heads() const override { return heads_; }
 
-  absl::Status AllocateForward() { return Allocate(packed_.back(), "ulysses packing", &packed_buffer_); }
+  int64_t ScratchBytes(Pass pass) const override {
+    Gradients gradients;
+    return CarveGradients(pass, &gradients).bytes() +
+           std::max(packed_.back() * SizeOf(shape_.dtype), inner_->ScratchBytes(pass));
+  }
 
   absl::StatusOr<std::unique_ptr<AttentionState>> NewState() override {
     auto state = std::make_unique<State>();
@@ -52,30 +58,31 @@ class UlyssesAttention : public AttentionCore {
     return absl::StatusOr<std::unique_ptr<AttentionState>>(std::move(state));
   }
 
-  absl::Status Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state) override {
+  void Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state,
+               void* scratch) override {
     CheckShapes(q, kv);
+    Place(Pass::kForward, scratch);
     State& kept = static_cast<State&>(*state);
     const Matrix inner_q = InnerQ(kept.q), inner_kv = InnerKv(kept.kv), inner_out = InnerQ(kept.out);
     TokensToHeads(Pass::kForward, q, &kv, inner_q, &inner_kv);
-    SEQPAR_RETURN_IF_ERROR(inner_->Forward(inner_q, inner_kv, inner_out, kept.inner.get()));
+    inner_->Forward(inner_q, inner_kv, inner_out, kept.inner.get(), shared_);
     HeadsToTokens(Pass::kForward, inner_out, nullptr);
     UnpackQ(inner_out, out);
-    return absl::OkStatus();
   }
 
-  absl::Status Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
-                        AttentionState* state, const Matrix& dq, const Matrix& dkv) override {
+  void Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
+                AttentionState* state, const Matrix& dq, const Matrix& dkv, void* scratch) override {
     CheckShapes(q, kv);
-    SEQPAR_RETURN_IF_ERROR(AllocateBackward());
+    Place(Pass::kBackward, scratch);
     State& kept = static_cast<State&>(*state);
-    const Matrix inner_dout = InnerQ(dout_), inner_dq = InnerQ(dq_), inner_dkv = InnerKv(dkv_);
-    TokensToHeads(Pass::kBackward, dout, nullptr, inner_dout, nullptr);
-    SEQPAR_RETURN_IF_ERROR(inner_->Backward(InnerQ(kept.q), InnerKv(kept.kv), InnerQ(kept.out), inner_dout,
-                                            kept.inner.get(), inner_dq, inner_dkv));
+    const Matrix inner_q = InnerQ(kept.q), inner_kv = InnerKv(kept.kv);
+    const Matrix inner_dq = apart_ ? gradients_.dq : inner_q, inner_dkv = apart_ ? gradients_.dkv : inner_kv;
+    TokensToHeads(Pass::kBackward, dout, nullptr, gradients_.dout, nullptr);
+    inner_->Backward(inner_q, inner_kv, InnerQ(kept.out), gradients_.dout, kept.inner.get(), inner_dq,
+                     inner_dkv, shared_);
     HeadsToTokens(Pass::kBackward, inner_dq, &inner_dkv);
     UnpackQ(inner_dq, dq);
     SumKv(inner_dkv, dkv);
-    return absl::OkStatus();
   }
 
   AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const override {
@@ -85,9 +92,9 @@ class UlyssesAttention : public AttentionCore {
     view.kv = InnerKv(kept.kv);
     view.out = InnerQ(kept.out);
     if (!outer.dq.empty()) {
-      view.dout = InnerQ(dout_);
-      view.dq = InnerQ(dq_);
-      view.dkv = InnerKv(dkv_);
+      view.dout = gradients_.dout;
+      view.dq = gradients_.dq;
+      view.dkv = gradients_.dkv;
     }
     return inner_->Innermost(view, *kept.inner);
   }
@@ -108,7 +115,7 @@ class UlyssesAttention : public AttentionCore {
 
   // Own tokens with the heads of peer i: a block of q's, then a block of K's and V's.
   Matrix PackedQ(size_t i) const {
-    char* data = static_cast<char*>(packed_buffer_.data()) + packed_[i] * SizeOf(shape_.dtype);
+    char* data = static_cast<char*>(shared_) + packed_[i] * SizeOf(shape_.dtype);
     return Matrix(data, shape_.dtype, rows(), QCols(by_rank_[i]));
   }
   Matrix PackedKv(size_t i) const {
@@ -122,13 +129,28 @@ class UlyssesAttention : public AttentionCore {
     return absl::OkStatus();
   }
 
-  absl::Status AllocateBackward() {
-    if (backward_allocated_) return absl::OkStatus();
-    SEQPAR_RETURN_IF_ERROR(Allocate(inner_rows() * QCols(inner_->heads()), "ulysses dout", &dout_));
-    SEQPAR_RETURN_IF_ERROR(Allocate(inner_rows() * QCols(inner_->heads()), "ulysses dq", &dq_));
-    SEQPAR_RETURN_IF_ERROR(Allocate(inner_rows() * KvCols(inner_->heads()), "ulysses dK/dV", &dkv_));
-    backward_allocated_ = true;
-    return absl::OkStatus();
+  // Of the inner core's side, in backward.
+  struct Gradients {
+    Matrix dout, dq, dkv;
+  };
+
+  Carver CarveGradients(Pass pass, Gradients* gradients) const {
+    Carver carver;
+    *gradients = Gradients();
+    if (pass == Pass::kForward) return carver;
+    const int64_t q_cols = QCols(inner_->heads());
+    carver.Add(&gradients->dout, shape_.dtype, inner_rows(), q_cols);
+    if (!apart_) return carver;
+    carver.Add(&gradients->dq, shape_.dtype, inner_rows(), q_cols);
+    carver.Add(&gradients->dkv, shape_.dtype, inner_rows(), KvCols(inner_->heads()));
+    return carver;
+  }
+
+  // Packed rows come before the inner call and after it, in the same place as its scratch.
+  void Place(Pass pass, void* scratch) {
+    const Carver carver = CarveGradients(pass, &gradients_);
+    carver.Place(scratch);
+    shared_ = static_cast<char*>(scratch) + carver.bytes();
   }
 
   void CheckShapes(const Matrix& q, const Matrix& kv) const {
@@ -233,24 +255,25 @@ class UlyssesAttention : public AttentionCore {
   const HeadRange heads_;
   const std::vector<HeadRange> by_rank_;
   const TokenShare tokens_;
+  const bool apart_;  // gradients from q, K and V
   const std::unique_ptr<AttentionCore> inner_;
   std::vector<int64_t> first_row_;  // of rank i's tokens in the inner matrices; one more at the end
   std::vector<int64_t> packed_;     // first element of peer i's block; one more at the end
 
-  Buffer packed_buffer_;  // what goes to peers, then what comes back from them
-  bool backward_allocated_ = false;
-  Buffer dout_, dq_, dkv_;
+  // Of the call.
+  Gradients gradients_;
+  void* shared_ = nullptr;  // what goes to peers, the inner core's scratch, what comes back from peers
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AttentionCore>> MakeUlyssesAttention(
-    const RankStreams& streams, Communicator* group, const AttentionShape& shape, const HeadRange& outer,
-    std::vector<HeadRange> by_rank, std::vector<TokenShare> shares, std::unique_ptr<AttentionCore> inner) {
-  auto core = std::make_unique<UlyssesAttention>(streams, group, shape, outer, std::move(by_rank),
-                                                 std::move(shares), std::move(inner));
-  SEQPAR_RETURN_IF_ERROR(core->AllocateForward());
-  return absl::StatusOr<std::unique_ptr<AttentionCore>>(std::move(core));
+std::unique_ptr<AttentionCore> MakeUlyssesAttention(const RankStreams& streams, Communicator* group,
+                                                    const AttentionShape& shape, const HeadRange& outer,
+                                                    std::vector<HeadRange> by_rank,
+                                                    std::vector<TokenShare> shares, bool inspect,
+                                                    std::unique_ptr<AttentionCore> inner) {
+  return std::make_unique<UlyssesAttention>(streams, group, shape, outer, std::move(by_rank),
+                                            std::move(shares), inspect, std::move(inner));
 }
 
 }  // namespace seqpar

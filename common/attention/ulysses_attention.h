@@ -19,15 +19,17 @@
 #include <memory>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "common/attention/core.h"
 
 namespace seqpar {
 
-// `inner` holds the union of `shares` with the heads by_rank[group->rank()].
-absl::StatusOr<std::unique_ptr<AttentionCore>> MakeUlyssesAttention(
-    const RankStreams& streams, Communicator* group, const AttentionShape& shape, const HeadRange& outer,
-    std::vector<HeadRange> by_rank, std::vector<TokenShare> shares, std::unique_ptr<AttentionCore> inner);
+// `inner` holds the union of `shares` with the heads by_rank[group->rank()]. `inspect`: gradients of the
+// inner q, K and V lie apart from them, so that a view of backward shows both.
+std::unique_ptr<AttentionCore> MakeUlyssesAttention(const RankStreams& streams, Communicator* group,
+                                                    const AttentionShape& shape, const HeadRange& outer,
+                                                    std::vector<HeadRange> by_rank,
+                                                    std::vector<TokenShare> shares, bool inspect,
+                                                    std::unique_ptr<AttentionCore> inner);
 
 }  // namespace seqpar
 

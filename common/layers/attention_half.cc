@@ -1,11 +1,11 @@
 #include "common/layers/attention_half.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/layers/carve.h"
 
 namespace seqpar {
 namespace {
@@ -17,37 +17,32 @@ constexpr Operation kOperation = Operation::kTensorAttention;
 absl::StatusOr<std::unique_ptr<AttentionHalf>> AttentionHalf::Create(const LayerPlan& plan,
                                                                      const RankStreams& streams,
                                                                      const RankGroups& groups,
-                                                                     TensorAxis* axis,
-                                                                     const Matrix& scratch) {
-  std::unique_ptr<AttentionHalf> half(new AttentionHalf(plan, streams, axis, scratch));
+                                                                     TensorAxis* axis, const NormRows* rows) {
+  std::unique_ptr<AttentionHalf> half(new AttentionHalf(plan, streams, axis, rows));
   half->norm_ = {plan.config.norm, static_cast<float>(plan.config.norm_eps), WeightId::kInputNorm,
                  WeightId::kInputNormBias};
   SEQPAR_ASSIGN_OR_RETURN(half->core_,
                           MakeAttention(plan.Attention(), streams, {groups.ulysses(), groups.ring()}));
-  SEQPAR_RETURN_IF_ERROR(half->AllocateScratch());
   if (plan.config.rope_theta.has_value()) SEQPAR_RETURN_IF_ERROR(half->UploadRotaryTable());
   return absl::StatusOr<std::unique_ptr<AttentionHalf>>(std::move(half));
 }
 
-absl::Status AttentionHalf::AllocateScratch() {
-  if (!plan_.backward) return absl::OkStatus();
-  Carver carver;
-  carver.Add(&dout_, plan_.dtype, axis_->group_rows(), q_cols());
-  const bool in_place = plan_.dtype != DType::kF32 && !plan_.inspect;
-  if (!in_place) carver.Add(&dq_, plan_.dtype, axis_->group_rows(), q_cols());
-  carver.Add(&dkv_, plan_.dtype, axis_->group_rows(), kv_cols());
-  const bool apart = plan_.inspect && plan_.config.rope_theta.has_value();
-  if (apart) {
-    carver.Add(&dq_back_, plan_.dtype, axis_->group_rows(), q_cols());
-    carver.Add(&dkv_back_, plan_.dtype, axis_->group_rows(), kv_cols());
-  }
-  SEQPAR_ASSIGN_OR_RETURN(backward_buffer_, carver.Allocate(streams_.device, "attention gradients"));
-  if (in_place) dq_ = dout_;
-  if (!apart) {
-    dq_back_ = dq_;
-    dkv_back_ = dkv_;
-  }
-  return absl::OkStatus();
+void AttentionHalf::AddGradients(Carver* carver, int64_t spare_bytes) {
+  if (!plan_.backward) return;
+  dout_ = Matrix(nullptr, plan_.dtype, axis_->group_rows(), q_cols());
+  dout_in_spare_ = dout_.bytes() <= spare_bytes;
+  if (!dout_in_spare_) carver->Add(&dout_, plan_.dtype, axis_->group_rows(), q_cols());
+  if (replaces_inputs()) return;
+  carver->Add(&dq_, plan_.dtype, axis_->group_rows(), q_cols());
+  carver->Add(&dkv_, plan_.dtype, axis_->group_rows(), kv_cols());
+  if (!plan_.inspect || !plan_.config.rope_theta.has_value()) return;
+  carver->Add(&dq_back_, plan_.dtype, axis_->group_rows(), q_cols());
+  carver->Add(&dkv_back_, plan_.dtype, axis_->group_rows(), kv_cols());
+}
+
+int64_t AttentionHalf::CoreScratchBytes() const {
+  const int64_t forward = core_->ScratchBytes(Pass::kForward);
+  return plan_.backward ? std::max(forward, core_->ScratchBytes(Pass::kBackward)) : forward;
 }
 
 // Angles are float64: float32 ones are off by 1e-5 at 1,000 tokens and get worse with length.
@@ -91,12 +86,11 @@ void AttentionHalf::Rotate(const Matrix& q, const Matrix& kv, bool inverse) {
   streams_.device->Rotary(*streams_.compute, kv.Cols(0, kv.cols / 2), plan_.batch, dim, table, inverse);
 }
 
-absl::Status AttentionHalf::Attend(Pass pass, const WeightSet& weights, const Matrix& x,
-                                   AttentionActivations* kept) {
+void AttentionHalf::Attend(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept) {
   Device& device = *streams_.device;
   Stream& compute = *streams_.compute;
   const Matrix h =
-      norm_.Forward(device, compute, weights, x, scratch_, static_cast<float*>(kept->stats.data));
+      norm_.Forward(device, compute, weights, x, rows_->output, static_cast<float*>(kept->stats.data));
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, {kOperation, pass}, h);
   const bool biased = weights.Has(WeightId::kQBias);
   const Matrix q_bias = weights.Get(WeightId::kQBias);
@@ -106,60 +100,60 @@ absl::Status AttentionHalf::Attend(Pass pass, const WeightSet& weights, const Ma
   device.Gemm(compute, all, false, weights.Pair(WeightId::kK, WeightId::kV), true, kept->kv, false,
               biased ? &kv_bias : nullptr);
   Rotate(kept->q, kept->kv, false);
-  return core_->Forward(kept->q, kept->kv, kept->out, kept->state.get());
+  core_->Forward(kept->q, kept->kv, kept->out, kept->state.get(), core_scratch_);
 }
 
-absl::Status AttentionHalf::Forward(Pass pass, const WeightSet& weights, const Matrix& x,
-                                    AttentionActivations* kept, const Matrix& x1) {
-  SEQPAR_RETURN_IF_ERROR(Attend(pass, weights, x, kept));
+void AttentionHalf::Forward(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
+                            const Matrix& x1) {
+  Attend(pass, weights, x, kept);
   const Matrix partial = axis_->PartialOf(x1);
   const Matrix bias = weights.Get(WeightId::kOBias);
   streams_.device->Gemm(*streams_.compute, kept->out, false, weights.Get(WeightId::kO), true, partial, false,
                         axis_->first() && !bias.empty() ? &bias : nullptr);
   axis_->Scatter({kOperation, pass}, x1);
   streams_.device->Add(*streams_.compute, x, x1, x1);
-  return absl::OkStatus();
 }
 
-absl::Status AttentionHalf::Recompute(const WeightSet& weights, const Matrix& x, AttentionActivations* kept) {
-  return Attend(Pass::kBackward, weights, x, kept);
+void AttentionHalf::Recompute(const WeightSet& weights, const Matrix& x, AttentionActivations* kept) {
+  Attend(Pass::kBackward, weights, x, kept);
 }
 
-absl::Status AttentionHalf::Backward(const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
-                                     const Matrix& dx1, const WeightSet& gradients,
-                                     const Matrix& scratch_gradient, const Matrix& dx) {
+void AttentionHalf::Backward(const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
+                             const Matrix& dx1, const WeightSet& gradients, void* spare, const Matrix& dx) {
   Device& device = *streams_.device;
   Stream& compute = *streams_.compute;
   const TrafficKey key{kOperation, Pass::kBackward};
   if (weights.Has(WeightId::kOBias)) device.AddColumnSums(compute, dx1, gradients.Floats(WeightId::kOBias));
   const Matrix dy = axis_->Gather(TensorAxis::Place::kGradient, key, dx1);
+  if (dout_in_spare_) dout_.data = spare;
   device.Gemm(compute, dy, false, weights.Get(WeightId::kO), false, dout_, false, nullptr);
   device.Gemm(compute, dy, true, kept->out, false, gradients.Get(WeightId::kO), false, nullptr);
-  SEQPAR_RETURN_IF_ERROR(core_->Backward(kept->q, kept->kv, kept->out, dout_, kept->state.get(), dq_, dkv_));
-  if (dq_back_.data != dq_.data) {
-    device.Copy(compute, dq_, dq_back_);
-    device.Copy(compute, dkv_, dkv_back_);
+  Matrix dq = replaces_inputs() ? kept->q : dq_, dkv = replaces_inputs() ? kept->kv : dkv_;
+  core_->Backward(kept->q, kept->kv, kept->out, dout_, kept->state.get(), dq, dkv, core_scratch_);
+  if (dq_back_.rows > 0) {
+    device.Copy(compute, dq, dq_back_);
+    device.Copy(compute, dkv, dkv_back_);
+    dq = dq_back_;
+    dkv = dkv_back_;
   }
-  Rotate(dq_back_, dkv_back_, true);
+  Rotate(dq, dkv, true);
 
   const Matrix h =
-      norm_.Forward(device, compute, weights, x, scratch_, static_cast<float*>(kept->stats.data));
+      norm_.Forward(device, compute, weights, x, rows_->output, static_cast<float*>(kept->stats.data));
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
-  device.Gemm(compute, dq_back_, true, all, false, gradients.Get(WeightId::kQ), false, nullptr);
-  device.Gemm(compute, dkv_back_, true, all, false, gradients.Pair(WeightId::kK, WeightId::kV), false,
-              nullptr);
+  device.Gemm(compute, dq, true, all, false, gradients.Get(WeightId::kQ), false, nullptr);
+  device.Gemm(compute, dkv, true, all, false, gradients.Pair(WeightId::kK, WeightId::kV), false, nullptr);
   if (weights.Has(WeightId::kQBias)) {
-    device.AddColumnSums(compute, dq_back_, gradients.Floats(WeightId::kQBias));
-    device.AddColumnSums(compute, dkv_back_, gradients.Floats(WeightId::kKBias));  // and V's, which follow
+    device.AddColumnSums(compute, dq, gradients.Floats(WeightId::kQBias));
+    device.AddColumnSums(compute, dkv, gradients.Floats(WeightId::kKBias));  // and V's, which follow
   }
-  const Matrix partial = axis_->PartialOf(scratch_gradient);
-  device.Gemm(compute, dq_back_, false, weights.Get(WeightId::kQ), false, partial, false, nullptr);
-  device.Gemm(compute, dkv_back_, false, weights.Pair(WeightId::kK, WeightId::kV), false, partial, true,
-              nullptr);
-  axis_->Scatter(key, scratch_gradient);
-  norm_.Backward(device, compute, weights, x, static_cast<const float*>(kept->stats.data), scratch_gradient,
-                 dx1, dx, gradients);
-  return absl::OkStatus();
+  const Matrix& dh = rows_->gradient;
+  const Matrix partial = axis_->PartialOf(dh);
+  device.Gemm(compute, dq, false, weights.Get(WeightId::kQ), false, partial, false, nullptr);
+  device.Gemm(compute, dkv, false, weights.Pair(WeightId::kK, WeightId::kV), false, partial, true, nullptr);
+  axis_->Scatter(key, dh);
+  norm_.Backward(device, compute, weights, x, static_cast<const float*>(kept->stats.data), dh, dx1, dx,
+                 gradients);
 }
 
 AttentionView AttentionHalf::View(const AttentionActivations& kept, bool backward) const {

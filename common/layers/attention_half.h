@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/attention/core.h"
+#include "common/device/carve.h"
 #include "common/layers/layer_plan.h"
 #include "common/layers/norm.h"
 #include "common/layers/rank_groups.h"
@@ -32,47 +33,55 @@ struct AttentionActivations {
 
 class AttentionHalf {
  public:
-  // `axis` and `scratch` (own rows of the layer, [own rows, D]) are shared with the other half and outlive
-  // this one.
+  // `axis` and `rows` are shared with the other half and outlive this one.
   static absl::StatusOr<std::unique_ptr<AttentionHalf>> Create(const LayerPlan& plan,
                                                                const RankStreams& streams,
                                                                const RankGroups& groups, TensorAxis* axis,
-                                                               const Matrix& scratch);
+                                                               const NormRows* rows);
+
+  // --- memory, before the first call ---
+  // Gradients of the output, of q, K and V, as far as they have no place elsewhere; `spare_bytes`: of what
+  // Backward is given to spare.
+  void AddGradients(Carver* carver, int64_t spare_bytes);
+  int64_t CoreScratchBytes() const;
+  void UseCoreScratch(void* scratch) { core_scratch_ = scratch; }
 
   absl::StatusOr<std::shared_ptr<AttentionActivations>> NewActivations();
   // x1 is not x. Traffic of the tensor axis is counted under `pass`.
-  absl::Status Forward(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
-                       const Matrix& x1);
+  void Forward(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
+               const Matrix& x1);
   // Forward without its last product: what backward needs, where only x was kept.
-  absl::Status Recompute(const WeightSet& weights, const Matrix& x, AttentionActivations* kept);
-  // dx may be dx1. `scratch_gradient`: [own rows, D], overwritten; may be `scratch` where there is a norm.
-  absl::Status Backward(const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
-                        const Matrix& dx1, const WeightSet& gradients, const Matrix& scratch_gradient,
-                        const Matrix& dx);
+  void Recompute(const WeightSet& weights, const Matrix& x, AttentionActivations* kept);
+  // dx may be dx1. `spare`: memory that nobody reads any more, for the gradient of the output. Uses `kept`
+  // up.
+  void Backward(const WeightSet& weights, const Matrix& x, AttentionActivations* kept, const Matrix& dx1,
+                const WeightSet& gradients, void* spare, const Matrix& dx);
 
   // What the innermost core saw last with `kept`; with backward where plan.inspect was set.
   AttentionView View(const AttentionActivations& kept, bool backward) const;
 
  private:
-  AttentionHalf(const LayerPlan& plan, const RankStreams& streams, TensorAxis* axis, const Matrix& scratch)
-      : plan_(plan), streams_(streams), axis_(axis), scratch_(scratch) {}
-  absl::Status AllocateScratch();
+  AttentionHalf(const LayerPlan& plan, const RankStreams& streams, TensorAxis* axis, const NormRows* rows)
+      : plan_(plan), streams_(streams), axis_(axis), rows_(rows) {}
   absl::Status UploadRotaryTable();
-  absl::Status Attend(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept);
+  void Attend(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept);
   void Rotate(const Matrix& q, const Matrix& kv, bool inverse);
+  bool replaces_inputs() const { return plan_.dtype != DType::kF32 && !plan_.inspect; }
   int64_t q_cols() const { return int64_t{core_->heads().q_heads()} * plan_.config.head_dim; }
   int64_t kv_cols() const { return int64_t{2} * core_->heads().kv_heads() * plan_.config.head_dim; }
 
   const LayerPlan plan_;
   const RankStreams streams_;
   TensorAxis* const axis_;
-  const Matrix scratch_;
+  const NormRows* const rows_;
   Norm norm_;
   std::unique_ptr<AttentionCore> core_;
   Buffer rotary_;  // float32 [tokens of the tensor group, head_dim]; empty without rotary
-  Buffer backward_buffer_;
-  Matrix dout_, dq_, dkv_;     // of the core; dq in place of dout where that is allowed and nobody looks
-  Matrix dq_back_, dkv_back_;  // rotated back; the same memory unless inspected
+  void* core_scratch_ = nullptr;
+  bool dout_in_spare_ = false;
+  Matrix dout_;
+  Matrix dq_, dkv_;            // of the core; empty where they take the place of q, K and V
+  Matrix dq_back_, dkv_back_;  // rotated back; empty where that is done in place
 };
 
 }  // namespace seqpar

@@ -23,7 +23,7 @@ struct LayerPlan {
   Recompute recompute = Recompute::kNone;
   int64_t mlp_piece_rows = kMlpPieceRows;  // tests have less
   // Keeps what the attention core saw and gave in backward apart from what the layer makes of it, for whoever
-  // compares it (LayerView).
+  // compares it (TransformerLayer::View).
   bool inspect = false;
   int rank = 0;
 
@@ -36,7 +36,7 @@ struct LayerPlan {
   HeadLayout Heads() const { return HeadLayout(mesh(), config.heads, config.kv_heads); }
   AttentionPlan Attention() const {
     const AttentionShape shape{batch, config.head_dim, config.heads / config.kv_heads, dtype};
-    return {strategy, core, tokens, Heads(), mask, shape, rank};
+    return {strategy, core, tokens, Heads(), mask, shape, rank, inspect};
   }
 };
 

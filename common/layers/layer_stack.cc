@@ -4,7 +4,7 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
-#include "common/layers/carve.h"
+#include "common/device/carve.h"
 
 namespace seqpar {
 
@@ -21,10 +21,9 @@ absl::StatusOr<std::unique_ptr<LayerStack>> LayerStack::Create(TransformerLayer*
 absl::Status LayerStack::Allocate() {
   const DType dtype = layer_->plan().dtype;
   hidden_.resize(backward() ? layers() + 1 : 2);
-  gradients_.resize(backward() ? 2 : 0);
   Carver carver;
   for (Matrix& m : hidden_) carver.Add(&m, dtype, layer_->rows(), layer_->hidden());
-  for (Matrix& m : gradients_) carver.Add(&m, dtype, layer_->rows(), layer_->hidden());
+  if (backward()) carver.Add(&gradient_, dtype, layer_->rows(), layer_->hidden());
   SEQPAR_ASSIGN_OR_RETURN(buffer_, carver.Allocate(streams_.device, "hidden states"));
   for (int l = 0; l < (backward() ? layers() : 1); ++l) {
     SEQPAR_ASSIGN_OR_RETURN(LayerActivations kept, layer_->NewActivations());
@@ -39,12 +38,10 @@ absl::Status LayerStack::Allocate() {
 
 const Matrix& LayerStack::output() const { return Hidden(layers()); }
 
-const Matrix& LayerStack::input_gradient() const { return gradients_[layers() % 2]; }
-
 absl::Status LayerStack::Forward(const LayerCallback& done) {
   for (int l = 0; l < layers(); ++l) {
     const LayerActivations& kept = kept_[backward() ? l : 0];
-    SEQPAR_RETURN_IF_ERROR(layer_->Forward(*weights_[l], Hidden(l), kept, Hidden(l + 1)));
+    layer_->Forward(*weights_[l], Hidden(l), kept, Hidden(l + 1));
     LayerStep step;
     step.layer = l;
     step.x = Hidden(l);
@@ -59,16 +56,13 @@ absl::Status LayerStack::Forward(const LayerCallback& done) {
 absl::Status LayerStack::Backward(const LayerCallback& done) {
   SEQPAR_CHECK(backward());
   for (int l = layers() - 1; l >= 0; --l) {
-    const int turn = layers() - 1 - l;
-    const Matrix &dy = gradients_[turn % 2], &dx = gradients_[(turn + 1) % 2];
-    SEQPAR_RETURN_IF_ERROR(layer_->Backward(*weights_[l], Hidden(l), kept_[l], dy, *weight_gradients_, dx));
+    layer_->Backward(*weights_[l], Hidden(l), kept_[l], gradient_, *weight_gradients_, gradient_);
     ReduceWeightGradients(*weight_gradients_, *groups_, *streams_.compute, *streams_.comm);
     LayerStep step;
     step.pass = Pass::kBackward;
     step.layer = l;
     step.x = Hidden(l);
-    step.dy = dy;
-    step.dx = dx;
+    step.dx = gradient_;
     step.weights = weights_[l];
     step.gradients = weight_gradients_.get();
     step.attention = [this, l] { return layer_->View(kept_[l], true); };

@@ -16,8 +16,8 @@ namespace seqpar {
 struct LayerStep {
   Pass pass = Pass::kForward;
   int layer = 0;
-  Matrix x, y;    // input and output [rows, D]; in backward y is empty
-  Matrix dy, dx;  // backward only
+  Matrix x, y;  // input and output [rows, D]; in backward y is empty
+  Matrix dx;    // backward only; where the gradient of the output was
   const WeightSet* weights = nullptr;
   const WeightSet* gradients = nullptr;  // backward only: summed over all ranks that hold them
   std::function<AttentionView()> attention;
@@ -37,10 +37,10 @@ class LayerStack {
   // [rows, D] of the storage type, to be filled before a call: the input of the first layer, and for Backward
   // the gradient of the last layer's output.
   const Matrix& input() const { return hidden_.front(); }
-  const Matrix& output_gradient() const { return gradients_[0]; }
-  // The output of the last layer; the gradient of the input after Backward.
+  const Matrix& output_gradient() const { return gradient_; }
+  // The output of the last layer; the gradient of the input after Backward, where that of the output was.
   const Matrix& output() const;
-  const Matrix& input_gradient() const;
+  const Matrix& input_gradient() const { return gradient_; }
 
   // Blocks until done: the first error of the rank's streams or of the callback. `done` may be empty.
   absl::Status Forward(const LayerCallback& done);
@@ -64,7 +64,7 @@ class LayerStack {
   const std::vector<const WeightSet*> weights_;
   Buffer buffer_;
   std::vector<Matrix> hidden_;  // every layer's input and the output where backward follows, else two in turn
-  std::vector<Matrix> gradients_;  // two in turn
+  Matrix gradient_;             // of a layer's output, then of its input
   std::vector<LayerActivations> kept_;
   std::unique_ptr<WeightSet> weight_gradients_;  // of one layer
 };

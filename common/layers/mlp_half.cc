@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/layers/carve.h"
 
 namespace seqpar {
 namespace {
@@ -13,25 +12,37 @@ constexpr Operation kOperation = Operation::kTensorMlp;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MlpHalf>> MlpHalf::Create(const LayerPlan& plan, const RankStreams& streams,
-                                                         const WeightTable& table, TensorAxis* axis,
-                                                         const Matrix& scratch) {
-  std::unique_ptr<MlpHalf> half(new MlpHalf(plan, streams, table.intermediate().size(), axis, scratch));
-  half->norm_ = {plan.config.norm, static_cast<float>(plan.config.norm_eps), WeightId::kPostNorm,
-                 WeightId::kPostNormBias};
+MlpHalf::MlpHalf(const LayerPlan& plan, const RankStreams& streams, const WeightTable& table,
+                 TensorAxis* axis, const NormRows* rows)
+    : plan_(plan),
+      streams_(streams),
+      width_(table.intermediate().size()),
+      axis_(axis),
+      rows_(rows),
+      norm_{plan.config.norm, static_cast<float>(plan.config.norm_eps), WeightId::kPostNorm,
+            WeightId::kPostNormBias} {}
+
+void MlpHalf::AddPieces(Carver* carver) {
+  carver->Add(&activated_, plan_.dtype, piece_rows(), width_);
+  if (!plan_.keeps_mlp()) carver->Add(&expanded_, plan_.dtype, piece_rows(), expanded_cols());
+}
+
+int64_t MlpHalf::SpareBytes() const {
+  MlpActivations kept;
+  return Carve(axis_->least_rows(), &kept).bytes();
+}
+
+Carver MlpHalf::Carve(int64_t own_rows, MlpActivations* kept) const {
   Carver carver;
-  carver.Add(&half->activated_, plan.dtype, half->piece_rows(), half->width_);
-  if (!plan.keeps_mlp()) carver.Add(&half->expanded_, plan.dtype, half->piece_rows(), half->expanded_cols());
-  SEQPAR_ASSIGN_OR_RETURN(half->buffer_, carver.Allocate(streams.device, "MLP intermediates"));
-  return absl::StatusOr<std::unique_ptr<MlpHalf>>(std::move(half));
+  carver.Add(&kept->x1, plan_.dtype, own_rows, plan_.config.hidden_size);
+  carver.Add(&kept->stats, DType::kF32, own_rows, 2);
+  if (plan_.keeps_mlp()) carver.Add(&kept->gate_up, plan_.dtype, axis_->group_rows(), expanded_cols());
+  return carver;
 }
 
 absl::StatusOr<std::shared_ptr<MlpActivations>> MlpHalf::NewActivations() {
   auto kept = std::make_shared<MlpActivations>();
-  Carver carver;
-  carver.Add(&kept->x1, plan_.dtype, axis_->own_rows(), plan_.config.hidden_size);
-  carver.Add(&kept->stats, DType::kF32, axis_->own_rows(), 2);
-  if (plan_.keeps_mlp()) carver.Add(&kept->gate_up, plan_.dtype, axis_->group_rows(), expanded_cols());
+  Carver carver = Carve(axis_->own_rows(), kept.get());
   SEQPAR_ASSIGN_OR_RETURN(kept->buffer, carver.Allocate(streams_.device, "MLP activations"));
   return kept;
 }
@@ -77,7 +88,7 @@ void MlpHalf::Forward(const WeightSet& weights, MlpActivations* kept, const Matr
   Stream& compute = *streams_.compute;
   const TrafficKey key{kOperation, Pass::kForward};
   const Matrix h =
-      norm_.Forward(device, compute, weights, kept->x1, scratch_, static_cast<float*>(kept->stats.data));
+      norm_.Forward(device, compute, weights, kept->x1, rows_->output, static_cast<float*>(kept->stats.data));
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
   const Matrix partial = axis_->PartialOf(y);
   const Matrix bias = weights.Get(WeightId::kDownBias);
@@ -93,7 +104,7 @@ void MlpHalf::Forward(const WeightSet& weights, MlpActivations* kept, const Matr
 }
 
 void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Matrix& dy,
-                       const WeightSet& gradients, const Matrix& scratch_gradient, const Matrix& dx1) {
+                       const WeightSet& gradients, const Matrix& dx1) {
   Device& device = *streams_.device;
   Stream& compute = *streams_.compute;
   const TrafficKey key{kOperation, Pass::kBackward};
@@ -101,9 +112,10 @@ void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Mat
     device.AddColumnSums(compute, dy, gradients.Floats(WeightId::kDownBias));
   const Matrix all_dy = axis_->Gather(TensorAxis::Place::kGradient, key, dy);
   float* stats = static_cast<float*>(kept->stats.data);
-  const Matrix h = norm_.Forward(device, compute, weights, kept->x1, scratch_, stats);
+  const Matrix h = norm_.Forward(device, compute, weights, kept->x1, rows_->output, stats);
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
-  const Matrix partial = axis_->PartialOf(scratch_gradient);
+  const Matrix& dh = rows_->gradient;
+  const Matrix partial = axis_->PartialOf(dh);
   ForPieces([&](int64_t begin, int64_t end) {
     const bool add = begin > 0;  // to the gradients of the pieces before
     const Matrix gate_up = Expanded(*kept, begin, end), activated = activated_.Rows(0, end - begin);
@@ -120,8 +132,8 @@ void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Mat
       device.AddColumnSums(compute, gate_up, static_cast<float*>(GateUpBias(gradients).data));
     device.Gemm(compute, gate_up, false, GateUp(weights), false, partial.Rows(begin, end), false, nullptr);
   });
-  axis_->Scatter(key, scratch_gradient);
-  norm_.Backward(device, compute, weights, kept->x1, stats, scratch_gradient, dy, dx1, gradients);
+  axis_->Scatter(key, dh);
+  norm_.Backward(device, compute, weights, kept->x1, stats, dh, dy, dx1, gradients);
 }
 
 }  // namespace seqpar

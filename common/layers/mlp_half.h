@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/attention/core.h"
+#include "common/device/carve.h"
 #include "common/layers/layer_plan.h"
 #include "common/layers/norm.h"
 #include "common/layers/tensor_axis.h"
@@ -32,23 +33,23 @@ struct MlpActivations {
 
 class MlpHalf {
  public:
-  // REQUIRES: the configuration has an MLP. `axis` and `scratch` as in AttentionHalf; `table` is the layer's.
-  static absl::StatusOr<std::unique_ptr<MlpHalf>> Create(const LayerPlan& plan, const RankStreams& streams,
-                                                         const WeightTable& table, TensorAxis* axis,
-                                                         const Matrix& scratch);
+  // REQUIRES: the configuration has an MLP. `axis` and `rows` as in AttentionHalf; `table` is the layer's.
+  MlpHalf(const LayerPlan& plan, const RankStreams& streams, const WeightTable& table, TensorAxis* axis,
+          const NormRows* rows);
+
+  // Memory for one piece of the rows; before the first call.
+  void AddPieces(Carver* carver);
+  // Of activations that Backward has used up, at least, on every tensor rank.
+  int64_t SpareBytes() const;
 
   absl::StatusOr<std::shared_ptr<MlpActivations>> NewActivations();
   // From kept->x1. y is not x1.
   void Forward(const WeightSet& weights, MlpActivations* kept, const Matrix& y);
-  // `scratch_gradient`: [own rows, D], overwritten; may be `scratch` where there is a norm. dx1 is neither it
-  // nor dy.
+  // dx1 may be dy.
   void Backward(const WeightSet& weights, MlpActivations* kept, const Matrix& dy, const WeightSet& gradients,
-                const Matrix& scratch_gradient, const Matrix& dx1);
+                const Matrix& dx1);
 
  private:
-  MlpHalf(const LayerPlan& plan, const RankStreams& streams, int64_t width, TensorAxis* axis,
-          const Matrix& scratch)
-      : plan_(plan), streams_(streams), width_(width), axis_(axis), scratch_(scratch) {}
   bool gated() const { return plan_.config.mlp == MlpKind::kSwiglu; }
   Matrix Up(const Matrix& gate_up) const { return gated() ? gate_up.Cols(width_, 2 * width_) : gate_up; }
   Matrix Gate(const Matrix& gate_up) const { return gate_up.Cols(0, width_); }
@@ -57,6 +58,7 @@ class MlpHalf {
   Matrix GateUpBias(const WeightSet& set) const;
   int64_t piece_rows() const { return MlpPieceRows(axis_->group_rows(), plan_.mlp_piece_rows); }
   int64_t expanded_cols() const { return (gated() ? 2 : 1) * width_; }
+  Carver Carve(int64_t own_rows, MlpActivations* kept) const;
   // Calls piece(begin, end) for the rows of each, at least once.
   template <typename Piece>
   void ForPieces(const Piece& piece) const;
@@ -70,9 +72,8 @@ class MlpHalf {
   const RankStreams streams_;
   const int64_t width_;  // F
   TensorAxis* const axis_;
-  const Matrix scratch_;
-  Norm norm_;
-  Buffer buffer_;
+  const NormRows* const rows_;
+  const Norm norm_;
   Matrix activated_;  // [rows of a piece, F]; its gradient in backward
   Matrix expanded_;   // [rows of a piece, 2 F or F], where forward keeps none
 };

@@ -8,6 +8,12 @@
 
 namespace seqpar {
 
+// Where the norm of whichever block runs has its output, and later the gradient of that: [own rows, D], one
+// memory where there is a norm.
+struct NormRows {
+  Matrix output, gradient;
+};
+
 struct Norm {
   NormKind kind = NormKind::kNone;
   float eps = 0;

@@ -3,37 +3,34 @@
 #include <utility>
 
 #include "common/base/check.h"
-#include "common/base/status.h"
 
 namespace seqpar {
 
-absl::StatusOr<TensorAxis> TensorAxis::Create(const LayerPlan& plan, const RankStreams& streams,
-                                              Communicator* group) {
-  TensorAxis axis;
-  axis.streams_ = streams;
-  axis.group_ = group;
-  axis.dtype_ = plan.dtype;
-  axis.hidden_ = plan.config.hidden_size;
+TensorAxis::TensorAxis(const LayerPlan& plan, const RankStreams& streams, Communicator* group)
+    : streams_(streams),
+      group_(group),
+      dtype_(plan.dtype),
+      hidden_(plan.config.hidden_size),
+      backward_(plan.backward) {
   for (const int rank : plan.mesh().TensorGroup(plan.rank)) {
-    axis.rows_.push_back(plan.tokens.OfRank(rank).size() * plan.batch);
-    axis.group_rows_ += axis.rows_.back();
+    rows_.push_back(plan.tokens.OfRank(rank).size() * plan.batch);
+    group_rows_ += rows_.back();
   }
-  axis.own_rows_ = axis.rows_[plan.at().tensor];
-  SEQPAR_CHECK((group == nullptr ? 1 : group->size()) == static_cast<int>(axis.rows_.size()));
-  if (group == nullptr || axis.group_rows_ == 0) return absl::StatusOr<TensorAxis>(std::move(axis));
-  const int64_t bytes = axis.group_rows_ * axis.hidden_ * SizeOf(plan.dtype);
-  SEQPAR_ASSIGN_OR_RETURN(axis.input_, streams.device->Allocate(bytes, "gathered input"));
-  SEQPAR_ASSIGN_OR_RETURN(axis.partial_, streams.device->Allocate(bytes, "partial output"));
-  if (plan.backward) {
-    SEQPAR_ASSIGN_OR_RETURN(axis.gradient_, streams.device->Allocate(bytes, "gathered gradient"));
-  }
-  return absl::StatusOr<TensorAxis>(std::move(axis));
+  own_rows_ = rows_[plan.at().tensor];
+  SEQPAR_CHECK((group == nullptr ? 1 : group->size()) == static_cast<int>(rows_.size()));
+}
+
+void TensorAxis::AddScratch(Carver* carver) {
+  if (group_ == nullptr) return;
+  carver->Add(&input_, dtype_, group_rows_, hidden_);
+  carver->Add(&partial_, dtype_, group_rows_, hidden_);
+  if (backward_) carver->Add(&gradient_, dtype_, group_rows_, hidden_);
 }
 
 Matrix TensorAxis::Gather(Place place, TrafficKey key, const Matrix& own) {
   SEQPAR_CHECK(own.rows == own_rows_ && own.cols == hidden_ && own.contiguous());
   if (group_ == nullptr) return own;
-  const Matrix all(place == Place::kInput ? input_.data() : gradient_.data(), dtype_, group_rows_, hidden_);
+  const Matrix all = place == Place::kInput ? input_ : gradient_;
   std::vector<int64_t> bytes;
   for (const int64_t rows : rows_) bytes.push_back(rows * hidden_ * SizeOf(dtype_));
   streams_.comm->Wait(streams_.compute->Record());
@@ -42,9 +39,7 @@ Matrix TensorAxis::Gather(Place place, TrafficKey key, const Matrix& own) {
   return all;
 }
 
-Matrix TensorAxis::PartialOf(const Matrix& own) const {
-  return group_ == nullptr ? own : Matrix(partial_.data(), dtype_, group_rows_, hidden_);
-}
+Matrix TensorAxis::PartialOf(const Matrix& own) const { return group_ == nullptr ? own : partial_; }
 
 void TensorAxis::Scatter(TrafficKey key, const Matrix& own) {
   if (group_ == nullptr) return;

@@ -7,12 +7,13 @@
 #ifndef SEQPAR_COMMON_LAYERS_TENSOR_AXIS_H_
 #define SEQPAR_COMMON_LAYERS_TENSOR_AXIS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "common/attention/core.h"
 #include "common/comm/communicator.h"
+#include "common/device/carve.h"
 #include "common/layers/layer_plan.h"
 
 namespace seqpar {
@@ -22,11 +23,15 @@ namespace seqpar {
 class TensorAxis {
  public:
   // `group` is null where the axis has one rank.
-  static absl::StatusOr<TensorAxis> Create(const LayerPlan& plan, const RankStreams& streams,
-                                           Communicator* group);
+  TensorAxis(const LayerPlan& plan, const RankStreams& streams, Communicator* group);
+
+  // Where gathered rows and parts of sums are to be; before the first call. The axis stays where it is.
+  void AddScratch(Carver* carver);
 
   int64_t own_rows() const { return own_rows_; }
   int64_t group_rows() const { return group_rows_; }
+  // Own rows of the rank that has fewest.
+  int64_t least_rows() const { return *std::min_element(rows_.begin(), rows_.end()); }
   // Exactly one rank of the group adds what is to be added once (row-parallel biases).
   bool first() const { return group_ == nullptr || group_->rank() == 0; }
 
@@ -40,12 +45,14 @@ class TensorAxis {
   void Scatter(TrafficKey key, const Matrix& own);
 
  private:
-  RankStreams streams_;
-  Communicator* group_ = nullptr;
-  DType dtype_ = DType::kF32;
-  int64_t hidden_ = 0, own_rows_ = 0, group_rows_ = 0;
-  std::vector<int64_t> rows_;  // by tensor rank
-  Buffer input_, gradient_, partial_;
+  const RankStreams streams_;
+  Communicator* const group_;
+  const DType dtype_;
+  const int64_t hidden_;
+  const bool backward_;
+  int64_t own_rows_ = 0, group_rows_ = 0;
+  std::vector<int64_t> rows_;          // by tensor rank
+  Matrix input_, gradient_, partial_;  // [group rows, D]
 };
 
 }  // namespace seqpar

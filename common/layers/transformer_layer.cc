@@ -3,7 +3,8 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/layers/carve.h"
+#include "common/device/carve.h"
+#include "common/layers/layer_scratch.h"
 
 namespace seqpar {
 
@@ -11,26 +12,40 @@ absl::StatusOr<std::unique_ptr<TransformerLayer>> TransformerLayer::Create(const
                                                                            const RankStreams& streams,
                                                                            const RankGroups* groups) {
   SEQPAR_RETURN_IF_ERROR(CheckMesh(plan.strategy, plan.mesh(), plan.config.heads));
-  SEQPAR_ASSIGN_OR_RETURN(TensorAxis axis, TensorAxis::Create(plan, streams, groups->tensor()));
-  std::unique_ptr<TransformerLayer> layer(new TransformerLayer(plan, streams, groups, std::move(axis)));
+  std::unique_ptr<TransformerLayer> layer(new TransformerLayer(plan, streams, groups));
   SEQPAR_RETURN_IF_ERROR(layer->Allocate());
   return absl::StatusOr<std::unique_ptr<TransformerLayer>>(std::move(layer));
 }
 
 absl::Status TransformerLayer::Allocate() {
-  const bool has_mlp = plan_.config.mlp != MlpKind::kNone;
-  Carver carver;
-  if (plan_.config.norm != NormKind::kNone) carver.Add(&normed_, plan_.dtype, rows(), hidden());
+  SEQPAR_ASSIGN_OR_RETURN(attention_, AttentionHalf::Create(plan_, streams_, *groups_, &axis_, &rows_));
+  Carver gradients, pieces, rows_carver;
+  int64_t spare_bytes = 0;
+  if (plan_.config.mlp != MlpKind::kNone) {
+    mlp_ = std::make_unique<MlpHalf>(plan_, streams_, table_, &axis_, &rows_);
+    mlp_->AddPieces(&pieces);
+    spare_bytes = mlp_->SpareBytes();
+  }
+  attention_->AddGradients(&gradients, spare_bytes);
+  axis_.AddScratch(&rows_carver);
   // What a norm gave is last read by the product that comes before the one that writes its gradient; without
   // a norm that is the input itself, which stays.
-  const bool apart = plan_.backward && plan_.config.norm == NormKind::kNone;
-  if (apart) carver.Add(&dh_, plan_.dtype, rows(), hidden());
-  SEQPAR_ASSIGN_OR_RETURN(scratch_buffer_, carver.Allocate(streams_.device, "layer scratch"));
-  if (!apart) dh_ = normed_;
-  SEQPAR_ASSIGN_OR_RETURN(attention_, AttentionHalf::Create(plan_, streams_, *groups_, &axis_, normed_));
-  if (has_mlp) {
-    SEQPAR_ASSIGN_OR_RETURN(mlp_, MlpHalf::Create(plan_, streams_, table_, &axis_, normed_));
+  const bool has_norm = plan_.config.norm != NormKind::kNone;
+  if (has_norm) rows_carver.Add(&rows_.output, plan_.dtype, rows(), hidden());
+  if (!has_norm && plan_.backward) rows_carver.Add(&rows_.gradient, plan_.dtype, rows(), hidden());
+
+  const LayerScratchPlaces places = PlaceLayerScratch(
+      {gradients.bytes(), pieces.bytes(), rows_carver.bytes(), attention_->CoreScratchBytes()},
+      plan_.backward && plan_.inspect);
+  if (places.bytes > 0) {
+    SEQPAR_ASSIGN_OR_RETURN(scratch_, streams_.device->Allocate(places.bytes, "layer scratch"));
   }
+  const auto at = [&](int64_t offset) { return static_cast<char*>(scratch_.data()) + offset; };
+  gradients.Place(at(places.gradients));
+  pieces.Place(at(places.pieces));
+  rows_carver.Place(at(places.rows));
+  attention_->UseCoreScratch(at(places.core));
+  if (has_norm) rows_.gradient = rows_.output;
   return absl::OkStatus();
 }
 
@@ -50,17 +65,15 @@ absl::StatusOr<LayerActivations> TransformerLayer::NewActivations() {
   return kept;
 }
 
-absl::Status TransformerLayer::Forward(const WeightSet& weights, const Matrix& x,
-                                       const LayerActivations& kept, const Matrix& y) {
+void TransformerLayer::Forward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept,
+                               const Matrix& y) {
   const Matrix x1 = mlp_ != nullptr ? kept.mlp->x1 : y;
-  SEQPAR_RETURN_IF_ERROR(attention_->Forward(Pass::kForward, weights, x, kept.attention.get(), x1));
+  attention_->Forward(Pass::kForward, weights, x, kept.attention.get(), x1);
   if (mlp_ != nullptr) mlp_->Forward(weights, kept.mlp.get(), y);
-  return absl::OkStatus();
 }
 
-absl::Status TransformerLayer::Backward(const WeightSet& weights, const Matrix& x,
-                                        const LayerActivations& kept, const Matrix& dy,
-                                        const WeightSet& gradients, const Matrix& dx) {
+void TransformerLayer::Backward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept,
+                                const Matrix& dy, const WeightSet& gradients, const Matrix& dx) {
   // Products write gradients of matrices, what sums rows adds to those of vectors.
   for (const WeightSlice& slice : table_.slices()) {
     if (!slice.vector()) continue;
@@ -69,15 +82,15 @@ absl::Status TransformerLayer::Backward(const WeightSet& weights, const Matrix& 
   }
   const bool again = plan_.recompute == Recompute::kLayer && mlp_ != nullptr;
   if (again) {  // the MLP's input needs all of the first half
-    SEQPAR_RETURN_IF_ERROR(
-        attention_->Forward(Pass::kBackward, weights, x, kept.attention.get(), kept.mlp->x1));
+    attention_->Forward(Pass::kBackward, weights, x, kept.attention.get(), kept.mlp->x1);
   }
-  if (mlp_ != nullptr) mlp_->Backward(weights, kept.mlp.get(), dy, gradients, dh_, dx);
+  if (mlp_ != nullptr) mlp_->Backward(weights, kept.mlp.get(), dy, gradients, dx);
   if (RecomputesAttention(plan_.recompute) && !again) {
-    SEQPAR_RETURN_IF_ERROR(attention_->Recompute(weights, x, kept.attention.get()));
+    attention_->Recompute(weights, x, kept.attention.get());
   }
-  return attention_->Backward(weights, x, kept.attention.get(), mlp_ != nullptr ? dx : dy, gradients, dh_,
-                              dx);
+  const bool has_mlp = mlp_ != nullptr;
+  attention_->Backward(weights, x, kept.attention.get(), has_mlp ? dx : dy, gradients,
+                       has_mlp ? kept.mlp->buffer.data() : nullptr, dx);
 }
 
 }  // namespace seqpar

@@ -41,27 +41,25 @@ class TransformerLayer {
 
   // Kept activations of one layer; in what plan.recompute says all layers share, they share memory.
   absl::StatusOr<LayerActivations> NewActivations();
-  absl::Status Forward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept,
-                       const Matrix& y);
-  // x as given to Forward. dx is neither dy nor x. Writes this rank's part to `gradients` (float32), which
+  void Forward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept, const Matrix& y);
+  // x as given to Forward. dx may be dy, but not x. Writes this rank's part to `gradients` (float32), which
   // ReduceWeightGradients completes; uses `kept` up.
-  absl::Status Backward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept,
-                        const Matrix& dy, const WeightSet& gradients, const Matrix& dx);
+  void Backward(const WeightSet& weights, const Matrix& x, const LayerActivations& kept, const Matrix& dy,
+                const WeightSet& gradients, const Matrix& dx);
 
-  // What the innermost attention core saw in the last call with `kept`. `backward`: after Backward, with
-  // plan.inspect.
+  // What the innermost attention core saw in the last call, which was with `kept`. `backward`: after
+  // Backward, with plan.inspect.
   AttentionView View(const LayerActivations& kept, bool backward) const {
     return attention_->View(*kept.attention, backward);
   }
 
  private:
-  TransformerLayer(const LayerPlan& plan, const RankStreams& streams, const RankGroups* groups,
-                   TensorAxis axis)
+  TransformerLayer(const LayerPlan& plan, const RankStreams& streams, const RankGroups* groups)
       : plan_(plan),
         streams_(streams),
         groups_(groups),
         table_(plan.config, plan.mesh(), plan.Heads(), plan.rank),
-        axis_(std::move(axis)) {}
+        axis_(plan, streams, groups->tensor()) {}
   absl::Status Allocate();
 
   const LayerPlan plan_;
@@ -69,8 +67,8 @@ class TransformerLayer {
   const RankGroups* const groups_;
   const WeightTable table_;
   TensorAxis axis_;
-  Buffer scratch_buffer_;
-  Matrix normed_, dh_;  // [own rows, D]; one memory where there is a norm
+  Buffer scratch_;  // layer_scratch.h
+  NormRows rows_;
   std::unique_ptr<AttentionHalf> attention_;
   std::unique_ptr<MlpHalf> mlp_;  // null without an MLP
   LayerActivations shared_;       // made at first use

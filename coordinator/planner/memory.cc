@@ -7,6 +7,7 @@
 
 #include "common/device/cuda_scratch.h"
 #include "common/device/device_models.h"
+#include "common/layers/layer_scratch.h"
 #include "common/layers/mlp_pieces.h"
 
 namespace seqpar {
@@ -42,6 +43,7 @@ class Counter {
     share_ = batch_ * static_cast<double>(ring.tokens[at.ring]);
     group_ = batch_ * group_tokens_;
     own_ = batch_ * static_cast<double>(Part(group, mesh_.tensor, at.tensor));
+    least_own_ = batch_ * static_cast<double>(group / mesh_.tensor);
     const HeadRange& outer = heads.OfTensor(at.tensor);
     const HeadRange& inner = heads.Of(at.tensor, at.ulysses);
     q_ = outer.q_heads() * dim_;
@@ -67,15 +69,14 @@ class Counter {
     RankMemory m;
     m.weights = c_.layers * (Sharded() + Everywhere()) * e_;
     if (job_.backward()) m.weight_gradients = (Sharded() + Everywhere()) * kFloat;
-    m.hidden = own_ * hidden_ * e_ * (job_.backward() ? c_.layers + 1 + 2 : 2);
+    m.hidden = own_ * hidden_ * e_ * (job_.backward() ? c_.layers + 1 + 1 : 2);
     const bool keeps_attention = job_.backward() && !RecomputesAttention(recompute_);
     // Where only what is between is made again, the MLP's input is kept all the same.
     const bool keeps_mlp_input = job_.backward() && recompute_ != Recompute::kLayer;
-    m.kept =
-        (keeps_attention ? c_.layers : 1) * KeptAttention() + (keeps_mlp_input ? c_.layers : 1) * KeptMlp();
-    m.attention = Scheduled() + Ulysses();
+    m.kept = (keeps_attention ? c_.layers : 1) * KeptAttention() +
+             (keeps_mlp_input ? c_.layers : 1) * KeptMlp(own_);
     m.layer = Layer();
-    m.communication = TensorAxis() + Sums();
+    m.communication = ScatteredSums() + Sums();
     m.kernels = Kernels(device_kind);
     return m;
   }
@@ -107,15 +108,52 @@ class Counter {
     if (gather_) bytes += Keys(load_.buffer_keys) * e_;
     return bytes;
   }
-  double KeptMlp() const {
+  double KeptMlp(double own) const {
     if (!has_mlp()) return 0;
-    return own_ * (hidden_ * e_ + 2 * kFloat) + (KeepsMlp() ? group_ * up_matrices_ * f_ * e_ : 0);
+    return own * (hidden_ * e_ + 2 * kFloat) + (KeepsMlp() ? group_ * up_matrices_ * f_ * e_ : 0);
   }
 
   // Elements of K and V of so many keys.
   double Keys(int64_t keys) const { return batch_ * static_cast<double>(keys) * inner_kv_; }
 
-  // ScheduledAttention: receive buffers, and where storage has 16 bits, float32 sums.
+  // What one layer computes in, which its parts share (common/layers/layer_scratch.h), and the rotary table.
+  double Layer() const {
+    const auto bytes = [](double b) { return static_cast<int64_t>(b); };
+    const LayerScratchSizes sizes{bytes(Gradients()), bytes(has_mlp() ? Pieces() : 0), bytes(Rows()),
+                                  bytes(Core())};
+    const double table = c_.rope_theta ? group_tokens_ * dim_ * kFloat : 0;
+    return static_cast<double>(PlaceLayerScratch(sizes, inspected()).bytes) + table;
+  }
+  bool inspected() const { return job_.backward() && job_.verify_rows > 0; }
+  // Gradients of q, K and V lie apart from them.
+  bool apart() const { return job_.dtype == DType::kF32 || inspected(); }
+
+  // AttentionHalf: the gradient of the output takes the place of what the MLP kept, where that has room on
+  // every rank.
+  double Gradients() const {
+    if (!job_.backward()) return 0;
+    const bool elsewhere = has_mlp() && group_ * q_ * e_ <= KeptMlp(least_own_);
+    const bool back = inspected() && c_.rope_theta.has_value();
+    return group_ * ((elsewhere ? 0 : q_) + ((apart() ? 1 : 0) + (back ? 1 : 0)) * (q_ + kv_)) * e_;
+  }
+
+  // TensorAxis, and what a norm gave.
+  double Rows() const {
+    const double gathered = mesh_.tensor == 1 ? 0 : group_ * (job_.backward() ? 3 : 2);
+    const bool normed = c_.norm != NormKind::kNone || job_.backward();
+    return (gathered + (normed ? own_ : 0)) * hidden_ * e_;
+  }
+
+  // UlyssesAttention, if any, around ScheduledAttention: gradients of the inner side; what goes to peers is
+  // where the inner core computes.
+  double Core() const {
+    if (mesh_.ulysses == 1) return Scheduled();
+    const double gradients =
+        job_.backward() ? share_ * (inner_q_ + (apart() ? inner_q_ + inner_kv_ : 0)) * e_ : 0;
+    return gradients + std::max(group_ * others_ * e_, Scheduled());
+  }
+
+  // Received K/V, and where storage has 16 bits, float32 sums.
   double Scheduled() const {
     const bool sums_apart = job_.dtype != DType::kF32;
     double bytes = gather_ ? 0 : Keys(load_.buffer_keys) * e_;
@@ -126,24 +164,6 @@ class Counter {
     return bytes;
   }
 
-  // UlyssesAttention: what goes to peers, and gradients on the inner side.
-  double Ulysses() const {
-    if (mesh_.ulysses == 1) return 0;
-    return group_ * others_ * e_ + (job_.backward() ? share_ * (2 * inner_q_ + inner_kv_) * e_ : 0);
-  }
-
-  // TransformerLayer and its halves.
-  double Layer() const {
-    double bytes = c_.norm == NormKind::kNone ? 0 : own_ * hidden_ * e_;
-    if (c_.rope_theta) bytes += group_tokens_ * dim_ * kFloat;
-    if (has_mlp()) bytes += Pieces();
-    if (!job_.backward()) return bytes;
-    if (c_.norm == NormKind::kNone) bytes += own_ * hidden_ * e_;
-    const bool inspected = job_.verify_rows > 0, in_place = job_.dtype != DType::kF32 && !inspected;
-    const bool apart = inspected && c_.rope_theta.has_value();
-    return bytes + group_ * ((in_place ? 0 : q_) + (apart ? 2 : 1) * (q_ + kv_)) * e_;
-  }
-
   // MlpHalf: of one piece of the rows at a time, what is activated, and where none is kept what it is made
   // of.
   double Pieces() const {
@@ -151,12 +171,9 @@ class Counter {
     return rows * (KeepsMlp() ? 1 : 1 + up_matrices_) * f_ * e_;
   }
 
-  double TensorAxis() const {
-    if (mesh_.tensor == 1) return 0;
-    return group_ * hidden_ * e_ * (job_.backward() ? 3 : 2) + own_ * hidden_ * e_ * (mesh_.tensor - 1);
-  }
-
-  // Communicators receive the parts of a sum before they add them.
+  // Communicators receive the parts of a sum before they add them: of rows over the tensor group,
+  double ScatteredSums() const { return own_ * hidden_ * e_ * (mesh_.tensor - 1); }
+  // and of weight gradients.
   double Sums() const {
     if (!job_.backward()) return 0;
     const double shard = mesh_.ulysses * mesh_.ring;
@@ -221,8 +238,9 @@ class Counter {
   const bool gather_;
   const RingLoad& load_;
   const double batch_, e_, hidden_, dim_;
-  // Rows: of the rank, its tensor group, its ring share; tokens of the tensor group.
-  double own_ = 0, group_ = 0, share_ = 0, group_tokens_ = 0;
+  // Rows: of the rank, the rank of its tensor group that has fewest, the group, its ring share; tokens of the
+  // tensor group.
+  double own_ = 0, least_own_ = 0, group_ = 0, share_ = 0, group_tokens_ = 0;
   // Columns: of the projections, of the innermost attention, of what goes to Ulysses peers, of the MLP.
   double q_ = 0, kv_ = 0, inner_q_ = 0, inner_kv_ = 0, inner_heads_ = 0, others_ = 0, f_ = 0,
          up_matrices_ = 0;

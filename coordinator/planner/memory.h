@@ -16,14 +16,13 @@ namespace seqpar {
 struct RankMemory {
   double weights = 0;
   double weight_gradients = 0;  // of one layer, float32
-  double hidden = 0;            // inputs and outputs of layers, and gradients of two
+  double hidden = 0;            // inputs and outputs of layers, and the gradient of one
   double kept = 0;              // activations that backward reads, of all layers; forward: of one
-  double attention = 0;         // received K/V, float32 partial results and gradients, packing
   double layer = 0;             // what one layer computes in and all share
-  double communication = 0;     // gathered rows, parts of sums
+  double communication = 0;     // parts of sums
   double kernels = 0;           // what kernels compute in: by the kind of device
   double total() const {
-    return weights + weight_gradients + hidden + kept + attention + layer + communication + kernels;
+    return weights + weight_gradients + hidden + kept + layer + communication + kernels;
   }
 };
 

@@ -62,6 +62,8 @@ struct AttentionRanks::Rank {
     core = MakeAttention(plan, {device.get(), compute.get(), comm_stream}, {groups.ulysses(), groups.ring()})
                .value();
     state = core->NewState().value();
+    const Pass largest = options.backward ? Pass::kBackward : Pass::kForward;
+    scratch = device->Allocate(std::max<int64_t>(1, core->ScratchBytes(largest)), "scratch").value();
     const int64_t rows = core->tokens().size();
     const int64_t cols = int64_t{core->heads().q_heads()} * options.head_dim;
     for (Matrix* m : {&q, &out, &dout, &dq}) *m = NewMatrix(rows, cols);
@@ -81,6 +83,7 @@ struct AttentionRanks::Rank {
   RankGroups groups;
   std::unique_ptr<AttentionCore> core;
   std::unique_ptr<AttentionState> state;
+  Buffer scratch;
   std::vector<Buffer> memory;
   Matrix q, kv, out, dout, dq, dkv;
 };
@@ -104,9 +107,9 @@ AttentionTimes AttentionRanks::Run() {
     const StreamTimes before = r.compute->times();
     ready.arrive_and_wait();
     begin[rank] = Clock::now();
-    SEQPAR_CHECK(r.core->Forward(r.q, r.kv, r.out, r.state.get()).ok());
+    r.core->Forward(r.q, r.kv, r.out, r.state.get(), r.scratch.data());
     if (options_.backward) {
-      SEQPAR_CHECK(r.core->Backward(r.q, r.kv, r.out, r.dout, r.state.get(), r.dq, r.dkv).ok());
+      r.core->Backward(r.q, r.kv, r.out, r.dout, r.state.get(), r.dq, r.dkv, r.scratch.data());
     }
     SEQPAR_CHECK(r.compute->Synchronize().ok() && r.comm->Synchronize().ok());
     end[rank] = Clock::now();

@@ -98,7 +98,9 @@ Size SizeOf(const std::string& text) {
 // The layer of one rank with inputs, weights and gradients.
 class Layer {
  public:
-  Layer(Device* device, const Size& size) : device_(device), tokens_(size.tokens) {
+  Layer(const RankStreams& streams, const Size& size)
+      : device_(streams.device), tokens_(size.tokens), streams_(streams) {
+    Device* const device = device_;
     const int64_t tokens = size.tokens;
     device->ResetPeak();
     LayerPlan plan;
@@ -108,9 +110,6 @@ class Layer {
     plan.tokens = TokenLayout(Mesh(), LayoutKind::kContiguous, tokens);
     plan.backward = true;
     plan.recompute = size.recompute;
-    compute_ = device->CreateStream("compute");
-    comm_ = device->CreateStream("comm");
-    streams_ = {device, compute_.get(), comm_.get()};
     world_ = MakeExchangeCommunicator(MakeInProcessWorld(1)[0], device, nullptr);
     groups_ =
         std::make_unique<RankGroups>(Value(RankGroups::Create(world_.get(), plan.mesh(), plan.Heads())));
@@ -120,7 +119,7 @@ class Layer {
     gradients_ = std::make_unique<WeightSet>(
         Value(WeightSet::Create(&layer_->table(), device, DType::kF32, "weight gradients")));
     kept_ = Value(layer_->NewActivations());
-    for (Matrix* m : {&x_, &y_, &dy_, &dx_}) {
+    for (Matrix* m : {&x_, &y_, &dx_}) {
       *m = Matrix(nullptr, plan.dtype, tokens, plan.config.hidden_size);
       memory_.push_back(Value(device->Allocate(m->bytes(), "hidden states")));
       m->data = memory_.back().data();
@@ -128,22 +127,22 @@ class Layer {
     std::mt19937 random(1);
     for (const WeightSlice& slice : layer_->table().slices()) {
       const Matrix m = weights_->Get(slice.id);
-      FillNormal(device, *compute_, &random, 1 / std::sqrt(static_cast<float>(m.cols)), m);
+      FillNormal(device, *streams_.compute, &random, 1 / std::sqrt(static_cast<float>(m.cols)), m);
     }
-    FillNormal(device, *compute_, &random, 1, x_);
-    FillNormal(device, *compute_, &random, 1, dy_);
+    FillNormal(device, *streams_.compute, &random, 1, x_);
   }
 
-  // Enqueues a forward and a backward pass.
+  // Enqueues a forward and a backward pass. The gradient of the output is the output, as of half the sum of
+  // its squares.
   void Step() {
-    Check(layer_->Forward(*weights_, x_, kept_, y_));
-    Check(layer_->Backward(*weights_, x_, kept_, dy_, *gradients_, dx_));
+    layer_->Forward(*weights_, x_, kept_, y_);
+    layer_->Backward(*weights_, x_, kept_, y_, *gradients_, dx_);
   }
   // Mean of so many, by the stream's clock.
   double Seconds(int steps) {
     const double before = Elapsed();
     for (int i = 0; i < steps; ++i) Step();
-    Check(compute_->Synchronize());
+    Check(streams_.compute->Synchronize());
     return (Elapsed() - before) / steps;
   }
   double ProductRate(int steps) {
@@ -156,15 +155,15 @@ class Layer {
         Matrix m(nullptr, DType::kBF16, rows, cols);
         memory_.push_back(Value(device_->Allocate(m.bytes(), "a product")));
         m.data = memory_.back().data();
-        FillNormal(device_, *compute_, &random, 1, m);
+        FillNormal(device_, *streams_.compute, &random, 1, m);
         products_.push_back(m);
       }
     }
     const double before = Elapsed();
     for (int i = 0; i < steps; ++i) {
-      device_->Gemm(*compute_, products_[0], false, products_[1], true, products_[2], false, nullptr);
+      device_->Gemm(*streams_.compute, products_[0], false, products_[1], true, products_[2], false, nullptr);
     }
-    Check(compute_->Synchronize());
+    Check(streams_.compute->Synchronize());
     return 2.0 * steps * static_cast<double>(tokens_) * static_cast<double>(config.hidden_size) *
            static_cast<double>(config.intermediate_size) / (Elapsed() - before);
   }
@@ -182,21 +181,20 @@ class Layer {
 
  private:
   double Elapsed() const {
-    const StreamTimes times = compute_->times();
+    const StreamTimes times = streams_.compute->times();
     return times.busy_seconds + times.wait_seconds;
   }
 
   Device* const device_;
   const int64_t tokens_;
-  std::unique_ptr<Stream> compute_, comm_;
-  RankStreams streams_;
+  const RankStreams streams_;
   std::unique_ptr<Communicator> world_;
   std::unique_ptr<RankGroups> groups_;
   std::unique_ptr<TransformerLayer> layer_;
   std::unique_ptr<WeightSet> weights_, gradients_;
   LayerActivations kept_;
   std::vector<Buffer> memory_;
-  Matrix x_, y_, dy_, dx_;
+  Matrix x_, y_, dx_;
   std::vector<Matrix> products_;
 };
 
@@ -224,13 +222,14 @@ std::string GapsText(const absl::StatusOr<std::unique_ptr<KernelTimeline>>& time
       gaps.operations, " ", Short(gaps.longest_after), " ", Short(gaps.longest_before));
 }
 
-int Serve(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline) {
+int Serve(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline) {
+  Device* const device = streams.device;
   std::unique_ptr<Layer> layer;
   for (std::string word; std::cin >> word;) {
     long long n = 0;
     if (std::string size; word == "tokens" && std::cin >> size) {
       layer = nullptr;
-      layer = std::make_unique<Layer>(device, SizeOf(size));
+      layer = std::make_unique<Layer>(streams, SizeOf(size));
       continue;
     }
     if (word == "none") {
@@ -262,9 +261,10 @@ int Serve(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>&
   return 0;
 }
 
-void Print(Device* device, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline,
+void Print(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline,
            const std::string& size) {
-  Layer layer(device, SizeOf(size));
+  Device* const device = streams.device;
+  Layer layer(streams, SizeOf(size));
   layer.Seconds(1);
   std::vector<double> seconds;
   for (int round = 0; round < kRounds; ++round) seconds.push_back(layer.Seconds(1));
@@ -313,10 +313,14 @@ int Main(int argc, char** argv) {
     return 0;
   }
   Device* const device = (*backend)->device();
-  if (on_request) return Serve(device, timeline);
+  // One pair for all lengths: what kernels computed in stays with the stream.
+  const std::unique_ptr<Stream> compute = device->CreateStream("compute"),
+                                comm = device->CreateStream("comm");
+  const RankStreams streams{device, compute.get(), comm.get()};
+  if (on_request) return Serve(streams, timeline);
   std::printf("%s\n", device->info().name.c_str());
   if (arguments.empty()) arguments = {"8192", "32768", "131072", "131072:mlp"};
-  for (const std::string& size : arguments) Print(device, timeline, size);
+  for (const std::string& size : arguments) Print(streams, timeline, size);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 #include "tests/common/attention/attention_case.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <sstream>
@@ -85,6 +86,12 @@ absl::StatusOr<RankTensors> AllocateTensors(Device& device, DType dtype, int64_t
   return absl::StatusOr<RankTensors>(std::move(t));
 }
 
+absl::StatusOr<Buffer> AllocateScratch(Device& device, const AttentionCore& core, bool backward) {
+  int64_t bytes = std::max<int64_t>(1, core.ScratchBytes(Pass::kForward));
+  if (backward) bytes = std::max(bytes, core.ScratchBytes(Pass::kBackward));
+  return device.Allocate(bytes, "attention scratch");
+}
+
 absl::Status RunOneRank(TestRank& self, Shared& shared) {
   const AttentionCase& c = shared.c;
   const AttentionProblem& problem = c.problem;
@@ -110,9 +117,10 @@ absl::Status RunOneRank(TestRank& self, Shared& shared) {
   kv_block.Load(shared.inputs.v, t.kv, half);
   q_block.Load(shared.inputs.dout, t.dout, 0);
   SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionState> state, core->NewState());
-  SEQPAR_RETURN_IF_ERROR(core->Forward(t.q, t.kv, t.out, state.get()));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer scratch, AllocateScratch(*self.device, *core, shared.backward));
+  core->Forward(t.q, t.kv, t.out, state.get(), scratch.data());
   if (shared.backward) {
-    SEQPAR_RETURN_IF_ERROR(core->Backward(t.q, t.kv, t.out, t.dout, state.get(), t.dq, t.dkv));
+    core->Backward(t.q, t.kv, t.out, t.dout, state.get(), t.dq, t.dkv, scratch.data());
   }
   SEQPAR_RETURN_IF_ERROR(self.compute->Synchronize());
   SEQPAR_RETURN_IF_ERROR(self.comm->Synchronize());

@@ -1,5 +1,6 @@
 // Communication runs beside computation: what is enqueued, in which order, and what waits for what. No clock
 // decides here; tests/bench/overlap_bench.cc measures.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -56,10 +57,9 @@ absl::Status Enqueue(const Scene& scene, const RankStreams& streams, Communicato
   const int64_t rows = shares[rank].size();
   KvSchedule schedule =
       gather ? GatherSchedule(shares, mask, rank) : RingSchedule(shares, mask, rank, scene.inner);
-  SEQPAR_ASSIGN_OR_RETURN(
-      const std::unique_ptr<AttentionCore> core,
+  const std::unique_ptr<AttentionCore> core =
       MakeScheduledAttention(streams, group, kShape, kHeads, std::move(shares), mask, std::move(schedule),
-                             gather ? Operation::kGather : Operation::kRing));
+                             gather ? Operation::kGather : Operation::kRing);
   SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionState> state, core->NewState());
   std::vector<float> q(rows * kColumns), kv(2 * q.size()), out(q.size()), dout(q.size()), dq(q.size()),
       dkv(kv.size());
@@ -68,11 +68,14 @@ absl::Status Enqueue(const Scene& scene, const RankStreams& streams, Communicato
   };
   const Matrix q_matrix = matrix(q, kColumns), kv_matrix = matrix(kv, 2 * kColumns);
   const Matrix out_matrix = matrix(out, kColumns);
+  SEQPAR_ASSIGN_OR_RETURN(
+      const Buffer scratch,
+      streams.device->Allocate(std::max<int64_t>(1, core->ScratchBytes(scene.pass)), "scratch"));
   if (scene.pass == Pass::kForward) {
-    SEQPAR_RETURN_IF_ERROR(core->Forward(q_matrix, kv_matrix, out_matrix, state.get()));
+    core->Forward(q_matrix, kv_matrix, out_matrix, state.get(), scratch.data());
   } else {
-    SEQPAR_RETURN_IF_ERROR(core->Backward(q_matrix, kv_matrix, out_matrix, matrix(dout, kColumns),
-                                          state.get(), matrix(dq, kColumns), matrix(dkv, 2 * kColumns)));
+    core->Backward(q_matrix, kv_matrix, out_matrix, matrix(dout, kColumns), state.get(), matrix(dq, kColumns),
+                   matrix(dkv, 2 * kColumns), scratch.data());
   }
   return run();
 }

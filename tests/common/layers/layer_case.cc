@@ -202,6 +202,7 @@ absl::StatusOr<LayerResults> RunLayerCase(const LayerCase& c, const LayerInputs&
   plan.backward = backward;
   plan.recompute = c.recompute;
   plan.mlp_piece_rows = c.mlp_piece_rows;
+  plan.inspect = c.inspect;
   Shared shared{c, inputs, plan, {}, {}, {}};
   shared.results.y.resize(inputs.x.size());
   shared.results.dx.resize(inputs.x.size());

@@ -71,6 +71,24 @@ TEST(LayerStackTest, SameBitsFromRunToRun) {
   }
 }
 
+// Memory is shared in another way where somebody looks: what takes the place of what is still read shows.
+TEST(LayerStackTest, LookingAtAttentionChangesNoBit) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const Mesh& mesh : {Mesh{1, 1, 1, 1}, {2, 2, 2, 2}, {3, 2, 1, 1}}) {
+      for (const Recompute recompute : {Recompute::kNone, Recompute::kMlp, Recompute::kLayer}) {
+        LayerCase c = Case(mesh, dtype);
+        c.problem.config.rope_theta = 100;
+        c.recompute = recompute;
+        const LayerResults shared = Results(c, true);
+        c.inspect = true;
+        const LayerResults apart = Results(c, true);
+        EXPECT_TRUE(apart.y == shared.y && apart.dx == shared.dx) << c.ToString();
+        EXPECT_TRUE(apart.gradients == shared.gradients) << c.ToString();
+      }
+    }
+  }
+}
+
 // Pieces that are too many, that do not divide, of one row, and one for all.
 TEST(LayerStackTest, PiecesOfTheMlpChangeNoRow) {
   for (const Mesh& mesh : {Mesh{1, 1, 1, 1}, {2, 1, 2, 2}}) {

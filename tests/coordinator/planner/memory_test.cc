@@ -36,6 +36,7 @@ struct MemoryCase {
   MaskKind mask = MaskKind::kCausal;
   MlpKind mlp = MlpKind::kSwiglu;
   int64_t tokens = 2045;
+  bool inspect = false;
 };
 
 void PrintTo(const MemoryCase& c, std::ostream* out) { *out << c.name; }
@@ -56,6 +57,7 @@ JobSpec JobOf(const MemoryCase& c) {
   job.mask.left = c.mask == MaskKind::kWindow ? 300 : -1;
   job.mask.right = c.mask == MaskKind::kWindow ? 0 : -1;
   job.tokens = c.tokens;
+  job.verify_rows = c.inspect ? 1 : 0;
   return job;
 }
 
@@ -69,6 +71,7 @@ LayerPlan PlanOf(const MemoryCase& c, const JobSpec& job, int rank) {
   plan.core = c.core;
   plan.backward = job.backward();
   plan.recompute = c.recompute;
+  plan.inspect = c.inspect;
   plan.rank = rank;
   return plan;
 }
@@ -141,8 +144,8 @@ TEST_P(MemoryTest, PredictsThePeakOfEveryRank) {
     absl::StrAppend(&ratios, rank > 0 ? " " : "", static_cast<int>(ratio * 1000 + 0.5) / 1000.0);
     EXPECT_NEAR(ratio, 1, 0.1) << "rank " << rank << ": measured " << peaks[rank] << ", weights " << m.weights
                                << " weight gradients " << m.weight_gradients << " hidden " << m.hidden
-                               << " kept " << m.kept << " attention " << m.attention << " layer " << m.layer
-                               << " communication " << m.communication << " kernels " << m.kernels;
+                               << " kept " << m.kept << " layer " << m.layer << " communication "
+                               << m.communication << " kernels " << m.kernels;
   }
   RecordProperty("predicted_over_measured", ratios);
   std::printf("%-28s predicted / measured: %s\n", c.name, ratios.c_str());
@@ -288,6 +291,17 @@ INSTANTIATE_TEST_SUITE_P(
                    8,
                    MaskKind::kCausal,
                    MlpKind::kNone},
+        MemoryCase{.name = "UlyssesInspected", .mesh = {1, 4, 1, 1}, .inspect = true},
+        MemoryCase{
+            .name = "UlyssesBf16Inspected", .mesh = {1, 4, 1, 1}, .dtype = DType::kBF16, .inspect = true},
+        MemoryCase{.name = "TensorRingBf16Inspected",
+                   .mesh = {2, 1, 2, 2},
+                   .layout = LayoutKind::kZigzag,
+                   .dtype = DType::kBF16,
+                   .inspect = true},
+        MemoryCase{.name = "UnevenTensorBf16", .mesh = {3, 1, 1, 1}, .dtype = DType::kBF16},
+        MemoryCase{
+            .name = "UnevenTensorMlpBf16", .mesh = {3, 1, 1, 1}, .recompute = kMlp, .dtype = DType::kBF16},
         MemoryCase{"GeluTensor",
                    {2, 1, 1, 1},
                    CoreKind::kRing,
