@@ -1,5 +1,6 @@
 #include "common/attention/scheduled_attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -166,24 +167,39 @@ class ScheduledAttention : public AttentionCore {
     return m.Rows(first * shape_.batch, (first + keys) * shape_.batch);
   }
 
-  // A piece away from home is one tile; one at home is a tile for each of its ranges of the rank's own K/V.
+  // A piece away from home is one tile; one at home is a tile for each of its ranges of the rank's own K/V,
+  // backward in two parts where some of its keys are late.
   void PlanTiles() {
     tiles_.resize(schedule_.slots.size());
+    backward_tiles_.resize(schedule_.slots.size());
     for (size_t s = 0; s < tiles_.size(); ++s) {
       for (int index : schedule_.slots[s].work) {
         const KvPiece& piece = schedule_.pieces[index];
-        if (AtHome(piece)) {
-          for (const IndexRange& range : piece.ranges) {
-            AddTile(s, true, tokens_.Slice(range.begin, range.end), range.begin, range.begin);
-          }
-        } else {
-          AddTile(s, false, piece.keys, piece.buffer_offset, piece.grad_offset);
+        if (!AtHome(piece)) {
+          tiles_[s].push_back(MakeTile(false, piece.keys, piece.buffer_offset, piece.grad_offset));
+          backward_tiles_[s].push_back(tiles_[s].back());
+          continue;
+        }
+        for (const IndexRange& range : piece.ranges) {
+          tiles_[s].push_back(HomeTile(range.begin, range.end));
+          const int64_t late = std::clamp(schedule_.late_keys, range.begin, range.end);
+          const auto add = [&](size_t slot, int64_t begin, int64_t end) {
+            if (begin == end) return;
+            const bool whole = begin == range.begin && end == range.end;
+            backward_tiles_[slot].push_back(whole ? tiles_[s].back() : HomeTile(begin, end));
+          };
+          add(s, range.begin, late);
+          add(tiles_.size() - 1, late, range.end);
         }
       }
     }
   }
 
-  void AddTile(size_t slot, bool at_home, TokenShare keys, int64_t first_key, int64_t first_grad) {
+  PlannedTile HomeTile(int64_t begin, int64_t end) const {
+    return MakeTile(true, tokens_.Slice(begin, end), begin, begin);
+  }
+
+  PlannedTile MakeTile(bool at_home, TokenShare keys, int64_t first_key, int64_t first_grad) const {
     auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(mask_, tokens_, keys));
     SEQPAR_CHECK(ranges->overlap != Overlap::kEmpty);
     PlannedTile planned;
@@ -202,7 +218,7 @@ class ScheduledAttention : public AttentionCore {
     tile.mask = &mask_;
     tile.query_positions = tokens_;
     tile.key_positions = std::move(keys);
-    tiles_[slot].push_back(std::move(planned));
+    return planned;
   }
 
   AttentionTile Fill(const PlannedTile& planned, const Matrix& q, const Matrix& kv,
@@ -240,7 +256,7 @@ class ScheduledAttention : public AttentionCore {
         group_->SendRecv(comm, {operation_, pass}, std::move(sends), std::move(receives));
         exchanged = comm.Record();
       }
-      for (const PlannedTile& planned : tiles_[s]) run_tile(planned);
+      for (const PlannedTile& planned : (backward ? backward_tiles_ : tiles_)[s]) run_tile(planned);
       compute.Wait(exchanged);
       if (backward) AddArrived(slot, home_grads);
       computed = compute.Record();
@@ -322,8 +338,8 @@ class ScheduledAttention : public AttentionCore {
   const Mask mask_;
   const KvSchedule schedule_;
   const Operation operation_;
-  std::vector<std::vector<PlannedTile>> tiles_;  // by slot
-  Scratch scratch_;                              // of the call
+  std::vector<std::vector<PlannedTile>> tiles_, backward_tiles_;  // by slot
+  Scratch scratch_;                                               // of the call
 };
 
 }  // namespace

@@ -5,10 +5,10 @@
 //   comm     waits until compute has finished slot s - 1, then exchanges the K/V of slot s
 //   compute  the tiles of slot s (their keys are at home or came in an earlier slot), then waits for the
 //   exchange
-// Backward is the same loop with dK/dV besides: a tile adds to a zeroed float32 sum of its piece; what had
-// come for the piece by the end of the slot's exchange is added to it (what comes home: to the rank's own
-// dK/dV, in the order of the schedule); the next slot sends it on. So the exchange of a slot runs beside its
-// tiles, and nothing is sent before it is complete.
+// Backward is the same loop with dK/dV besides, and with the tiles of late home keys in the last slot: a tile
+// adds to a zeroed float32 sum of its piece; what had come for the piece by the end of the slot's exchange is
+// added to it (what comes home: to the rank's own dK/dV, in the order of the schedule); the next slot sends
+// it on. So the exchange of a slot runs beside its tiles, and nothing is sent before it is complete.
 //
 // Numbers: out, dq, dK and dV are float32 while they are partial, whatever the storage type, and rounded once
 // at the end. K and V of a token lie side by side in one row, so that a range of tokens is one block of

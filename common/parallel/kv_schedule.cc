@@ -102,7 +102,7 @@ class Places {
 // Turns the travels that concern one rank into its schedule.
 class Builder {
  public:
-  Builder(int rank, int ranks, int slots, bool kv_kept) : slots_(slots) {
+  Builder(const TokenShare& own, int rank, int ranks, int slots, bool kv_kept) : own_(own), slots_(slots) {
     schedule_.rank = rank;
     schedule_.ranks = ranks;
     schedule_.kv_kept = kv_kept;
@@ -142,6 +142,9 @@ class Builder {
       schedule_.slots[s].send_grad = InOrder(slots_[s].send_grad);
       schedule_.slots[s].recv_grad = InOrder(slots_[s].recv_grad);
     }
+    const KvSlot& last = schedule_.slots.back();
+    const bool busy = !last.send_grad.empty() || !last.recv_grad.empty();
+    schedule_.late_keys = busy ? LateKeysOf(own_) : own_.size();
     PlaceKv();
     PlaceGrads();
     PlaceReceivedGrads();
@@ -221,6 +224,7 @@ class Builder {
     }
   }
 
+  const TokenShare& own_;
   KvSchedule schedule_;
   std::vector<Slot> slots_;
   std::vector<int> last_use_;  // by piece: the slot of this rank's work on it, 0 at home
@@ -276,8 +280,8 @@ std::vector<Travel> RingTravels(const std::vector<TokenShare>& shares, const Mas
   return travels;
 }
 
-KvSchedule RingScheduleOf(const std::vector<Travel>& travels, int rank, int ranks) {
-  Builder builder(rank, ranks, /*slots=*/ranks == 1 ? 1 : ranks + 1, /*kv_kept=*/false);
+KvSchedule RingScheduleOf(const std::vector<Travel>& travels, const TokenShare& own, int rank, int ranks) {
+  Builder builder(own, rank, ranks, /*slots=*/ranks == 1 ? 1 : ranks + 1, /*kv_kept=*/false);
   for (const Travel& travel : travels) builder.Add(travel);
   return builder.Build();
 }
@@ -298,8 +302,14 @@ Travel GatherTravel(const std::vector<TokenShare>& shares, const Mask& mask, int
 
 }  // namespace
 
+int64_t LateKeysOf(const TokenShare& share) {
+  const size_t segments = share.segments().size();
+  return segments > 1 ? share.size() - share.segments().back().size() : (share.size() + 1) / 2;
+}
+
 KvSchedule RingSchedule(const std::vector<TokenShare>& shares, const Mask& mask, int rank, int inner) {
-  return RingScheduleOf(RingTravels(shares, mask, inner), rank, static_cast<int>(shares.size()));
+  return RingScheduleOf(RingTravels(shares, mask, inner), shares[rank], rank,
+                        static_cast<int>(shares.size()));
 }
 
 std::vector<KvSchedule> RingSchedules(const std::vector<TokenShare>& shares, const Mask& mask, int inner) {
@@ -307,13 +317,14 @@ std::vector<KvSchedule> RingSchedules(const std::vector<TokenShare>& shares, con
   const std::vector<Travel> travels = RingTravels(shares, mask, inner);
   std::vector<KvSchedule> schedules;
   schedules.reserve(ranks);
-  for (int rank = 0; rank < ranks; ++rank) schedules.push_back(RingScheduleOf(travels, rank, ranks));
+  for (int rank = 0; rank < ranks; ++rank)
+    schedules.push_back(RingScheduleOf(travels, shares[rank], rank, ranks));
   return schedules;
 }
 
 KvSchedule GatherSchedule(const std::vector<TokenShare>& shares, const Mask& mask, int rank) {
   const int ranks = static_cast<int>(shares.size());
-  Builder builder(rank, ranks, /*slots=*/ranks == 1 ? 1 : 3, /*kv_kept=*/true);
+  Builder builder(shares[rank], rank, ranks, /*slots=*/ranks == 1 ? 1 : 3, /*kv_kept=*/true);
   if (shares[rank].size() > 0) {
     builder.Add(Travel{
         .home = rank, .ranges = {IndexRange{.begin = 0, .end = shares[rank].size()}}, .keys = shares[rank]});

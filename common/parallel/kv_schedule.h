@@ -25,7 +25,8 @@
 //
 // Gradients: what arrives in slot s is added after the receiver's own work of the slot in which it works on
 // that piece (s or later), and at home after the work of slot s, in the order of messages; a sum is sent in
-// the slot after its work.
+// the slot after its work. So nothing but the way home of the last sums is left for the last slot: backward
+// keeps a part of the work on the rank's own keys (late_keys) for it, which slot 0 can spare.
 #ifndef SEQPAR_COMMON_PARALLEL_KV_SCHEDULE_H_
 #define SEQPAR_COMMON_PARALLEL_KV_SCHEDULE_H_
 
@@ -79,6 +80,9 @@ struct KvSchedule {
   // slots[s].recv_kv arrives in buffers that nothing used in slot s still needs; the last slots may have work
   // or messages only in backward.
   std::vector<KvSlot> slots;
+  // Backward works on the rank's own keys from this index of its share on in the last slot, where gradients
+  // travel then; on those before it in slot 0, as forward does on all. The size of the share: none are late.
+  int64_t late_keys = 0;
   int64_t buffer_keys = 0;     // size of the receive buffer for K/V
   int64_t grad_keys = 0;       // size of the float32 dK/dV buffer for pieces not at home
   int64_t grad_recv_keys = 0;  // size of the float32 receive buffer
@@ -86,6 +90,10 @@ struct KvSchedule {
   // again.
   bool kv_kept = false;
 };
+
+// Where the late keys of a share begin: at its last segment, which in a causal zigzag is a quarter of the
+// share's pairs with itself; in its middle where it has one segment.
+int64_t LateKeysOf(const TokenShare& share);
 
 // `shares`: one a ring rank. `inner` divides the number of ranks.
 KvSchedule RingSchedule(const std::vector<TokenShare>& shares, const Mask& mask, int rank, int inner);

@@ -155,7 +155,8 @@ void CostModel::AddRingForward(const Shape& shape, const HeadRange& heads, const
   AddHidden(transfer, near_bytes, hiding, gang, cost);
 }
 
-// Gradients follow one slot behind: the last hop home has no work beside it, a gather's only one neither.
+// Gradients follow one slot behind: the last hop home, which is a gather's only one, has the work on late
+// keys beside it.
 void CostModel::AddRingBackward(const Shape& shape, const HeadRange& heads, const RingCost& ring,
                                 double attention_seconds, const Gang& gang, Cost* cost) const {
   const int ranks = shape.mesh.ring;
@@ -167,10 +168,12 @@ void CostModel::AddRingBackward(const Shape& shape, const HeadRange& heads, cons
     const Flow kv = ScaledFlow(load.backward_kv, row * e), grads = ScaledFlow(load.backward_grad, row * 4);
     const double last = SecondsOf(grads, gang) / (shape.core == CoreKind::kGather ? 1 : ranks);
     const double rest = SecondsOf(kv, gang) + SecondsOf(grads, gang) - last;
+    const double near_last = grads.near_bytes * last / std::max(1e-12, SecondsOf(grads, gang));
     Cost one;
-    one.exposed = last;
-    AddHidden(rest, kv.near_bytes + grads.near_bytes * (1 - last / std::max(1e-12, SecondsOf(grads, gang))),
-              attention_seconds * (ranks - 1) / ranks, gang, &one);
+    AddHidden(last, near_last, attention_seconds * ring.late_pairs / std::max(1.0, ring.busiest_pairs), gang,
+              &one);
+    AddHidden(rest, kv.near_bytes + grads.near_bytes - near_last, attention_seconds * (ranks - 1) / ranks,
+              gang, &one);
     AddSums(3 * row * static_cast<double>(load.grad_recv_keys), 4, gang, &one);
     if (one.seconds() > slowest.seconds()) slowest = one;
   }

@@ -287,6 +287,10 @@ RingCost MakeRingCost(const Mask& mask, LayoutKind layout, CoreKind core, int in
   for (const double pairs : cost.pairs) cost.mean_pairs += pairs / ring;
   const TokenShare& its_share = shares[busiest - cost.pairs.begin()];
   cost.own_pairs = ring == 1 ? cost.busiest_pairs : AttendedPairs(mask, its_share, its_share);
+  if (ring > 1) {
+    cost.late_pairs =
+        AttendedPairs(mask, its_share, its_share.Slice(LateKeysOf(its_share), its_share.size()));
+  }
   AddLoads(mask, layout, core, inner, nodes, shares, &cost);
   cost.fullest = FullestRanks(cost);
   if (count_calls) {

@@ -30,7 +30,8 @@ struct RingCost {
   std::vector<double> pairs;    // attended, by ring rank
   double busiest_pairs = 0;
   double mean_pairs = 0;
-  double own_pairs = 0;  // of the busiest rank, on its own share: what hides a gather
+  double own_pairs = 0;   // of the busiest rank, on its own share: what hides a gather
+  double late_pairs = 0;  // of those, on the keys that backward keeps for the last slot (LateKeysOf)
   // Of the calls of the attention kernel on the busiest rank, where they were asked for: their queries and
   // keys, and the ends of queries' key ranges that lie inside a call's keys. One head, one batch row.
   double query_rows = 0, key_rows = 0, edges = 0;

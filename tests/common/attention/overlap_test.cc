@@ -151,6 +151,10 @@ TEST(OverlapTest, ExchangeOfTheNextStepIsPostedBeforeTheTileThatHidesIt) {
             // In a causal mask of contiguous shares a rank attends those before it only.
             const bool whole = mask == MaskKind::kFull || layout != LayoutKind::kContiguous;
             EXPECT_GE(fed, whole ? ranks - 1 : rank);
+            // Also the last gradients' way home.
+            if (pass == Pass::kBackward && whole) {
+              EXPECT_TRUE(IsTile(operations.back()));
+            }
           }
         }
       }
@@ -166,7 +170,10 @@ TEST(OverlapTest, GatherIsPostedBeforeTheOwnTile) {
         SCOPED_TRACE(absl::StrCat(scene.ToString(), ", rank ", rank));
         const std::vector<RecordedOperation> operations = Record(scene, rank);
         const int fed = ExpectOverlap(operations);
-        if (pass == Pass::kBackward) continue;  // K and V were kept
+        if (pass == Pass::kBackward) {  // K and V were kept; gradients travel beside the last tile
+          EXPECT_TRUE(IsTile(operations.back()));
+          continue;
+        }
         EXPECT_GE(fed, scene.ranks - 1);
         // All of it at once, beside the keys that are at home.
         for (size_t i = 0; i < operations.size(); ++i) {
@@ -195,7 +202,7 @@ class Gate {
   }
   absl::Status Exchanged() {
     const int step = exchanges_.fetch_add(1);
-    if (step >= steps_) return absl::OkStatus();  // gradients on their last way home
+    if (step >= steps_) return absl::OkStatus();  // the last slot's, which is empty forward
     return Reach(&exchanged_, step, &begun_, "the tile beside exchange ");
   }
   int tiles() const { return tiles_; }
@@ -255,14 +262,15 @@ absl::Status RunGated(const Scene& scene, const std::shared_ptr<Endpoint>& endpo
 TEST(OverlapTest, ExchangeOfTheNextStepCompletesWhileTheTileRuns) {
   for (const auto& [ranks, inner] : {std::pair(2, 2), {4, 4}, {4, 2}}) {
     for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
-      // A tile and an exchange in every step.
+      // A tile and an exchange in every step; backward, one more of both, when the last gradients go home.
       const Scene scene{LayoutKind::kContiguous, MaskKind::kFull, CoreKind::kRing, ranks, inner, pass};
       SCOPED_TRACE(scene.ToString());
       const auto endpoints = MakeInProcessWorld(ranks);
       std::vector<std::unique_ptr<Gate>> gates;
       std::vector<absl::Status> statuses(ranks);
       std::vector<std::thread> threads;
-      for (int rank = 0; rank < ranks; ++rank) gates.push_back(std::make_unique<Gate>(ranks));
+      const int steps = pass == Pass::kForward ? ranks : ranks + 1;
+      for (int rank = 0; rank < ranks; ++rank) gates.push_back(std::make_unique<Gate>(steps));
       for (int rank = 0; rank < ranks; ++rank) {
         threads.emplace_back(
             [&, rank] { statuses[rank] = RunGated(scene, endpoints[rank], gates[rank].get()); });
@@ -270,8 +278,8 @@ TEST(OverlapTest, ExchangeOfTheNextStepCompletesWhileTheTileRuns) {
       for (std::thread& thread : threads) thread.join();
       for (int rank = 0; rank < ranks; ++rank) {
         EXPECT_TRUE(statuses[rank].ok()) << "rank " << rank << ": " << statuses[rank];
-        EXPECT_EQ(gates[rank]->tiles(), ranks);
-        EXPECT_GE(gates[rank]->exchanges(), ranks);
+        EXPECT_EQ(gates[rank]->tiles(), steps);
+        EXPECT_GE(gates[rank]->exchanges(), steps);
       }
     }
   }

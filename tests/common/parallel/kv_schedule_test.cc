@@ -243,6 +243,20 @@ TEST(RingScheduleTest, WorksOnSharesInRingOrder) {
   }
 }
 
+TEST(RingScheduleTest, BackwardKeepsWorkAtHomeForTheLastWayOfGradients) {
+  for (const int ranks : {2, 4}) {
+    const World zigzag = MakeRing(LayoutKind::kZigzag, Mask(MaskKind::kCausal, 64), ranks, ranks);
+    for (const KvSchedule& schedule : zigzag.schedules) EXPECT_EQ(schedule.late_keys, 32 / ranks);
+    const World striped = MakeGather(LayoutKind::kStriped, Mask(MaskKind::kFull, 64), ranks);
+    for (const KvSchedule& schedule : striped.schedules) EXPECT_EQ(schedule.late_keys, 32 / ranks);
+  }
+  // In the last slot only the first share's gradients travel, from the last rank.
+  const World causal = MakeRing(LayoutKind::kContiguous, Mask(MaskKind::kCausal, 64), 4, 4);
+  const std::vector<int64_t> late = {8, 16, 16, 8};
+  for (int r = 0; r < 4; ++r) EXPECT_EQ(causal.schedules[r].late_keys, late[r]) << r;
+  EXPECT_EQ(MakeRing(LayoutKind::kContiguous, Mask(MaskKind::kCausal, 64), 1, 1).schedules[0].late_keys, 64);
+}
+
 TEST(RingScheduleTest, DoubleRingTurnsTheInnerRingFirst) {
   const World world = MakeRing(LayoutKind::kContiguous, Mask(MaskKind::kFull, 31), 6, 3);
   for (const KvSchedule& schedule : world.schedules) {

@@ -228,16 +228,33 @@ void Garbage(const World& world, int slot, GradWorld& grads) {
   }
 }
 
+// Of the rank's own keys those before schedule.late_keys in slot 0, the others in the last.
+void WorkAtHome(const KvSchedule& schedule, const KvPiece& piece, bool late, GradWorld& grads) {
+  const std::vector<Grad> part = OwnPart(piece, schedule.rank);
+  size_t at = 0;
+  for (const IndexRange& range : piece.ranges) {
+    for (int64_t i = range.begin; i < range.end; ++i, ++at) {
+      if ((i >= schedule.late_keys) != late) continue;
+      ASSERT_NO_FATAL_FAILURE(AddInto(grads.home[part[at].key], part[at]));
+    }
+  }
+}
+
 void Work(const World& world, int slot, GradWorld& grads) {
   for (int r = 0; r < world.ranks(); ++r) {
-    for (int index : world.schedules[r].slots[slot].work) {
-      const KvPiece& piece = world.schedules[r].pieces[index];
-      const std::vector<Grad> part = OwnPart(piece, r);
+    const KvSchedule& schedule = world.schedules[r];
+    for (int index : schedule.slots[slot].work) {
+      const KvPiece& piece = schedule.pieces[index];
       if (piece.home == r) {
-        for (const Grad& grad : part) ASSERT_NO_FATAL_FAILURE(AddInto(grads.home[grad.key], grad));
+        ASSERT_NO_FATAL_FAILURE(WorkAtHome(schedule, piece, false, grads));
       } else {
+        const std::vector<Grad> part = OwnPart(piece, r);
         std::copy(part.begin(), part.end(), grads.sums[r].begin() + piece.grad_offset);
       }
+    }
+    if (slot + 1 < world.slots()) continue;
+    for (int index : schedule.slots[0].work) {
+      ASSERT_NO_FATAL_FAILURE(WorkAtHome(schedule, schedule.pieces[index], true, grads));
     }
   }
 }

@@ -131,6 +131,25 @@ TEST(StepSeconds, AreThoseOfThePasses) {
   EXPECT_GT(p.backward.compute_seconds, 1.9 * p.forward.compute_seconds);
 }
 
+TEST(StepSeconds, ALongRingHidesEveryTransferOfBothPasses) {
+  const auto waits = [](CoreKind core, int64_t tokens, double bandwidth) {
+    JobSpec job = WithStrategy(EvenJob(), StrategyKind::kRing, 0, 0, 2);
+    if (core == CoreKind::kGather) job = WithStrategy(EvenJob(), StrategyKind::kGather, 0, 0, 2);
+    job.tokens = tokens;
+    job.pass = JobPass::kForwardBackward;
+    const auto planned = PlanOn(job, MakeCluster(2, 1, CpuSlot(), {0, 5e9}, {0, bandwidth}));
+    // Weights' gradients wait for their link whatever attention does: forward and the sums are left.
+    const double weights = 2 * static_cast<double>(kLayers * kWeights) * 4 / 2 / bandwidth;
+    return planned.ok() ? planned->plan.prediction.communication_seconds - weights : -1;
+  };
+  for (const CoreKind core : {CoreKind::kRing, CoreKind::kGather}) {
+    const double seconds = waits(core, 65536, 1e9);
+    EXPECT_GT(seconds, 0);
+    EXPECT_NEAR(waits(core, 65536, 2e9), seconds, 1e-9) << CoreName(core);
+    EXPECT_GT(waits(core, 65536, 1e5), 2 * seconds) << CoreName(core);
+  }
+}
+
 TEST(StepSeconds, ASlowLinkIsExposed) {
   const JobSpec job = WithStrategy(EvenJob(), StrategyKind::kMegatronSp, 4);
   const auto fast = PlanOn(job, MakeCluster(1, 4, CpuSlot(), {0, 5e9}, {0, 1e9}));

@@ -65,8 +65,8 @@ const std::vector<Example>& Examples() {
   static const auto& examples = *new std::vector<Example>{
       Example{"quickstart", kSlots, "U4 ring contiguous none", "ties with the fastest, ring R4"},
       Example{"quickstart", kShared, "U4 ring contiguous none", "ulysses U4"},
-      Example{"quickstart", kH100, "R4 ring zigzag none", "ring R4 zigzag: predicted fastest"},
-      Example{"quickstart", kH200, "R4 ring zigzag none", "ring R4 zigzag: predicted fastest"},
+      Example{"quickstart", kH100, "R4 ring zigzag none", "ring R4 zigzag: "},
+      Example{"quickstart", kH200, "R4 ring zigzag none", "ring R4 zigzag: "},
       Example{"megatron-sp", kSlots, "T4 ring contiguous none", "the only mesh that the job allows"},
       Example{"megatron-sp", kShared, "T4 ring contiguous none", "the only mesh that the job allows"},
       Example{"megatron-sp", kH100, "T4 ring contiguous none", "the only mesh that the job allows"},

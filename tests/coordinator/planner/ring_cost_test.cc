@@ -74,6 +74,20 @@ TEST(RingCost, KeysThatCrossNodes) {
   }
 }
 
+TEST(RingCost, LateKeysAreAQuarterOfACausalSharesOwnPairs) {
+  const int64_t tokens = 4096;
+  const auto late = [&](LayoutKind layout, MaskKind mask, int ring) {
+    const RingCost cost =
+        MakeRingCost(Mask(mask, tokens), layout, CoreKind::kRing, ring, std::vector<int>(ring, 0));
+    return cost.late_pairs / cost.own_pairs;
+  };
+  for (const LayoutKind layout : {LayoutKind::kContiguous, LayoutKind::kZigzag, LayoutKind::kStriped}) {
+    EXPECT_NEAR(late(layout, MaskKind::kCausal, 4), 0.25, 0.002) << LayoutName(layout);
+    EXPECT_NEAR(late(layout, MaskKind::kFull, 4), 0.5, 0.002) << LayoutName(layout);
+    EXPECT_EQ(late(layout, MaskKind::kCausal, 1), 0);
+  }
+}
+
 // Against the ranges that the kernel is really called with.
 TEST(RingCost, CallsAreThoseOfTheSchedule) {
   const int64_t tokens = 2400;
