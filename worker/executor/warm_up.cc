@@ -15,7 +15,14 @@ namespace {
 struct Weight {
   int64_t out = 0, in = 0;
   bool biased = false;
-  bool mlp = false;  // multiplied with rows in pieces
+  bool mlp = false;     // multiplied with rows in pieces
+  bool second = false;  // the gradient of what it multiplies is added to another weight's
+};
+
+// What libraries choose by, beside the weight's shape.
+struct Rows {
+  int64_t count = 0;
+  bool first = true;  // gradients of weights are written, not added to
 };
 
 std::vector<Weight> WeightsOf(const WeightTable& table) {
@@ -27,7 +34,7 @@ std::vector<Weight> WeightsOf(const WeightTable& table) {
     const int64_t out = first->rows.size() + (other == nullptr ? 0 : other->rows.size());
     if (out > 0 && first->cols.size() > 0) {
       const bool mlp = id == WeightId::kGate || id == WeightId::kUp || id == WeightId::kDown;
-      weights.push_back({out, first->cols.size(), table.Find(bias) != nullptr, mlp});
+      weights.push_back({out, first->cols.size(), table.Find(bias) != nullptr, mlp, id == WeightId::kK});
     }
   };
   add(WeightId::kQ, WeightId::kQBias, WeightId::kQ);
@@ -47,17 +54,18 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   const std::vector<Weight> weights = WeightsOf(WeightTable(job.config, plan.mesh, heads, rank));
   if (rows == 0 || weights.empty()) return absl::OkStatus();
-  // By weight and rows: libraries choose by both.
-  std::vector<std::pair<Weight, int64_t>> products;
+  std::vector<std::pair<Weight, Rows>> products;
   const int64_t piece = MlpPieceRows(rows), last = rows - (rows - 1) / piece * piece;
   for (const Weight& w : weights) {
-    products.emplace_back(w, w.mlp ? piece : rows);
-    if (w.mlp && last != piece) products.emplace_back(w, last);
+    products.emplace_back(w, Rows{w.mlp ? piece : rows});
+    if (!w.mlp || piece == rows) continue;
+    if (last != piece) products.emplace_back(w, Rows{last, false});
+    if (rows > 2 * piece || last == piece) products.emplace_back(w, Rows{piece, false});
   }
   int64_t largest_input = 0, largest_output = 0, largest_weight = 0, widest = 0;
   for (const auto& [w, n] : products) {
-    largest_input = std::max(largest_input, n * w.in);
-    largest_output = std::max(largest_output, n * w.out);
+    largest_input = std::max(largest_input, n.count * w.in);
+    largest_output = std::max(largest_output, n.count * w.out);
     largest_weight = std::max(largest_weight, w.in * w.out);
     widest = std::max(widest, w.out);
   }
@@ -72,12 +80,14 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
   SEQPAR_ASSIGN_OR_RETURN(const Buffer gradient, zeros(job.backward() ? largest_weight : 1, DType::kF32));
   SEQPAR_ASSIGN_OR_RETURN(const Buffer bias, zeros(widest, job.dtype));
   for (const auto& [w, n] : products) {
-    const Matrix x(inputs.data(), job.dtype, n, w.in), y(outputs.data(), job.dtype, n, w.out);
+    const Matrix x(inputs.data(), job.dtype, n.count, w.in), y(outputs.data(), job.dtype, n.count, w.out);
     const Matrix matrix(weight.data(), job.dtype, w.out, w.in), b(bias.data(), job.dtype, 1, w.out);
-    device.Gemm(compute, x, false, matrix, true, y, false, w.biased ? &b : nullptr);
-    if (!job.backward()) continue;
-    device.Gemm(compute, y, false, matrix, false, x, false, nullptr);
-    device.Gemm(compute, y, true, x, false, Matrix(gradient.data(), DType::kF32, w.out, w.in), true, nullptr);
+    const Matrix sums(gradient.data(), DType::kF32, w.out, w.in);
+    if (n.first || n.count != piece) {  // once for all pieces of as many rows
+      device.Gemm(compute, x, false, matrix, true, y, false, w.biased ? &b : nullptr);
+      if (job.backward()) device.Gemm(compute, y, false, matrix, false, x, w.second, nullptr);
+    }
+    if (job.backward()) device.Gemm(compute, y, true, x, false, sums, !n.first, nullptr);
   }
   return compute.Synchronize();
 }
