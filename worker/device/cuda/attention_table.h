@@ -7,7 +7,7 @@
 namespace seqpar::cuda {
 
 enum class AttentionKernel {
-  kTiledFloat32,  // attention.cu: anything, in true float32
+  kTiledFloat32,  // attention_tiles.cuh: anything, in true float32
   kFa4,           // fa4_attention.h: tensor cores
   kCudnn,         // cudnn_attention.h: tensor cores
 };
