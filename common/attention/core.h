@@ -37,9 +37,10 @@ class AttentionState {
   virtual ~AttentionState() = default;
 };
 
-// What a rank really attended with, for verification: the matrices of the innermost core. Those of backward
-// are empty where there was none.
+// What a rank really attended with, for verification: the matrices of the innermost core. A rank may have no
+// row in the outer core and rows in the inner one, so that an empty matrix does not say what has happened.
 struct AttentionView {
+  bool backward = false;  // Backward has: its matrices are here
   TokenShare tokens;
   HeadRange heads;
   Matrix q, kv, out;     // storage type
@@ -74,7 +75,7 @@ class AttentionCore {
   virtual void Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
                         AttentionState* state, const Matrix& dq, const Matrix& dkv, void* scratch) = 0;
 
-  // The innermost core's view of the last Forward (and Backward, where `outer` has its matrices, and they are
+  // The innermost core's view of the last Forward (and Backward, where `outer.backward`; its matrices are then
   // apart from q and kv) of `state`, whose matrices `outer` names. Valid until the next call, and of backward
   // as long as its scratch is left alone.
   virtual AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const = 0;

@@ -88,10 +88,11 @@ class UlyssesAttention : public AttentionCore {
   AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const override {
     const State& kept = static_cast<const State&>(state);
     AttentionView view;
+    view.backward = outer.backward;
     view.q = InnerQ(kept.q);
     view.kv = InnerKv(kept.kv);
     view.out = InnerQ(kept.out);
-    if (!outer.dq.empty()) {
+    if (view.backward) {
       view.dout = gradients_.dout;
       view.dq = gradients_.dq;
       view.dkv = gradients_.dkv;

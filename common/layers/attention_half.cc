@@ -158,6 +158,7 @@ void AttentionHalf::Backward(const WeightSet& weights, const Matrix& x, Attentio
 
 AttentionView AttentionHalf::View(const AttentionActivations& kept, bool backward) const {
   AttentionView outer;
+  outer.backward = backward;
   outer.tokens = core_->tokens();
   outer.heads = core_->heads();
   outer.q = kept.q;

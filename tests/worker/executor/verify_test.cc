@@ -140,6 +140,24 @@ TEST(VerifierTest, RightLayersHaveSmallErrorsOnEveryMesh) {
   }
 }
 
+// Fewer tokens than ranks: some hold none of a layer's rows, and under ulysses attend with all of them.
+TEST(VerifierTest, RanksWithoutTokensTakePart) {
+  const MeshCase kFew[] = {{{1, 4, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing},
+                           {{4, 1, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing},
+                           {{1, 1, 4, 2}, LayoutKind::kZigzag, CoreKind::kRing},
+                           {{1, 1, 4, 4}, LayoutKind::kStriped, CoreKind::kGather},
+                           {{2, 2, 2, 2}, LayoutKind::kContiguous, CoreKind::kRing}};
+  for (const MeshCase& c : kFew) {
+    JobSpec job = MakeJob();
+    job.mask.documents = {};
+    job.tokens = 3;
+    const v1::Verification result = RunAll(job, ShardedPlan(job, c.mesh, c.layout, c.core));
+    EXPECT_EQ(result.layers_size(), job.config.layers * 6) << c.mesh.ToString();
+    EXPECT_EQ(result.rows(), 3);
+    EXPECT_LT(result.worst_error(), 1e-5) << c.mesh.ToString() << ": " << result.ShortDebugString();
+  }
+}
+
 TEST(VerifierTest, EveryKindOfLayerIsRecomputedRight) {
   for (const NormKind norm : {NormKind::kNone, NormKind::kLayerNorm, NormKind::kRmsNorm}) {
     for (const MlpKind mlp : {MlpKind::kNone, MlpKind::kGelu, MlpKind::kGeluTanh, MlpKind::kSwiglu}) {
