@@ -214,14 +214,19 @@ absl::StatusOr<UniqueFd> DataRoots::Open(const std::string& path, int flags, mod
   beneath.erase(0, beneath.find_first_not_of('/'));
   if (beneath.empty()) beneath = ".";
   struct open_how how = {};
-  how.flags = static_cast<uint64_t>(static_cast<unsigned>(flags | O_CLOEXEC));
+  // A named pipe would keep whoever opens it waiting for its other end; for files O_NONBLOCK means nothing.
+  const int never_waits = (flags & O_PATH) == 0 ? O_NONBLOCK : 0;
+  how.flags = static_cast<uint64_t>(static_cast<unsigned>(flags | O_CLOEXEC | never_waits));
   how.mode = mode;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  // By its number: Debian's C library has no openat2. EAGAIN: somebody renamed a folder on the way meanwhile.
+  // By its number: Debian's C library has no openat2. EAGAIN: somebody renamed a folder on the way meanwhile,
+  // which nobody does for ever, or holds a lease on the file.
+  constexpr int kTries = 1000;
   long fd = -1;
-  do {
+  for (int i = 0; i < kTries; ++i) {
     fd = syscall(SYS_openat2, root.folder->get(), beneath.c_str(), &how, sizeof(how));
-  } while (fd < 0 && (errno == EAGAIN || errno == EINTR));
+    if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+  }
   if (fd >= 0) return UniqueFd(static_cast<int>(fd));
   return OpenError(errno, canonical, root.name);
 }

@@ -50,9 +50,9 @@ class DataRoots {
   // Those that jobs of `tenant` may use: its own and everybody's.
   DataRoots ForTenant(const std::string& tenant) const;
   // Opens `path` (any that Resolve takes) by openat2(2) beneath its root: whoever swaps a folder for a link
-  // meanwhile, nothing outside is opened. `flags` and `mode` as of open(2); O_CLOEXEC is added. Errors: those
-  // of Resolve; NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, RESOURCE_EXHAUSTED (a full disk) and INTERNAL
-  // with reason STORAGE.
+  // meanwhile, nothing outside is opened; nor does it wait for the other end of a named pipe. `flags` and
+  // `mode` as of open(2); O_CLOEXEC is added. Errors: Resolve's; NOT_FOUND, ALREADY_EXISTS,
+  // PERMISSION_DENIED, RESOURCE_EXHAUSTED (a full disk) and INTERNAL with reason STORAGE.
   absl::StatusOr<UniqueFd> Open(const std::string& path, int flags, mode_t mode = 0) const;
 
   const std::vector<Root>& roots() const { return roots_; }

@@ -20,7 +20,7 @@ constexpr int64_t kMaxJsonBytes = int64_t{64} << 20;
 absl::StatusOr<std::string> ReadSmallFile(const FileOpener& open, const std::string& path) {
   SEQPAR_ASSIGN_OR_RETURN(UniqueFd fd, open(path, O_RDONLY));
   struct stat st;
-  if (fstat(fd.get(), &st) != 0 || st.st_size > kMaxJsonBytes) {
+  if (fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > kMaxJsonBytes) {
     return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
                      absl::StrCat(path, ": not a JSON file of at most ", kMaxJsonBytes, " bytes"));
   }
@@ -64,7 +64,8 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const FileOpener& o
 }  // namespace
 
 absl::StatusOr<UniqueFd> OpenAnyFile(const std::string& path, int flags) {
-  UniqueFd fd(open(path.c_str(), flags | O_CLOEXEC));
+  const int never_waits = (flags & O_PATH) == 0 ? O_NONBLOCK : 0;  // for the other end of a named pipe
+  UniqueFd fd(open(path.c_str(), flags | O_CLOEXEC | never_waits));
   if (fd.valid()) return fd;
   const bool absent = errno == ENOENT || errno == ENOTDIR;
   return MakeError(absent ? absl::StatusCode::kNotFound : absl::StatusCode::kFailedPrecondition,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -202,6 +203,16 @@ TEST(DataRootsOpen, OpensBeneathTheRootAlone) {
   std::filesystem::create_symlink(outside / "secret", root / "link");
   EXPECT_EQ(roots.Open("link", O_RDONLY).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(roots.Open("../x", O_RDONLY).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Whoever opens one to read waits for somebody who writes: in the coordinator that would be for ever.
+TEST(DataRootsOpen, ANamedPipeKeepsNobodyWaiting) {
+  TempFolder root;
+  ASSERT_EQ(mkfifo((root / "pipe").c_str(), 0600), 0);
+  const DataRoots roots = *DataRoots::Create({{"data", root.path()}});
+  EXPECT_TRUE(roots.Open("pipe", O_RDONLY).ok());
+  EXPECT_FALSE(roots.Open("pipe", O_WRONLY).ok());  // nobody reads
+  EXPECT_TRUE(roots.Open("pipe", O_PATH).ok());
 }
 
 // Between the look at a path and its opening a folder is swapped for a link, again and again.

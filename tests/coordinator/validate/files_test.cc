@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <functional>
@@ -131,6 +133,24 @@ TEST_F(FilesTest, RefusesFilesThatAreNotThereOrNotSafetensors) {
   files_.Write("text.safetensors", "this is not what it says");
   job_.mutable_input()->set_file("text.safetensors");
   EXPECT_THAT(Violations(), SizeIs(1));
+}
+
+TEST_F(FilesTest, RefusesANamedPipeWithoutWaitingForItsOtherEnd) {
+  const std::string root = files_.Roots().roots()[0].path;
+  ASSERT_EQ(mkfifo((root + "/pipe").c_str(), 0600), 0);
+  job_.mutable_input()->clear_tokens();
+  job_.mutable_input()->set_file("pipe");
+  EXPECT_THAT(Violations(), ElementsAre(Wrong("input.file", "pipe: not a regular file", "")));
+  job_ = GoodJob();
+  for (const char* name : {"config.json", "model.safetensors.index.json", "model-1.safetensors"}) {
+    SCOPED_TRACE(name);
+    HuggingFaceFolder([](Json*) {});
+    const std::string path = root + "/llama/" + name;
+    ASSERT_EQ(unlink(path.c_str()), 0);
+    ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+    EXPECT_THAT(Violations(), ElementsAre(Wrong("weights.file", name, "")));
+    ASSERT_EQ(unlink(path.c_str()), 0);
+  }
 }
 
 TEST_F(FilesTest, GradOutputHasTheShapeOfHiddenStates) {
