@@ -3,7 +3,6 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/failpoints.h"
 #include "common/base/fd.h"
+#include "common/base/file_limit.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/service_manager.h"
@@ -86,14 +86,6 @@ class ShutdownWatchdog {
   std::thread thread_;
 };
 
-// Each node and each client is a connection, which is a file; shells begin with 1,024.
-void RaiseFileLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int Restore(const seqpar::CoordinatorConfig& config) {
   const absl::Status restored = seqpar::Store::Restore(config.restore, config.state_dir);
   if (restored.ok()) {
@@ -120,7 +112,7 @@ int main(int argc, char** argv) {
     }
   }
   if (!config.restore.empty()) return Restore(config);
-  RaiseFileLimit();
+  seqpar::RaiseFileLimit();
   const seqpar::ServiceManager manager = seqpar::ServiceManager::FromEnvironment();
   config.still_us = manager.still_us();
 

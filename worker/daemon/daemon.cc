@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/data_roots.h"
 #include "common/base/failpoints.h"
+#include "common/base/file_limit.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/service_manager.h"
@@ -320,6 +321,7 @@ absl::Status ServeMetrics(const WorkerConfig& config, const Pulse* pulse, Worker
 
 absl::Status Run(const WorkerConfig& config) {
   const ServiceManager manager = ServiceManager::FromEnvironment();
+  RaiseFileLimit();
   if (!config.test_failpoints.empty()) {
     SEQPAR_RETURN_IF_ERROR(
         EnableFailpoints(config.test_failpoints, {FailProcess::kDaemon, config.node_name}));

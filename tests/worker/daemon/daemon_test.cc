@@ -7,9 +7,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -321,6 +323,31 @@ TEST_F(WorkerTest, AnotherAttemptGoesOnFromACheckpoint) {
   ASSERT_TRUE(failed.has_value());
   EXPECT_THAT(failed->error().message(), HasSubstr(".out.checkpoint-3"));
   StopWorker();
+}
+
+// Shells and containers begin with 1,024, which a node of some hundred slots has used up.
+TEST_F(WorkerTest, DaemonAndExecutorsMayOpenAsManyFilesAsTheyAreAllowed) {
+  const auto raised = [](pid_t pid) {
+    rlimit files{};
+    return prlimit(pid, RLIMIT_NOFILE, nullptr, &files) == 0 && files.rlim_cur == files.rlim_max;
+  };
+  FakeFleet fleet(2);
+  rlimit mine{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &mine), 0);
+  const rlimit low{std::min<rlim_t>(mine.rlim_max, 256), mine.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  const std::string hold = folder_ / "hold";
+  std::ofstream(hold) << "";
+  StartWorker(fleet, {"--test-hold", "shard:" + hold});
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &mine), 0);
+  ASSERT_TRUE(fleet.WaitFor([](const v1::WorkerMessage& m) { return m.has_heartbeat(); }).has_value());
+  EXPECT_TRUE(raised(pid_));
+  MakeStagingFile(StagingFile(1), SmallJob());
+  fleet.Send(StartMessage(SmallJob(),
+                          ShardedPlan(SmallJob(), {1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing)));
+  ASSERT_TRUE(fleet.WaitForEvent(v1::RankEvent::STARTED, 1).has_value());
+  ASSERT_EQ(Executors().size(), 2u);
+  for (const pid_t executor : Executors()) EXPECT_TRUE(raised(executor)) << executor;
 }
 
 TEST_F(WorkerTest, AStoppedDaemonCannotKeepRanksAlive) {
