@@ -72,9 +72,19 @@ absl::Status LayerStack::Backward(const LayerCallback& done) {
 }
 
 absl::Status LayerStack::Finish(const LayerStep& step, const LayerCallback& done) {
-  SEQPAR_RETURN_IF_ERROR(streams_.compute->Synchronize());
-  SEQPAR_RETURN_IF_ERROR(streams_.comm->Synchronize());
+  for (Stream* stream : {streams_.compute, streams_.comm}) {
+    if (const absl::Status status = stream->Synchronize(); !status.ok()) return GiveUp(status);
+  }
   return done ? done(step) : absl::OkStatus();
+}
+
+// Kernels and messages that are on their way read and write memory that goes with the stack. What has not
+// begun is skipped, what waits for a peer fails.
+absl::Status LayerStack::GiveUp(const absl::Status& why) {
+  for (Stream* stream : {streams_.compute, streams_.comm}) stream->Fail(why);
+  groups_->world()->Abort(why);
+  for (Stream* stream : {streams_.compute, streams_.comm}) stream->Synchronize().IgnoreError();
+  return why;
 }
 
 }  // namespace seqpar

@@ -42,7 +42,9 @@ class LayerStack {
   const Matrix& output() const;
   const Matrix& input_gradient() const { return gradient_; }
 
-  // Blocks until done: the first error of the rank's streams or of the callback. `done` may be empty.
+  // Blocks until done: the first error of the rank's streams or of the callback. `done` may be empty. After
+  // an error, too, nothing uses the stack's memory any more; one that is not the callback's has aborted the
+  // world's communication and failed both streams, so that nobody waits for this rank, nor it for anybody.
   absl::Status Forward(const LayerCallback& done);
   // After Forward, once. REQUIRES: the plan has backward. Layers run from last to first.
   absl::Status Backward(const LayerCallback& done);
@@ -53,6 +55,7 @@ class LayerStack {
       : layer_(layer), streams_(streams), groups_(groups), weights_(std::move(weights)) {}
   absl::Status Allocate();
   absl::Status Finish(const LayerStep& step, const LayerCallback& done);
+  absl::Status GiveUp(const absl::Status& why);
   int layers() const { return static_cast<int>(weights_.size()); }
   bool backward() const { return layer_->plan().backward; }
   // The input of layer l, and the output of the last where l is the number of layers.

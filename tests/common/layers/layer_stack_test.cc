@@ -234,6 +234,22 @@ TEST(LayerStackTest, AnErrorOfTheCallbackEndsTheRun) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
+// The first cause is the rank's own: it does not wait for peers that never come.
+TEST(LayerStackTest, AnErrorOfOneRankEndsTheOthersRuns) {
+  std::vector<absl::Status> ends(2);
+  RunRanks(2, [&](TestRank& self) -> absl::Status {
+    SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<OneRankStack> made,
+                            MakeOneRankStack(self, Case({1, 1, 2, 2})));
+    if (self.rank == 1) self.compute->Fail(absl::DataLossError("a kernel failed"));
+    ends[self.rank] = made->stack->Forward(nullptr);
+    return absl::OkStatus();
+  }).IgnoreError();
+  EXPECT_EQ(ends[1].code(), absl::StatusCode::kDataLoss) << ends[1];
+  EXPECT_EQ(ReasonOf(ends[0]), reason::kPeerLost) << ends[0];
+  EXPECT_NE(std::string(ends[0].message()).find("lost rank 1: a kernel failed"), std::string::npos)
+      << ends[0];
+}
+
 std::vector<double> Values(const Matrix& m) {
   std::vector<double> values;
   for (int64_t row = 0; row < m.rows; ++row) {
