@@ -7,6 +7,7 @@
 
 #include "common/device/cuda_scratch.h"
 #include "common/device/device_models.h"
+#include "common/job/verification.h"
 #include "common/layers/layer_scratch.h"
 #include "common/layers/mlp_pieces.h"
 
@@ -78,6 +79,7 @@ class Counter {
     m.layer = Layer();
     m.communication = ScatteredSums() + Sums();
     m.kernels = Kernels(device_kind);
+    m.verification = Verification();
     return m;
   }
 
@@ -184,6 +186,19 @@ class Counter {
       elements += ReceivedParts(head, holders * shard) - 2 * ReceivedParts(head, shard);
     }
     return elements * kFloat;
+  }
+
+  // Verifier: what a rank sends of its float64 values, and what it receives of all.
+  double Verification() const {
+    if (job_.verify_rows == 0) return 0;
+    const auto rows = static_cast<double>(std::min<int64_t>(job_.verify_rows, job_.tokens));
+    const auto exchange = [&](double columns, int64_t unit) {
+      const auto most = static_cast<double>(VerifyValuesAtOnce(mesh_.size(), unit));
+      return std::min(rows * columns, most) * (mesh_.size() + 1) * static_cast<double>(sizeof(double));
+    };
+    const double forward =
+        std::max(exchange(hidden_, 1), exchange(inner_q_ + 2 * inner_heads_, c_.head_dim + 2));
+    return job_.backward() ? std::max({forward, exchange(inner_kv_, 1)}) : forward;
   }
 
   double Kernels(const std::string& device_kind) const {

@@ -21,8 +21,9 @@ struct RankMemory {
   double layer = 0;             // what one layer computes in and all share
   double communication = 0;     // parts of sums
   double kernels = 0;           // what kernels compute in: by the kind of device
+  double verification = 0;      // values of sampled rows on their way between ranks
   double total() const {
-    return weights + weight_gradients + hidden + kept + layer + communication + kernels;
+    return weights + weight_gradients + hidden + kept + layer + communication + kernels + verification;
   }
 };
 

@@ -42,13 +42,15 @@ std::vector<SampledRow> SampleRows(const std::string& job_id, int rows, int64_t 
 }
 
 Verifier::Verifier(const JobSpec& job, const Plan& plan, int rank, const std::string& job_id,
-                   Communicator* world, const RankStreams& streams, std::function<void()> on_piece)
+                   Communicator* world, const RankStreams& streams, std::function<void()> on_piece,
+                   int64_t bytes_at_once)
     : job_(job),
       plan_(plan),
       rank_(rank),
       world_(world),
       streams_(streams),
       on_piece_(std::move(on_piece)),
+      bytes_at_once_(bytes_at_once),
       copier_(streams.device, streams.compute),
       mask_(job.mask.Make(job.tokens)),
       group_(job.config.heads / job.config.kv_heads),
@@ -88,18 +90,17 @@ absl::Status Verifier::CheckForward(const LayerStep& step) {
                           ProjectAndCompare(weights, view, h, &differences[1], &differences[2]));
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<double> local, AttendLocally(view, q));
   const int64_t rows = static_cast<int64_t>(sampled_.size());
-  SEQPAR_ASSIGN_OR_RETURN(const ByRank partials,
-                          Gather(Pass::kForward, local, CountsOf([&](const HeadRange& heads) {
-                                   return rows * heads.q_heads() * (dim_ + 2);
-                                 })));
-  Rows64 attention(rows, int64_t{job_.config.heads} * dim_);
+  std::vector<std::vector<int>> rings;
   for (const RankPlan& other : plan_.ranks) {
-    if (plan_.mesh.CoordOf(other.rank).ring != 0) continue;  // one rank of each ring names its heads
-    const int q_heads = other.heads.q_heads();
-    const std::vector<Partial64> merged = MergeOverRing(partials, other.ring_group, q_heads);
+    if (plan_.mesh.CoordOf(other.rank).ring == 0) rings.push_back(other.ring_group);
+  }
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<Merged> merged, MergeOverRings(Pass::kForward, local, rings));
+  Rows64 attention(rows, int64_t{job_.config.heads} * dim_);
+  for (size_t i = 0; i < rings.size(); ++i) {
+    const HeadRange& heads = plan_.ranks[rings[i][0]].heads;  // those of the whole ring
     for (int64_t row = 0; row < rows; ++row) {
-      for (int head = 0; head < q_heads; ++head) {
-        merged[row * q_heads + head].Finish(attention.Row(row) + (other.heads.q_begin + head) * dim_);
+      for (int head = 0; head < heads.q_heads(); ++head) {
+        merged[i][row * heads.q_heads() + head].Finish(attention.Row(row) + (heads.q_begin + head) * dim_);
       }
     }
   }

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "common/comm/communicator.h"
 #include "common/job/plan.h"
+#include "common/job/verification.h"
 #include "common/layers/layer_stack.h"
 #include "seqpar/v1/report.pb.h"
 #include "worker/executor/float64.h"
@@ -42,9 +43,10 @@ std::vector<SampledRow> SampleRows(const std::string& job_id, int rows, int64_t 
 // Traffic is counted under Operation::kVerify.
 class Verifier {
  public:
-  // `world` and what `streams` names outlive the verifier. `on_piece` is called now and then: progress.
+  // `world` and what `streams` names outlive the verifier. `on_piece` is called now and then: progress. Takes
+  // `bytes_at_once` of device memory for what goes between ranks (verification.h), the same on all of them.
   Verifier(const JobSpec& job, const Plan& plan, int rank, const std::string& job_id, Communicator* world,
-           const RankStreams& streams, std::function<void()> on_piece);
+           const RankStreams& streams, std::function<void()> on_piece, int64_t bytes_at_once = kVerifyBytes);
 
   // After a layer's forward, or backward.
   absl::Status Check(const LayerStep& step);
@@ -53,6 +55,7 @@ class Verifier {
 
  private:
   using ByRank = std::vector<std::vector<double>>;
+  using Merged = std::vector<Partial64>;  // by row and head
 
   // Squared norms of a tensor's sampled rows on this rank.
   struct Difference {
@@ -95,15 +98,20 @@ class Verifier {
     return (heads.q_begin + local_q_head) / group_ - heads.kv_begin;
   }
 
-  // Every rank's values; counts[i] are rank i's.
-  absl::StatusOr<ByRank> Gather(Pass pass, const std::vector<double>& mine,
-                                const std::vector<int64_t>& counts);
+  // Calls use(first, piece) for every rank's values, counts[i] of rank i, piece by piece (verification.h):
+  // piece[i] are those of rank i from `first` on, whole units.
+  using UsePiece = std::function<void(int64_t, const ByRank&)>;
+  absl::Status Gather(Pass pass, const std::vector<double>& mine, const std::vector<int64_t>& counts,
+                      int64_t unit, const UsePiece& use);
+  // Sum over `ranks`, in their order.
+  absl::Status SumOver(Pass pass, const std::vector<int>& ranks, const std::vector<int64_t>& counts,
+                       Rows64* rows);
   absl::Status SumOverAll(Pass pass, Rows64* rows);
-  // Sum over the ranks of this rank's ring group, in ring order.
+  // Over this rank's ring group, in ring order.
   absl::Status SumOverRing(Pass pass, const std::vector<int64_t>& counts, Rows64* rows);
-  // The merged attention of this rank's heads, by row and head.
-  std::vector<Partial64> MergeOverRing(const ByRank& partials, const std::vector<int>& ring,
-                                       int q_heads) const;
+  // `mine`: this rank's part as AttendLocally packs it. The attention of the heads of each of `rings`.
+  absl::StatusOr<std::vector<Merged>> MergeOverRings(Pass pass, const std::vector<double>& mine,
+                                                     const std::vector<std::vector<int>>& rings);
   std::vector<int64_t> CountsOf(const std::function<int64_t(const HeadRange&)>& values) const;
   absl::Status Record(Pass pass, int layer, const std::vector<Difference>& differences);
 
@@ -113,6 +121,7 @@ class Verifier {
   Communicator* const world_;
   const RankStreams streams_;
   const std::function<void()> on_piece_;
+  const int64_t bytes_at_once_;
   const HostCopier copier_;
   const Mask mask_;
   const int group_, dim_;

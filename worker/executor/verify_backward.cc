@@ -17,7 +17,6 @@ constexpr int64_t kRowsAtOnce = 512;  // of q, out and dout brought to the host
 absl::Status Verifier::CheckBackward(const LayerStep& step) {
   const AttentionView view = step.attention();
   const int64_t rows = static_cast<int64_t>(sampled_.size());
-  const int q_heads = view.heads.q_heads();
   const int64_t kv_width = view.kv.cols / 2;
   const auto q_counts = CountsOf([&](const HeadRange& heads) { return rows * heads.q_heads() * dim_; });
   const auto kv_counts = CountsOf([&](const HeadRange& heads) { return rows * heads.kv_heads() * 2 * dim_; });
@@ -31,10 +30,9 @@ absl::Status Verifier::CheckBackward(const LayerStep& step) {
   SEQPAR_RETURN_IF_ERROR(SumOverRing(Pass::kBackward, kv_counts, &kv));
 
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<double> local, AttendLocally(view, q));
-  const auto partial_counts =
-      CountsOf([&](const HeadRange& heads) { return rows * heads.q_heads() * (dim_ + 2); });
-  SEQPAR_ASSIGN_OR_RETURN(const ByRank partials, Gather(Pass::kBackward, local, partial_counts));
-  const std::vector<Partial64> attention = MergeOverRing(partials, plan_.ranks[rank_].ring_group, q_heads);
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<Merged> merged,
+                          MergeOverRings(Pass::kBackward, local, {plan_.ranks[rank_].ring_group}));
+  const Merged& attention = merged[0];
 
   SEQPAR_ASSIGN_OR_RETURN(Rows64 dq, QueryGradients(view, q, dout, attention));
   SEQPAR_ASSIGN_OR_RETURN(Rows64 dkv, KeyGradients(view, kv));

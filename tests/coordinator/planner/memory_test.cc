@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/attention/strategies.h"
 #include "common/base/status.h"
+#include "common/job/verification.h"
 #include "common/layers/layer_stack.h"
 #include "coordinator/planner/cost.h"
 #include "tests/coordinator/planner/clusters.h"
@@ -149,6 +150,29 @@ TEST_P(MemoryTest, PredictsThePeakOfEveryRank) {
   }
   RecordProperty("predicted_over_measured", ratios);
   std::printf("%-28s predicted / measured: %s\n", c.name, ratios.c_str());
+}
+
+// What tests/worker/executor/verify_test.cc measures of the verifier: one exchange of all ranks' values of
+// the widest matrix, and of many rows or ranks no more than a bound.
+TEST(VerificationMemoryTest, IsThatOfTheWidestExchangeWithinItsBound) {
+  const auto predicted = [](JobSpec job, const Mesh& mesh) {
+    const RingCost ring = MakeRingCost(job.mask.Make(job.tokens), LayoutKind::kContiguous, CoreKind::kRing,
+                                       mesh.inner, std::vector<int>(mesh.ring, 0));
+    const HeadLayout heads(mesh, job.config.heads, job.config.kv_heads);
+    return PredictRankMemory(job, {mesh}, Recompute::kNone, mesh.CoordOf(0), heads, ring, "cpu").verification;
+  };
+  JobSpec job = JobOf({});
+  EXPECT_EQ(predicted(job, {1, 1, 4, 4}), 0);
+  job.verify_rows = 9;
+  EXPECT_EQ(predicted(job, {1, 1, 4, 4}), (4 + 1) * 9 * 2 * 8 * 32 * 8);  // K and V of 8 heads
+  job.pass = JobPass::kForward;
+  EXPECT_EQ(predicted(job, {1, 1, 4, 4}), (4 + 1) * 9 * 8 * (32 + 2) * 8);  // partial attention of 8 heads
+  EXPECT_EQ(predicted(job, {1, 4, 1, 1}), (4 + 1) * 9 * 256 * 8);           // hidden states
+  job.verify_rows = 4096;
+  job.tokens = 1 << 16;
+  const double most = predicted(job, {1, 1, 64, 64});
+  EXPECT_LE(most, kVerifyBytes);
+  EXPECT_GT(most, 0.99 * kVerifyBytes);
 }
 
 constexpr JobPass kForwardOnly = JobPass::kForward;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -52,7 +53,8 @@ void Scale(const Matrix& matrix, float factor) {
 }
 
 absl::StatusOr<v1::Verification> RunRank(const JobSpec& job, const Plan& plan,
-                                         std::shared_ptr<Endpoint> endpoint, const Spoil& spoil) {
+                                         std::shared_ptr<Endpoint> endpoint, const Spoil& spoil,
+                                         int64_t bytes_at_once, int64_t* verify_bytes) {
   const int rank = endpoint->world_rank();
   SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, MakeCpuDevice({}));
   const auto compute = device->CreateStream("compute"), comm = device->CreateStream("comm");
@@ -63,10 +65,15 @@ absl::StatusOr<v1::Verification> RunRank(const JobSpec& job, const Plan& plan,
   Transfers transfers(device.get(), compute.get(), [] {});
   SEQPAR_ASSIGN_OR_RETURN(ShardedModel model, LoadShard(job, plan, rank, DataRoots(), streams, &groups,
                                                         v1::Checkpoints(), &transfers));
-  Verifier verifier(job, plan, rank, "j-1", world.get(), streams, [] {});
+  Verifier verifier(
+      job, plan, rank, "j-1", world.get(), streams, [] {}, bytes_at_once);
   const auto check = [&](const LayerStep& step) {
     spoil(step);
-    return verifier.Check(step);
+    const int64_t before = device->memory().used_bytes;
+    device->ResetPeak();
+    SEQPAR_RETURN_IF_ERROR(verifier.Check(step));
+    *verify_bytes = std::max(*verify_bytes, device->memory().peak_bytes - before);
+    return absl::OkStatus();
   };
   SEQPAR_RETURN_IF_ERROR(model.stack->Forward(check));
   if (job.backward()) SEQPAR_RETURN_IF_ERROR(model.stack->Backward(check));
@@ -78,14 +85,17 @@ absl::StatusOr<v1::Verification> RunRank(const JobSpec& job, const Plan& plan,
 
 // The result of every rank, which must be the same.
 v1::Verification RunAll(
-    const JobSpec& job, const Plan& plan, const Spoil& spoil = [](const LayerStep&) {}) {
+    const JobSpec& job, const Plan& plan, const Spoil& spoil = [](const LayerStep&) {},
+    int64_t bytes_at_once = kVerifyBytes, int64_t verify_bytes_max = kVerifyBytes) {
   const auto endpoints = MakeInProcessWorld(plan.mesh.size());
   std::vector<v1::Verification> results(endpoints.size());
   std::vector<std::thread> ranks;
   for (size_t rank = 0; rank < endpoints.size(); ++rank) {
     ranks.emplace_back([&, rank] {
-      const auto result = RunRank(job, plan, endpoints[rank], spoil);
+      int64_t verify_bytes = 0;
+      const auto result = RunRank(job, plan, endpoints[rank], spoil, bytes_at_once, &verify_bytes);
       ASSERT_TRUE(result.ok()) << result.status();
+      EXPECT_LE(verify_bytes, verify_bytes_max);
       results[rank] = *result;
     });
   }
@@ -182,6 +192,23 @@ TEST(VerifierTest, Bfloat16IsWithinItsOwnBound) {
       RunAll(job, ShardedPlan(job, {1, 2, 2, 2}, LayoutKind::kZigzag, CoreKind::kRing));
   EXPECT_GT(result.worst_error(), 1e-4);
   EXPECT_LT(result.worst_error(), 5e-2) << result.ShortDebugString();
+}
+
+// The memory that it takes grows neither with the ranks nor with the rows, and no sum comes out otherwise.
+TEST(VerifierTest, PiecesOfWhatGoesBetweenRanksChangeNoBit) {
+  JobSpec job = MakeJob();
+  job.verify_rows = 31;
+  for (const MeshCase& c : kMeshes) {
+    SCOPED_TRACE(c.mesh.ToString());
+    const Plan plan = ShardedPlan(job, c.mesh, c.layout, c.core);
+    const auto none = [](const LayerStep&) {};
+    const std::string whole = RunAll(job, plan, none).SerializeAsString();
+    for (const int64_t bytes : {1, 1000, 3000}) {
+      // One head of one row is the least, of every rank and once more to be sent.
+      const int64_t most = std::max<int64_t>(bytes, (c.mesh.size() + 1) * (job.config.head_dim + 2) * 8);
+      EXPECT_EQ(RunAll(job, plan, none, bytes, most).SerializeAsString(), whole) << bytes;
+    }
+  }
 }
 
 // What was spoiled in layer 1 is found, named, and of the right size.
