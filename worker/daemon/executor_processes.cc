@@ -44,6 +44,11 @@ struct SpawnSettings {
   }
 };
 
+// Of one descriptor in one round: whatever one executor says or prints, the daemon's loop goes round and its
+// lease is kept. More than a pipe or a socket holds, so that all of what an executor has left is read at
+// once.
+constexpr int kReadsAtOnce = 32;
+
 void RemoveOnce(const std::string& part, std::string* text) {
   const size_t at = text->find(part);
   if (at != std::string::npos) text->erase(at, part.size());
@@ -217,7 +222,7 @@ void ExecutorProcesses::Flush(Child* child) {
 
 void ExecutorProcesses::ReadChannel(Child* child) {
   char buffer[65536];
-  while (child->channel.valid()) {
+  for (int i = 0; i < kReadsAtOnce && child->channel.valid(); ++i) {
     const ssize_t n = recv(child->channel.get(), buffer, sizeof(buffer), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;
@@ -244,7 +249,7 @@ void ExecutorProcesses::ReadChannel(Child* child) {
 
 void ExecutorProcesses::ReadOutput(Child* child) {
   char buffer[16384];
-  while (child->output.valid()) {
+  for (int i = 0; i < kReadsAtOnce && child->output.valid(); ++i) {
     const ssize_t n = read(child->output.get(), buffer, sizeof(buffer));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;

@@ -65,7 +65,7 @@ class ExecutorProcesses : public ExecutorHost {
 
   absl::Status Spawn(Child* child);
   void Flush(Child* child);
-  // Both read until nothing is left and close their descriptor at its end.
+  // Both read as much as an executor can leave behind when it ends, and close their descriptor at its end.
   void ReadChannel(Child* child);
   void ReadOutput(Child* child);
   // What an executor prints goes into our log a line a record, with whose it is: its own records at their

@@ -22,7 +22,7 @@ struct FleetEvent {
 };
 
 // Keeps one stream open until it is destroyed. A stream that breaks is dialled again after a pause that grows
-// from 0.1 to 2 s (with jitter) and starts over once the coordinator has answered. kConnected says that a
+// from 0.1 to 0.5 s (with jitter) and starts over once the coordinator has answered. kConnected says that a
 // stream was opened, not that anybody hears: what is written to it may come back as kBroken.
 class FleetClient {
  public:
