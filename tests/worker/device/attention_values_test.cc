@@ -1,5 +1,6 @@
 // What comes out of an attention kernel, whatever its shape: large and growing scores, equal rows, NaN; the
 // same bits on any number of threads, and of each head by itself.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -138,6 +139,63 @@ TEST_P(AttentionValuesTest, NaNIsNotSwallowed) {
   const AttentionResult result = RunOn(*device_, c, in, oracle);
   EXPECT_TRUE(std::isnan(result.out[3 * c.head_dim]));
   EXPECT_FALSE(std::isnan(result.out[2 * c.head_dim]));
+}
+
+// Whether rows `row` of what two runs made are finite and the same but for rounding: what one query sees may
+// change when the sums of its neighbours are rescaled.
+bool SameRow(const std::vector<double>& a, const std::vector<double>& b, int64_t row, int64_t cols) {
+  return std::equal(a.begin() + row * cols, a.begin() + (row + 1) * cols, b.begin() + row * cols,
+                    [](double x, double y) { return std::abs(x - y) <= 1e-5 * (1 + std::abs(y)); });
+}
+
+// A token that is not a number spoils those that attend it and nobody else: no other document, nothing before
+// it under a causal mask, wherever the kernel cuts its tiles.
+TEST_P(AttentionValuesTest, WhatIsNotFiniteReachesNobodyWhoDoesNotSeeIt) {
+  if (IsGpuKernel(GetParam())) GTEST_SKIP() << "on tensor cores it reaches the rest of a tile";
+  AttentionCase c;
+  c.queries = c.keys = 250;
+  c.heads = {0, 4, 0, 2};
+  c.group = 2;
+  const int64_t q_cols = 4 * c.head_dim, kv_cols = 2 * c.head_dim;
+  const auto spoil = [](const GuardedMatrix& m, int64_t row, float value) {
+    for (int64_t col = 0; col < m.matrix().cols; ++col) {
+      *reinterpret_cast<float*>(m.matrix().At(row, col)) = value;
+    }
+  };
+  for (const auto& set :
+       std::vector<void (*)(AttentionCase*)>{SetCausal, [](AttentionCase* to) { SetWindow(to, 9, 4); },
+                                             [](AttentionCase* to) {
+                                               SetDocuments(to, {100, 40, 110});
+                                             }}) {
+    set(&c);
+    const AttentionResult oracle = Oracle(c, AttentionInputs(c));
+    const AttentionResult clean = RunOn(*device_, c, AttentionInputs(c), oracle);
+    for (const float value :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      for (const int64_t at : {0, 63, 120, 249}) {
+        const auto sees = [&](int64_t query, int64_t key) { return c.lo[query] <= key && key < c.hi[query]; };
+        const AttentionInputs keys(c), queries(c);
+        spoil(keys.k, at, value);
+        spoil(keys.v, at, value);
+        spoil(queries.q, at, value);
+        spoil(queries.dout, at, value);
+        const AttentionResult bad_key = RunOn(*device_, c, keys, oracle);
+        const AttentionResult bad_query = RunOn(*device_, c, queries, oracle);
+        for (int64_t row = 0; row < c.queries; ++row) {
+          SCOPED_TRACE(testing::Message() << "row " << row << ", spoiled " << at);
+          EXPECT_EQ(SameRow(bad_key.out, clean.out, row, q_cols), !sees(row, at));
+          EXPECT_EQ(SameRow(bad_key.dq, clean.dq, row, q_cols), !sees(row, at));
+          EXPECT_EQ(SameRow(bad_query.out, clean.out, row, q_cols), row != at);
+          EXPECT_EQ(SameRow(bad_query.dq, clean.dq, row, q_cols), row != at);
+          EXPECT_EQ(SameRow(bad_key.dv, clean.dv, row, kv_cols), row != at);
+          EXPECT_EQ(SameRow(bad_key.dk, clean.dk, row, kv_cols), row != at);
+          EXPECT_EQ(SameRow(bad_query.dv, clean.dv, row, kv_cols), !sees(at, row));
+          EXPECT_EQ(SameRow(bad_query.dk, clean.dk, row, kv_cols), !sees(at, row));
+          if (testing::Test::HasFailure()) return;
+        }
+      }
+    }
+  }
 }
 
 TEST_P(AttentionValuesTest, ScratchPastTheLimitFailsTheStream) {

@@ -40,6 +40,28 @@ HWY_INLINE Tile Product(const float* a, const float* b, int depth) {
 }
 HWY_INLINE Row LoadPanel(const float* from) { return LoadVectors<kPanelVectors>(from); }
 
+// The same but for weights of 0 in b, which add nothing whatever a holds. Seldom called: kept out of the
+// loops that are.
+HWY_NOINLINE void GuardedProduct(const float* a, const float* b, int depth, Tile& t) {
+  SEQPAR_EACH(i, kRows) t.row[i] = FillVectors<kPanelVectors>(0);
+  for (int k = 0; k < depth; ++k, a += kRows, b += kPanelQueries) {
+    const Row weights = LoadPanel(b);
+    SEQPAR_EACH(j, kPanelVectors) {
+      const auto counts = hn::Ne(weights.v[j], Fill(0));
+      SEQPAR_EACH(i, kRows) {
+        Vec& sum = t.row[i].v[j];
+        sum = hn::IfThenElse(counts, hn::MulAdd(Fill(a[i]), weights.v[j], sum), sum);
+      }
+    }
+  }
+}
+HWY_INLINE Tile ProductOfWeights(bool guarded, const float* a, const float* weights, int depth) {
+  if (HWY_LIKELY(!guarded)) return Product(a, weights, depth);
+  Tile t;
+  GuardedProduct(a, weights, depth, t);
+  return t;
+}
+
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // -infinity, or zero, where a query does not see the key.
@@ -185,7 +207,8 @@ void Forward(const ForwardStep& s) {
   if (!WeighAtOldBase(s)) shrink = WeighAtMaximum(s);
   for (int dim = 0; dim < s.head_dim; dim += kRows) {
     const float* values = s.values + int64_t{dim} * s.chunk + seen.begin * kRows;
-    const Tile t = Product(values, s.scores + seen.begin * kPanelQueries, seen.end - seen.begin);
+    const Tile t =
+        ProductOfWeights(s.guarded, values, s.scores + seen.begin * kPanelQueries, seen.end - seen.begin);
     SEQPAR_EACH(i, kRows) {
       SEQPAR_EACH(j, kPanelVectors) {
         float* out = s.out + (dim + i) * kPanelQueries + j * kLanes;
@@ -208,27 +231,34 @@ struct ProbabilityGroup {
   }
 };
 
+struct ScoreGradientGroup {
+  template <bool kMasked>
+  static HWY_INLINE void Run(const BackwardStep& s, int key, const Row& delta) {
+    const Tile t = Product(s.values + int64_t{key} * s.head_dim, s.douts, s.head_dim);
+    SEQPAR_EACH(i, kRows) {
+      const int at = (key + i) * kPanelQueries;
+      Row ds;
+      SEQPAR_EACH(j, kPanelVectors)
+      ds.v[j] = hn::Mul(Load(s.p + at + j * kLanes), hn::Sub(t.row[i].v[j], delta.v[j]));
+      if (kMasked) ds = OnlySeen(s.keys_seen, key + i, ds, 0);
+      StoreVectors(ds, s.ds + at);
+    }
+  }
+};
+
 void BackwardScores(const BackwardStep& s) {
-  const PanelKeys& seen = s.keys_seen;
   const Row lse = LoadPanel(s.lse);
   ForGroups<ProbabilityGroup>(s, lse);
   const Row delta = LoadPanel(s.delta);
-  for (int key = seen.begin; key < seen.end; key += kRows) {
-    const Tile t = Product(s.values + int64_t{key} * s.head_dim, s.douts, s.head_dim);
-    SEQPAR_EACH(i, kRows) {
-      SEQPAR_EACH(j, kPanelVectors) {
-        const int at = (key + i) * kPanelQueries + j * kLanes;
-        Store(hn::Mul(Load(s.p + at), hn::Sub(t.row[i].v[j], delta.v[j])), s.ds + at);
-      }
-    }
-  }
+  ForGroups<ScoreGradientGroup>(s, delta);
 }
 
 void BackwardQueryGradient(const BackwardStep& s) {
   const PanelKeys& seen = s.keys_seen;
   for (int dim = 0; dim < s.head_dim; dim += kRows) {
     const float* keys = s.keys_along + int64_t{dim} * s.chunk + seen.begin * kRows;
-    const Tile t = Product(keys, s.ds + seen.begin * kPanelQueries, seen.end - seen.begin);
+    const Tile t =
+        ProductOfWeights(s.guarded, keys, s.ds + seen.begin * kPanelQueries, seen.end - seen.begin);
     SEQPAR_EACH(i, kRows) {
       SEQPAR_EACH(j, kPanelVectors) {
         float* dq = s.dq + (dim + i) * kPanelQueries + j * kLanes;
@@ -255,8 +285,31 @@ HWY_INLINE void AddKeyGradient(const KeyGradientStep& s) {
   }
 }
 
+// In the same order.
+template <int kKeys, int kVectors>
+HWY_INLINE void AddKeyGradientGuarded(const KeyGradientStep& s) {
+  for (int i = 0; i < kKeys; ++i) {
+    Vectors<kVectors> sum = FillVectors<kVectors>(0);
+    for (int panel = 0; panel < s.panels; ++panel) {
+      const float* weights = s.weights + panel * s.weights_stride + int64_t{i} * kPanelQueries;
+      const float* rows = s.rows + int64_t{panel} * kPanelQueries * kVectors * kLanes;
+      for (int query = 0; query < kPanelQueries; ++query, rows += kVectors * kLanes) {
+        if (weights[query] == 0) continue;
+        SEQPAR_EACH(j, kVectors)
+        sum.v[j] = hn::MulAdd(Fill(weights[query]), Load(rows + j * kLanes), sum.v[j]);
+      }
+    }
+    SEQPAR_EACH(j, kVectors) {
+      float* to = s.sums + i * s.sums_stride + j * kLanes;
+      Store(hn::Add(Load(to), sum.v[j]), to);
+    }
+  }
+}
+
 void AddWideKeyGradient(const KeyGradientStep& s) { AddKeyGradient<kWideKeys, 2>(s); }
 void AddNarrowKeyGradient(const KeyGradientStep& s) { AddKeyGradient<kNarrowKeys, 1>(s); }
+void AddWideKeyGradientGuarded(const KeyGradientStep& s) { AddKeyGradientGuarded<kWideKeys, 2>(s); }
+void AddNarrowKeyGradientGuarded(const KeyGradientStep& s) { AddKeyGradientGuarded<kNarrowKeys, 1>(s); }
 
 void Unpack(const float* panel, int dims, float* rows) {
   HWY_ALIGN float four[kGroup * kLanes];  // dimensions of each query
@@ -305,8 +358,8 @@ const AttentionSimd* GetAttentionSimd() {
       &Forward,
       &BackwardScores,
       &BackwardQueryGradient,
-      {kWideKeys, 2 * kLanes, &AddWideKeyGradient},
-      {kNarrowKeys, kLanes, &AddNarrowKeyGradient},
+      {kWideKeys, 2 * kLanes, &AddWideKeyGradient, &AddWideKeyGradientGuarded},
+      {kNarrowKeys, kLanes, &AddNarrowKeyGradient, &AddNarrowKeyGradientGuarded},
       &Unpack,
       &Dots,
   };

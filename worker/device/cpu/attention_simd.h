@@ -4,6 +4,9 @@
 // and rescaling of a query's scores are vertical. A *chunk* is a fixed number of keys. Operands are packed as
 // simd.h says: "across" has tokens side by side and head_dim as its depth, "along" dimensions side by side
 // and tokens as its depth. Scores are in units of log2: queries come multiplied by scale * log2(e).
+//
+// A query and a key that it does not see have the weight 0, and 0 times what is not finite is NaN: where the
+// rows that are weighted are not all finite, a product is *guarded*: a weight of exactly 0 adds nothing.
 #ifndef SEQPAR_WORKER_DEVICE_CPU_ATTENTION_SIMD_H_
 #define SEQPAR_WORKER_DEVICE_CPU_ATTENTION_SIMD_H_
 
@@ -32,9 +35,10 @@ struct ForwardStep {
   // Running state of the panel's queries: the score that weights are relative to, the sum of
   // 2^(score - base), and that sum weighted by the values. base is the maximum score or at most some powers
   // of two below it, so that it need not change, and the sums be rescaled, whenever the maximum grows.
-  float* base;  // [panel], -infinity where no key was seen
-  float* sum;   // [panel]
-  float* out;   // [RoundUp(head_dim, group)][panel]
+  float* base;   // [panel], -infinity where no key was seen
+  float* sum;    // [panel]
+  float* out;    // [RoundUp(head_dim, group)][panel]
+  bool guarded;  // some of the values are not finite
 };
 
 struct BackwardStep {
@@ -48,7 +52,8 @@ struct BackwardStep {
   // p = 2^(score - lse) and ds = p * (dout . v - delta), zero for keys not seen: [chunk][panel], rows [begin,
   // end).
   float *p, *ds;
-  float* dq;  // [RoundUp(head_dim, group)][panel], += ds . k
+  float* dq;     // [RoundUp(head_dim, group)][panel], += ds . k
+  bool guarded;  // some of keys_along are not finite
 };
 
 // sums[key][dim] += sum over panels and their queries of weights[panel][key][query] * rows[query][dim], for
@@ -66,6 +71,7 @@ struct KeyGradientStep {
 struct KeyGradient {
   int group, dim_block;
   void (*add)(const KeyGradientStep&);
+  void (*add_guarded)(const KeyGradientStep&);  // some of the rows are not finite
 };
 
 struct AttentionSimd {

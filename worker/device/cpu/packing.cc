@@ -1,6 +1,7 @@
 #include "worker/device/cpu/packing.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 namespace seqpar::cpu {
@@ -107,6 +108,17 @@ void PackAlong(const RowView& view, int64_t rows, int64_t first, int count, int 
       std::fill(target + i * w + rest, target + (i + 1) * w, 0.0f);
     }
   }
+}
+
+bool AllFinite(const float* values, int64_t count) {
+  constexpr uint32_t kExponent = 0x7f800000;  // all ones: not finite
+  uint32_t some = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, values + i, sizeof(bits));
+    some |= static_cast<uint32_t>((bits & kExponent) == kExponent);
+  }
+  return some == 0;
 }
 
 }  // namespace seqpar::cpu

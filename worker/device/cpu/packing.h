@@ -48,6 +48,9 @@ void PackAcross(const RowView& view, int64_t rows, int64_t first, int count, int
 // width on and rows from `rows` on are zero. buffer has kGroup * width floats.
 void PackAlong(const RowView& view, int64_t rows, int64_t first, int count, int w, float* buffer, float* to);
 
+// No infinity and no NaN among them.
+bool AllFinite(const float* values, int64_t count);
+
 }  // namespace seqpar::cpu
 
 #endif  // SEQPAR_WORKER_DEVICE_CPU_PACKING_H_

@@ -74,6 +74,8 @@ class BackwardPass {
     SEQPAR_ASSIGN_OR_RETURN(const Scratch scratch, cpu_.scratch->Floats(floats));
     packed_ = scratch.floats();
     task_scratch_ = packed_ + at_once * unit_floats_;
+    guarded_chunks_.resize(static_cast<size_t>(at_once * chunks_));
+    guarded_tiles_.resize(static_cast<size_t>(at_once * tiles_));
     for (int64_t begin = 0; begin < units; begin += at_once) {
       const int64_t end = std::min(units, begin + at_once);
       ForChunks(begin, end, [&](const Unit& unit, int64_t chunk, int task) { PackKeys(unit, chunk, task); });
@@ -168,6 +170,8 @@ class BackwardPass {
     PackAcross(k, tile_.keys, first, chunk_keys_, simd_.group, 1, buffer, u.at.keys + at * tile_.head_dim);
     PackAcross(v, tile_.keys, first, chunk_keys_, simd_.group, 1, buffer, u.at.values + at * tile_.head_dim);
     PackAlong(k, tile_.keys, first, chunk_keys_, simd_.group, buffer, u.at.keys_along + at * group_dim_);
+    const bool finite = AllFinite(u.at.keys_along + at * group_dim_, int64_t{chunk_keys_} * group_dim_);
+    guarded_chunks_[u.slot * chunks_ + chunk] = finite ? 0 : 1;
   }
 
   void PackQueries(const Unit& u, int64_t t, int participant) {
@@ -183,6 +187,10 @@ class BackwardPass {
               u.at.queries_along + first * block_dim_);
     PackAlong(dout, tile_.queries, first, kTileQueries, key_gradient_.dim_block, buffer,
               u.at.douts_along + first * block_dim_);
+    const int64_t floats = int64_t{kTileQueries} * block_dim_;
+    const bool finite = AllFinite(u.at.queries_along + first * block_dim_, floats) &&
+                        AllFinite(u.at.douts_along + first * block_dim_, floats);
+    guarded_tiles_[u.slot * tiles_ + t] = finite ? 0 : 1;
     std::fill_n(u.at.dq + first * group_dim_, int64_t{kTileQueries} * group_dim_, 0.0f);
     for (int64_t i = first; i < first + kTileQueries; ++i) {
       const bool sees = i < tile_.queries && tile_.ranges->lo[i] < tile_.ranges->hi[i];
@@ -212,9 +220,10 @@ class BackwardPass {
         if (keys[i].begin < keys[i].end)
           simd_.backward_scores(StepOf(u, chunk, FirstPanel(t) + i, keys[i], i, p, ds));
       }
-      AddKeyGradients(keys, count, p, u.at.douts_along + t * kTileQueries * block_dim_, dv);
-      AddKeyGradients(keys, count, ds, u.at.queries_along + t * kTileQueries * block_dim_, dk);
       const int64_t turn = u.slot * tiles_ + t;
+      const auto add = guarded_tiles_[turn] != 0 ? key_gradient_.add_guarded : key_gradient_.add;
+      AddKeyGradients(keys, count, p, u.at.douts_along + t * kTileQueries * block_dim_, dv, add);
+      AddKeyGradients(keys, count, ds, u.at.queries_along + t * kTileQueries * block_dim_, dk, add);
       turns->Await(turn, chunk);
       for (int i = 0; i < count; ++i) {
         if (keys[i].begin == keys[i].end) continue;
@@ -242,14 +251,15 @@ class BackwardPass {
             u.at.delta + query,
             p + scores,
             ds + scores,
-            u.at.dq + query * group_dim_};
+            u.at.dq + query * group_dim_,
+            guarded_chunks_[u.slot * chunks_ + chunk - first_chunk_] != 0};
   }
 
   // sums[key] += weights^T rows, over the panels that see the key. Ranges never descend, so these are
   // neighbours but for panels that see no key at all, which have no weights: keys are rounded to granules,
   // and the last granule of one panel may be the first of another behind an empty one.
-  void AddKeyGradients(const PanelKeys* keys, int count, const float* weights, const float* rows,
-                       float* sums) const {
+  void AddKeyGradients(const PanelKeys* keys, int count, const float* weights, const float* rows, float* sums,
+                       void (*add)(const KeyGradientStep&)) const {
     const int panel = simd_.panel;
     for (int dim = 0; dim < block_dim_; dim += key_gradient_.dim_block) {
       const float* block = rows + int64_t{dim} * kTileQueries;
@@ -258,10 +268,9 @@ class BackwardPass {
         for (int first = 0, last = 0; first < count; first = last + 1) {
           for (last = first; last < count && sees(last);) ++last;
           if (first == last) continue;
-          key_gradient_.add({last - first, weights + (int64_t{first} * chunk_keys_ + key) * panel,
-                             int64_t{chunk_keys_} * panel,
-                             block + int64_t{first} * panel * key_gradient_.dim_block,
-                             sums + int64_t{key} * block_dim_ + dim, block_dim_});
+          add({last - first, weights + (int64_t{first} * chunk_keys_ + key) * panel,
+               int64_t{chunk_keys_} * panel, block + int64_t{first} * panel * key_gradient_.dim_block,
+               sums + int64_t{key} * block_dim_ + dim, block_dim_});
         }
       }
     }
@@ -302,7 +311,9 @@ class BackwardPass {
   const int chunk_keys_;
   const int group_dim_, block_dim_;  // head_dim rounded up to a group, and to dim_block
   int64_t first_chunk_ = 0, chunks_ = 0;
-  std::vector<KeyExtent> seen_;  // by tile
+  std::vector<KeyExtent> seen_;          // by tile
+  std::vector<uint8_t> guarded_chunks_;  // by unit and chunk: its keys are not all finite
+  std::vector<uint8_t> guarded_tiles_;   // by unit and tile: its queries and their gradients are not
   int64_t unit_floats_ = 0;
   float* packed_ = nullptr;        // by unit
   float* task_scratch_ = nullptr;  // by participant

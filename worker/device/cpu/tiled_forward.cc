@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "common/base/status.h"
 #include "worker/device/cpu/packing.h"
@@ -49,6 +51,7 @@ class ForwardPass {
     SEQPAR_ASSIGN_OR_RETURN(const Scratch scratch, cpu_.scratch->Floats(floats));
     packed_ = scratch.floats();
     task_scratch_ = packed_ + at_once * UnitFloats();
+    guarded_.resize(static_cast<size_t>(at_once * chunks_));
     for (int64_t begin = 0; begin < units; begin += at_once) {
       RunUnits(begin, std::min(units, begin + at_once));
     }
@@ -72,8 +75,8 @@ class ForwardPass {
     const int kv_heads = tile_.heads.kv_heads();
     cpu_.pool->ParallelFor((end - begin) * chunks_, [&](int64_t task, int participant) {
       const int64_t unit = begin + task / chunks_;
-      Pacchunk_keys_({unit / kv_heads, static_cast<int>(unit % kv_heads), task / chunks_}, task % chunks_,
-                     participant);
+      PackChunk({unit / kv_heads, static_cast<int>(unit % kv_heads), task / chunks_}, task % chunks_,
+                participant);
     });
     std::vector<HeadJob> jobs;
     for (int64_t unit = begin; unit < end; ++unit) {
@@ -88,7 +91,7 @@ class ForwardPass {
     });
   }
 
-  void Pacchunk_keys_(const HeadJob& job, int64_t chunk, int participant) {
+  void PackChunk(const HeadJob& job, int64_t chunk, int participant) {
     float* keys = packed_ + job.unit * UnitFloats() + chunk * chunk_keys_ * tile_.head_dim;
     float* values = packed_ + job.unit * UnitFloats() + KeyFloats() + chunk * chunk_keys_ * padded_dim_;
     float* buffer = task_scratch_ + participant * TaskFloats();
@@ -97,6 +100,7 @@ class ForwardPass {
                simd_.group, 1, buffer, keys);
     PackAlong(ViewOf(tile_, tile_.v, job.batch_index, job.head), tile_.keys, first_key, chunk_keys_,
               simd_.group, buffer, values);
+    guarded_[job.unit * chunks_ + chunk] = AllFinite(values, int64_t{chunk_keys_} * padded_dim_) ? 0 : 1;
   }
 
   void ComputeTile(const HeadJob& job, int64_t tile_index, int participant) {
@@ -130,7 +134,8 @@ class ForwardPass {
         const PanelKeys panel_keys = panels_.Keys(first_panel + p, chunk * chunk_keys_, chunk_keys_, lo, hi);
         if (panel_keys.begin == panel_keys.end) continue;
         simd_.forward({panel_keys, dim, chunk_keys_, queries + p * panel * dim, keys, values, scores,
-                       base + p * panel, sum + p * panel, out + p * panel * padded_dim_});
+                       base + p * panel, sum + p * panel, out + p * panel * padded_dim_,
+                       guarded_[job.unit * chunks_ + chunk - first_chunk_] != 0});
       }
     }
     for (int p = 0; p < count; ++p) {
@@ -180,6 +185,7 @@ class ForwardPass {
   const int padded_dim_;  // head_dim rounded up to a group
   int64_t first_chunk_ = 0, chunks_ = 0, tiles_ = 0;
   float* packed_ = nullptr;        // by unit: keys, then values, each by chunk
+  std::vector<uint8_t> guarded_;   // by unit and chunk: its values are not all finite
   float* task_scratch_ = nullptr;  // by participant
 };
 
