@@ -24,6 +24,12 @@ bool IsExcused(const RankRecord& rank, const absl::Status& error) {
   return (why == reason::kNodeDrained && rank.draining) || (why == reason::kRankLost && rank.unheard);
 }
 
+std::vector<RankOutcome> OutcomesOf(const JobRecord& record) {
+  std::vector<RankOutcome> outcomes;
+  for (const RankRecord& rank : record.ranks) outcomes.push_back({&rank.result, rank.threads});
+  return outcomes;
+}
+
 }  // namespace
 
 // --- placing ---
@@ -264,10 +270,8 @@ void Stepper::On(const event::CheckpointKept& e) {
 }
 
 absl::Status Stepper::RebuildReport() {
-  std::vector<RankOutcome> outcomes;
-  for (const RankRecord& rank : r_.ranks) outcomes.push_back({&rank.result, rank.threads});
   SEQPAR_ASSIGN_OR_RETURN(r_.report,
-                          BuildReport(r_.spec, r_.plan, r_.attempt, Current()->first_layer, outcomes));
+                          BuildReport(r_.spec, r_.plan, r_.attempt, Current()->first_layer, OutcomesOf(r_)));
   r_.report->set_ignored_tensors(r_.ignored_tensors);
   return absl::OkStatus();
 }
@@ -277,7 +281,7 @@ void Stepper::FinishIfAllHave() {
     if (rank.state != RankState::kFinished) return;
   }
   if (const absl::Status built = RebuildReport(); !built.ok()) return BeginStop(built, true);
-  if (const absl::Status verified = CheckVerification(r_.spec, *r_.report); !verified.ok()) {
+  if (const absl::Status verified = CheckVerification(r_.spec, OutcomesOf(r_), *r_.report); !verified.ok()) {
     return BeginStop(verified, true);
   }
   if (r_.spec.output_file.empty()) return BeginReport();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -76,6 +78,17 @@ v1::Verification MergeVerification(const JobSpec& job, const std::vector<RankOut
     }
   }
   return merged;
+}
+
+// The first layer that a rank has verified nothing of. Every rank takes part in the checks of every layer,
+// and learns what all of them found. Which tensors of a layer these are is the workers' to say.
+std::optional<int> FirstUnverified(const JobSpec& job, const v1::Verification& verification) {
+  std::set<int> layers;
+  for (const v1::LayerError& layer : verification.layers()) layers.insert(layer.layer());
+  for (int layer = 0; layer < job.config.layers; ++layer) {
+    if (!verification.ran() || layers.count(layer) == 0) return layer;
+  }
+  return std::nullopt;
 }
 
 void AddPhase(const std::string& name, double seconds, double predicted, v1::Report* report) {
@@ -209,12 +222,20 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& whole, const Plan& whole_p
   return report;
 }
 
-absl::Status CheckVerification(const JobSpec& job, const v1::Report& report) {
+absl::Status CheckVerification(const JobSpec& job, const std::vector<RankOutcome>& ranks,
+                               const v1::Report& report) {
   if (job.verify_rows == 0) return absl::OkStatus();
   const v1::Verification& verification = report.verification();
   if (!verification.ran()) {
     return MakeError(absl::StatusCode::kFailedPrecondition, reason::kVerificationFailed,
                      "the job asked for verification and no rank reported any");
+  }
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const std::optional<int> layer = FirstUnverified(job, ranks[i].result->verification());
+    if (!layer) continue;
+    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kVerificationFailed,
+                     absl::StrFormat("verification: rank %d reported nothing of layer %d, of %d layers", i,
+                                     *layer, job.config.layers));
   }
   if (verification.worst_error() <= verification.max_error()) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition, reason::kVerificationFailed,

@@ -24,9 +24,11 @@ absl::StatusOr<v1::Report> BuildReport(const JobSpec& job, const Plan& plan, int
                                        const std::vector<RankOutcome>& ranks);
 
 // FAILED_PRECONDITION (VERIFICATION_FAILED), naming layer and tensor, where the worst error of the sampled
-// rows is above the job's bound, or where a job that asked for verification got none. Apart from BuildReport:
-// the job that fails has its report all the same, with the error of each layer.
-absl::Status CheckVerification(const JobSpec& job, const v1::Report& report);
+// rows is above the job's bound, or where a job that asked for verification got none, or not of every layer
+// by every rank. Apart from BuildReport: the job that fails has its report all the same, with the error of
+// each layer.
+absl::Status CheckVerification(const JobSpec& job, const std::vector<RankOutcome>& ranks,
+                               const v1::Report& report);
 
 }  // namespace seqpar
 

@@ -19,10 +19,16 @@ class ReportTest : public ::testing::Test {
   ReportTest()
       : spec_(SampleSpec()), plan_(SamplePlan(spec_, 2, 1)), results_{SampleResult(0), SampleResult(1)} {}
 
-  absl::StatusOr<v1::Report> Build() {
-    return BuildReport(spec_, plan_, 3, 0, {{&results_[0], threads_}, {&results_[1], threads_}});
+  absl::StatusOr<v1::Report> Build() { return BuildReport(spec_, plan_, 3, 0, Outcomes()); }
+  std::vector<RankOutcome> Outcomes() { return {{&results_[0], threads_}, {&results_[1], threads_}}; }
+  absl::Status Verified() { return CheckVerification(spec_, Outcomes(), *Build()); }
+  // What a rank of a correct worker says: something of every layer.
+  void AddEveryLayer() {
+    for (size_t rank = 0; rank < results_.size(); ++rank) {
+      for (int layer = 0; layer < spec_.config.layers; ++layer) AddError(rank, layer, "hidden_states", 1e-9);
+    }
   }
-  void AddError(int rank, int layer, const std::string& tensor, double error) {
+  void AddError(size_t rank, int layer, const std::string& tensor, double error) {
     results_[rank].mutable_verification()->set_ran(true);
     v1::LayerError* e = results_[rank].mutable_verification()->add_layers();
     e->set_layer(layer);
@@ -106,7 +112,7 @@ TEST_F(ReportTest, ARateAboveThePeakIsAnError) {
 TEST_F(ReportTest, TheWorstErrorOfAnyRankIsNamed) {
   spec_.verify_rows = 4;
   spec_.verify_max_error = 1e-4;
-  AddError(0, 0, "hidden_states", 1e-6);
+  AddEveryLayer();
   AddError(0, 1, "k", 3e-6);
   AddError(1, 1, "k", 5e-6);
   const auto report = Build();
@@ -114,12 +120,12 @@ TEST_F(ReportTest, TheWorstErrorOfAnyRankIsNamed) {
   EXPECT_EQ(report->verification().worst_error(), 5e-6);
   EXPECT_EQ(report->verification().worst_layer(), 1);
   EXPECT_EQ(report->verification().worst_tensor(), "k");
-  EXPECT_EQ(report->verification().layers_size(), 2);
+  EXPECT_EQ(report->verification().layers_size(), 3);
   EXPECT_EQ(report->verification().rows(), 4);
-  EXPECT_TRUE(CheckVerification(spec_, *report).ok());
+  EXPECT_TRUE(Verified().ok()) << Verified();
 
   AddError(0, 1, "dq", 2e-4);
-  const absl::Status failed = CheckVerification(spec_, *Build());
+  const absl::Status failed = Verified();
   EXPECT_EQ(ReasonOf(failed), reason::kVerificationFailed);
   EXPECT_THAT(std::string(failed.message()), HasSubstr("layer 1, dq"));
 }
@@ -127,18 +133,35 @@ TEST_F(ReportTest, TheWorstErrorOfAnyRankIsNamed) {
 TEST_F(ReportTest, NotANumberIsTheWorstError) {
   spec_.verify_rows = 4;
   AddError(0, 0, "hidden_states", std::numeric_limits<double>::quiet_NaN());
-  AddError(1, 0, "hidden_states", 1e-9);
-  AddError(1, 1, "hidden_states", 1e-9);
-  const absl::Status failed = CheckVerification(spec_, *Build());
+  AddEveryLayer();
+  const absl::Status failed = Verified();
   EXPECT_EQ(ReasonOf(failed), reason::kVerificationFailed);
   EXPECT_THAT(std::string(failed.message()), HasSubstr("layer 0"));
 }
 
 TEST_F(ReportTest, VerificationThatWasAskedForMustHaveRun) {
   spec_.verify_rows = 4;
-  EXPECT_EQ(ReasonOf(CheckVerification(spec_, *Build())), reason::kVerificationFailed);
+  EXPECT_EQ(ReasonOf(Verified()), reason::kVerificationFailed);
   spec_.verify_rows = 0;
-  EXPECT_TRUE(CheckVerification(spec_, *Build()).ok());
+  EXPECT_TRUE(Verified().ok());
+}
+
+TEST_F(ReportTest, EveryRankMustHaveVerifiedEveryLayer) {
+  spec_.verify_rows = 4;
+  spec_.verify_max_error = 1e-4;
+  const auto fails_for = [this](const char* what) {
+    const absl::Status status = Verified();
+    EXPECT_EQ(ReasonOf(status), reason::kVerificationFailed) << what;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(what));
+  };
+  for (v1::RankEvent& result : results_) result.mutable_verification()->set_ran(true);
+  fails_for("rank 0 reported nothing of layer 0, of 2 layers");
+  AddEveryLayer();
+  EXPECT_TRUE(Verified().ok()) << Verified();
+  results_[1].mutable_verification()->mutable_layers()->RemoveLast();
+  fails_for("rank 1 reported nothing of layer 1");
+  results_[1].clear_verification();
+  fails_for("rank 1 reported nothing of layer 0");
 }
 
 TEST_F(ReportTest, PredictedStandsBesideMeasured) {
@@ -176,8 +199,7 @@ TEST_F(ReportTest, ARankIsSlowByTheTimeOfItsWork) {
 }
 
 TEST_F(ReportTest, AnAttemptFromACheckpointIsHeldAgainstWhatItRan) {
-  const absl::StatusOr<v1::Report> report =
-      BuildReport(spec_, plan_, 3, 1, {{&results_[0], threads_}, {&results_[1], threads_}});
+  const absl::StatusOr<v1::Report> report = BuildReport(spec_, plan_, 3, 1, Outcomes());
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->layers(), 1);
   EXPECT_DOUBLE_EQ(report->predicted_step_seconds(), 0.5);
