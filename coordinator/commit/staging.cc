@@ -137,12 +137,18 @@ absl::Status RenameToFreeName(const OutputFolder& folder, const std::string& sta
   return absl::OkStatus();
 }
 
-// Gives `staging` the name `target`. Repeated after a crash, it does what is left to do.
+// Gives `staging`, the file `inode`, the name `target`. Repeated after a crash, it does what is left to do.
 absl::Status RenameToTarget(const OutputFolder& folder, const std::string& staging, const std::string& target,
-                            bool overwrite) {
+                            bool overwrite, int64_t inode) {
   if (!folder.Has(staging)) {
-    if (folder.Has(target)) return absl::OkStatus();  // renamed already
-    return StorageError(ENOENT, absl::StrCat("staging file ", folder.Path(staging)));
+    struct stat there;
+    if (!folder.Stat(target, &there)) {
+      return StorageError(ENOENT, absl::StrCat("staging file ", folder.Path(staging)));
+    }
+    if (inode == 0 || static_cast<int64_t>(there.st_ino) == inode)
+      return absl::OkStatus();  // renamed already
+    return StorageError(ENOENT, absl::StrCat("staging file ", folder.Path(staging), ", and ",
+                                             folder.Path(target), " is another"));
   }
   if (SameFile(folder, staging, target)) {  // the crash came between link and unlink
     if (folder.Unlink(staging)) return absl::OkStatus();
@@ -217,23 +223,28 @@ absl::Status PrepareStaging(const DataRoots& roots, const JobSpec& spec, const s
   return status;
 }
 
-absl::Status SyncStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt) {
-  if (spec.output_file.empty()) return absl::OkStatus();
+absl::StatusOr<int64_t> SyncStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job,
+                                    int attempt) {
+  if (spec.output_file.empty()) return 0;
   SEQPAR_ASSIGN_OR_RETURN(const OutputFolder folder, OutputFolder::Open(roots, spec.output_file));
   const std::string name = NameOf(StagingPath(spec.output_file, job, attempt));
   const UniqueFd fd = folder.OpenFile(name, O_RDWR);
   if (!fd.valid()) return StorageError(errno, absl::StrCat("sync of ", folder.Path(name)));
-  return SyncFile(folder, name, fd.get(), "coordinator.merge.fsync", {job, attempt});
+  SEQPAR_RETURN_IF_ERROR(SyncFile(folder, name, fd.get(), "coordinator.merge.fsync", {job, attempt}));
+  struct stat info;
+  if (fstat(fd.get(), &info) == 0) return static_cast<int64_t>(info.st_ino);
+  return StorageError(errno, absl::StrCat("stat of ", folder.Path(name)));
 }
 
-absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt) {
+absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt,
+                           int64_t inode) {
   if (spec.output_file.empty()) return absl::OkStatus();
   SEQPAR_ASSIGN_OR_RETURN(const OutputFolder folder, OutputFolder::Open(roots, spec.output_file));
   {
     const HandOverFailpoint point("coordinator.commit.rename", {job, attempt});
     SEQPAR_RETURN_IF_ERROR(point.error());
     SEQPAR_RETURN_IF_ERROR(RenameToTarget(folder, NameOf(StagingPath(spec.output_file, job, attempt)),
-                                          NameOf(spec.output_file), spec.overwrite));
+                                          NameOf(spec.output_file), spec.overwrite, inode));
   }
   const HandOverFailpoint point("coordinator.commit.fsync", {job, attempt});
   const absl::Status synced = point.error().ok() ? folder.Sync() : point.error();

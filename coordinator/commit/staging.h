@@ -8,10 +8,12 @@
 #ifndef SEQPAR_COORDINATOR_COMMIT_STAGING_H_
 #define SEQPAR_COORDINATOR_COMMIT_STAGING_H_
 
+#include <cstdint>
 #include <map>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/base/data_roots.h"
 #include "common/job/job.h"
 #include "coordinator/validate/validate.h"
@@ -28,14 +30,17 @@ absl::Status CheckInputs(const std::map<std::string, FileFingerprint>& inputs);
 // PERMISSION_DENIED and so on for what cannot pass; INTERNAL for what may.
 absl::Status PrepareStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
 
-// Flushes the staging file.
-absl::Status SyncStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
+// Flushes the staging file. Its inode: by that it is known again once it has the target's name.
+absl::StatusOr<int64_t> SyncStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job,
+                                    int attempt);
 
 // Renames the staging file to the target and flushes the folder. May be repeated after a crash at any point
-// in it: OK where the file already has its name. ALREADY_EXISTS (STORAGE) where another file has the name and
-// the job may not overwrite it. Where the folder cannot be flushed the file loses its name again, unless the
-// job may overwrite what it finds there.
-absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);
+// in it: OK where the file already has its name, which it is by `inode` (0: not known, and any file is taken
+// for it). NOT_FOUND (STORAGE) where it is neither here nor there. ALREADY_EXISTS (STORAGE) where another
+// file has the name and the job may not overwrite it. Where the folder cannot be flushed the file loses its
+// name again, unless the job may overwrite what it finds there.
+absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt,
+                           int64_t inode);
 
 // Unlinks the staging files of attempts 1 to `attempt`.
 void UnlinkStaging(const DataRoots& roots, const JobSpec& spec, const std::string& job, int attempt);

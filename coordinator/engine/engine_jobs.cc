@@ -275,17 +275,18 @@ void Engine::Do(JobRecord* record, const action::Merge&) {
       record->id,
       [this, id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
         if (!hold_->Wait(JobPhase::kMerge, id).ok()) return std::nullopt;
-        return event::Merged{SyncStaging(*roots_, spec, id, attempt)};
+        const absl::StatusOr<int64_t> inode = SyncStaging(*roots_, spec, id, attempt);
+        return event::Merged{inode.status(), inode.value_or(0)};
       });
 }
 
 void Engine::Do(JobRecord* record, const action::Commit&) {
-  WorkLater(
-      record->id,
-      [this, id = record->id, spec = record->spec, attempt = record->attempt]() -> std::optional<JobEvent> {
-        PassFailpoint("coordinator.commit", {id, attempt});
-        return event::Committed{CommitStaging(*roots_, spec, id, attempt)};
-      });
+  WorkLater(record->id,
+            [this, id = record->id, spec = record->spec, attempt = record->attempt,
+             inode = record->staged_inode]() -> std::optional<JobEvent> {
+              PassFailpoint("coordinator.commit", {id, attempt});
+              return event::Committed{CommitStaging(*roots_, spec, id, attempt, inode)};
+            });
 }
 
 void Engine::Do(JobRecord* record, const action::Report&) {

@@ -210,6 +210,7 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   body.set_last_failure(record.last_failure);
   body.set_same_failures(record.same_failures);
   body.set_last_failure_layers(record.last_failure_layers);
+  body.set_staged_inode(record.staged_inode);
   for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
   for (const std::string& device : record.avoided) body.add_avoided(device);
   row.sequence = record.sequence;
@@ -262,6 +263,7 @@ absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attem
   record.last_failure = body.last_failure();
   record.same_failures = body.same_failures();
   record.last_failure_layers = body.last_failure_layers();
+  record.staged_inode = body.staged_inode();
   record.consequences = {body.consequences().begin(), body.consequences().end()};
   record.avoided = {body.avoided().begin(), body.avoided().end()};
   if (record.stage == Stage::kPlacing) {

@@ -53,6 +53,7 @@ struct PlannedWithout {
 };
 struct Merged {
   absl::Status status;
+  int64_t inode = 0;  // of the staging file
 };
 struct Committed {
   absl::Status status;

@@ -123,6 +123,7 @@ struct JobRecord {
   int64_t execute_begin_us = 0;                             // boot; 0: not there yet
   int64_t percent_us = 0;                                   // boot; when Percent() moved last
   bool placement_broken = false;                            // kPlacing: a node of the plan went away
+  int64_t staged_inode = 0;                                 // kCommitting: of the file that gets the name
   absl::Status cause;                                       // kStopping
   bool not_counted = false;                                 // kStopping: the cause is none of the job's
   std::string failure;                                      // kStopping: the cause as last_failure tells it

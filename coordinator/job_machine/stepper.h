@@ -53,6 +53,7 @@ class Stepper {
   void On(const event::Merged& e) {
     if (r_.stage != Stage::kMerging) return;
     if (!e.status.ok()) return BeginStop(e.status, true);
+    r_.staged_inode = e.inode;
     r_.stage = Stage::kCommitting;
     PersistAndPublish();
     actions_.push_back(action::Commit{});

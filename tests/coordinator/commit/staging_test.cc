@@ -26,6 +26,10 @@ std::string Read(const std::string& path) {
 }
 
 void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+int64_t Inode(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 ? static_cast<int64_t>(info.st_ino) : 0;
+}
 bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 class StagingTest : public ::testing::Test {
@@ -72,18 +76,36 @@ TEST_F(StagingTest, OfEarlierAttemptsIsUnlinked) {
 TEST_F(StagingTest, CommitGivesItTheNameAndMayBeRepeated) {
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   const std::string bytes = Read(Staging(1));
-  ASSERT_TRUE(SyncStaging(roots_, spec_, "j-1", 1).ok());
-  ASSERT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
-  EXPECT_FALSE(Exists(Staging(1)));
-  EXPECT_EQ(Read(spec_.output_file), bytes);
-  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
-  EXPECT_EQ(Read(spec_.output_file), bytes);
+  const absl::StatusOr<int64_t> inode = SyncStaging(roots_, spec_, "j-1", 1);
+  ASSERT_TRUE(inode.ok()) << inode.status();
+  EXPECT_EQ(*inode, Inode(Staging(1)));
+  for (const char* time : {"the first", "after a crash"}) {
+    ASSERT_TRUE(CommitStaging(roots_, spec_, "j-1", 1, *inode).ok()) << time;
+    EXPECT_FALSE(Exists(Staging(1)));
+    EXPECT_EQ(Read(spec_.output_file), bytes);
+  }
+  // Recorded before inodes were.
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1, 0).ok());
+}
+
+TEST_F(StagingTest, AnOldTargetIsNotTakenForAResultThatIsGone) {
+  spec_.overwrite = true;
+  Write(spec_.output_file, "of last week");
+  ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
+  const absl::StatusOr<int64_t> inode = SyncStaging(roots_, spec_, "j-1", 1);
+  ASSERT_TRUE(inode.ok()) << inode.status();
+  unlink(Staging(1).c_str());
+  const absl::Status gone = CommitStaging(roots_, spec_, "j-1", 1, *inode);
+  EXPECT_EQ(gone.code(), absl::StatusCode::kNotFound) << gone;
+  EXPECT_EQ(ReasonOf(gone), reason::kStorage);
+  EXPECT_THAT(std::string(gone.message()), HasSubstr("is another"));
+  EXPECT_EQ(Read(spec_.output_file), "of last week");
 }
 
 TEST_F(StagingTest, CommitGoesOnBetweenLinkAndUnlink) {
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   ASSERT_EQ(link(Staging(1).c_str(), spec_.output_file.c_str()), 0);
-  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1, Inode(Staging(1))).ok());
   EXPECT_FALSE(Exists(Staging(1)));
   EXPECT_TRUE(Exists(spec_.output_file));
 }
@@ -91,12 +113,12 @@ TEST_F(StagingTest, CommitGoesOnBetweenLinkAndUnlink) {
 TEST_F(StagingTest, CommitRefusesAnothersFileUnlessToldTo) {
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   Write(spec_.output_file, "somebody else's");
-  const absl::Status refused = CommitStaging(roots_, spec_, "j-1", 1);
+  const absl::Status refused = CommitStaging(roots_, spec_, "j-1", 1, Inode(Staging(1)));
   EXPECT_EQ(refused.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(ReasonOf(refused), reason::kStorage);
   EXPECT_EQ(Read(spec_.output_file), "somebody else's");
   spec_.overwrite = true;
-  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 1, Inode(Staging(1))).ok());
   EXPECT_NE(Read(spec_.output_file), "somebody else's");
 }
 
@@ -105,7 +127,7 @@ TEST_F(StagingTest, AnOutputThatIsNotKnownToBeOnDiskDoesNotKeepItsName) {
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 1).ok());
   for (const char* point : {"coordinator.commit.rename", "coordinator.commit.fsync"}) {
     failpoints.Arm(point, "error");
-    const absl::Status failed = CommitStaging(roots_, spec_, "j-1", 1);
+    const absl::Status failed = CommitStaging(roots_, spec_, "j-1", 1, Inode(Staging(1)));
     EXPECT_EQ(failed.code(), absl::StatusCode::kInternal) << "one that may pass";
     EXPECT_EQ(ReasonOf(failed), reason::kStorage);
     EXPECT_FALSE(Exists(spec_.output_file)) << point;
@@ -113,12 +135,12 @@ TEST_F(StagingTest, AnOutputThatIsNotKnownToBeOnDiskDoesNotKeepItsName) {
   }
   // The next attempt, with the same rule, finds the name free.
   ASSERT_TRUE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
-  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 2).ok());
+  EXPECT_TRUE(CommitStaging(roots_, spec_, "j-1", 2, Inode(Staging(2))).ok());
   EXPECT_TRUE(Exists(spec_.output_file));
 }
 
 TEST_F(StagingTest, CommitWithoutAnyFileIsAnError) {
-  EXPECT_EQ(CommitStaging(roots_, spec_, "j-1", 1).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(CommitStaging(roots_, spec_, "j-1", 1, Inode(Staging(1))).code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(StagingTest, FollowsNoLinkInItsPlace) {
@@ -167,7 +189,8 @@ TEST_F(StagingTest, NothingHappensOutsideTheRoot) {
   const std::string name = ".out.safetensors.seqpar-j-1-1.partial";
   Write(outside / name, "not ours");
   Write(outside / ".out.safetensors.seqpar-j-1-1.checkpoint-3", "nor this");
-  EXPECT_EQ(CommitStaging(roots_, spec_, "j-1", 1).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(CommitStaging(roots_, spec_, "j-1", 1, Inode(Staging(1))).code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(SyncStaging(roots_, spec_, "j-1", 1).ok());
   EXPECT_FALSE(PrepareStaging(roots_, spec_, "j-1", 2).ok());
   EXPECT_FALSE(KeepCheckpoint(roots_, spec_, "j-1", {1, 3}).ok());

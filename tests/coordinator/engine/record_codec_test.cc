@@ -73,6 +73,15 @@ TEST(RecordOf, DevicesThatWereSlowAreStillAvoided) {
   EXPECT_EQ(restored->avoided, record.avoided);
 }
 
+TEST(RecordOf, TheFileThatGetsTheOutputsNameIsKnownAgain) {
+  JobRecord record = Executing();
+  record.stage = Stage::kQueued;
+  record.staged_inode = 4711;
+  const absl::StatusOr<JobRecord> restored = RecordOf(RowOf(record, 0), {});
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_EQ(restored->staged_inode, 4711);
+}
+
 // A record that runs, as the store has it.
 JobRow StoredRow(const std::function<void(stored::Job*)>& change = [](stored::Job*) {}) {
   JobRecord record = Executing();

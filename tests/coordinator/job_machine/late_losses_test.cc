@@ -91,7 +91,8 @@ TEST_F(LateLossesTest, NothingIsLostWhereTheEndGoesRight) {
   for (const auto& loss : kLosses) {
     Merge();
     Apply(loss("a"));
-    Apply(event::Merged{});
+    Apply(event::Merged{absl::OkStatus(), 4711});
+    EXPECT_EQ(record_.staged_inode, 4711) << "which may be renamed after a restart too";
     Apply(loss("b"));
     Apply(event::Committed{});
     Apply(event::Reported{});
