@@ -57,7 +57,7 @@ void Tell(const fuzz::WorkerStory& story) {
   NodeAgent agent(identity, &clock, &host, &fleet, &gate);
   bool connected = false;
   const auto exits = [&](const RankKey& key) {
-    if (host.running.erase(key) != 0) agent.OnExecutorExit(key, "exited with code 1");
+    if (host.running.erase(key) != 0) agent.OnExecutorExit(key, {"exited with code 1"});
   };
   for (const fuzz::WorkerStep& step : story.steps()) {
     switch (step.step_case()) {

@@ -115,9 +115,9 @@ class Daemon {
         [this](const RankKey& key, const char* data, size_t bytes) {
           agent_.OnExecutorOutput(key, data, bytes);
         },
-        [this](const RankKey& key, const std::string& how, pid_t pid) {
+        [this](const RankKey& key, const ExecutorExit& exit) {
           PassFailpoint("daemon.executor.exit", {key.job, key.attempt, key.rank});
-          agent_.OnExecutorExit(key, how, pid);
+          agent_.OnExecutorExit(key, exit);
         },
     });
   }

@@ -302,7 +302,8 @@ void ExecutorProcesses::Reap(Child* child) {
   const RankKey key = child->key;
   const pid_t pid = child->pid;
   children_.erase(key);
-  observer_.on_exit(key, DescribeExit(status), pid);
+  const bool lease_over = WIFEXITED(status) && WEXITSTATUS(status) == kExitLeaseOver;
+  observer_.on_exit(key, {DescribeExit(status), lease_over, pid});
 }
 
 }  // namespace seqpar

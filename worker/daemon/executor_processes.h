@@ -29,8 +29,8 @@ class ExecutorProcesses : public ExecutorHost {
   struct Observer {
     std::function<void(const RankKey&, const v1::FromExecutor&)> on_message;
     std::function<void(const RankKey&, const char*, size_t)> on_output;
-    // After everything that it sent and printed: how it ended, and which process it was.
-    std::function<void(const RankKey&, const std::string&, pid_t)> on_exit;
+    // After everything that it sent and printed.
+    std::function<void(const RankKey&, const ExecutorExit&)> on_exit;
   };
 
   // `environment`: of one rank's process, NAME=VALUE above what is inherited.

@@ -316,10 +316,7 @@ int64_t NodeAgent::Tick() {
     for (auto& [index, rank] : gang.ranks) {
       if (!rank.running) continue;
       if (lease_over && !rank.killed) {
-        Fail(key, index,
-             MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
-                       absl::StrCat("the lease of ", identity_.hello.node(), " is over")),
-             true);
+        Fail(key, index, LeaseOver(), true);
         rank.kill_at_us = now_us;
       }
       if (rank.kill_at_us == 0 || rank.killed) continue;
@@ -332,6 +329,11 @@ int64_t NodeAgent::Tick() {
     }
   }
   return lease_over ? next_us : std::min(next_us, lease_.deadline_us());
+}
+
+absl::Status NodeAgent::LeaseOver() const {
+  return MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                   absl::StrCat("the lease of ", identity_.hello.node(), " is over"));
 }
 
 void NodeAgent::BeginDrain() {

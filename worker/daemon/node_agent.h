@@ -25,6 +25,14 @@
 
 namespace seqpar {
 
+// How a process ended.
+struct ExecutorExit {
+  std::string how;  // "exited with code 1", "was killed by signal 9 (Killed)"
+  bool lease_over =
+      false;        // it ended itself: by its own clock, and that is not the daemon's, its lease was over
+  int64_t pid = 0;  // 0: not known
+};
+
 // The executor processes, one a rank.
 class ExecutorHost {
  public:
@@ -71,9 +79,8 @@ class NodeAgent {
   void OnExecutorOutput(const RankKey& key, const char* data, size_t bytes) {
     logs_.Append(key, data, bytes);
   }
-  // `how`: "exited with code 1", "was killed by signal 9 (Killed)". All of its messages have been given
-  // before. `pid`: 0 where it is not known.
-  void OnExecutorExit(const RankKey& key, const std::string& how, int64_t pid = 0);
+  // All of its messages have been given before.
+  void OnExecutorExit(const RankKey& key, const ExecutorExit& exit);
   // The gate has opened or closed.
   void OnDevicesChanged();
 
@@ -126,6 +133,7 @@ class NodeAgent {
   const Rank* HolderOf(int32_t device, GangKey* gang) const;
   void StartWaiting();
   void AbortGang(const GangKey& key, Gang* gang, const absl::Status& reason, int64_t grace_us);
+  absl::Status LeaseOver() const;
   // Stops a gang by this node's own decision: its ranks fail with `reason` as the cause.
   void StopByOwnDecision(const GangKey& key, Gang* gang, const absl::Status& reason);
   void Fail(const GangKey& key, int32_t rank, const absl::Status& error, bool root_cause);

@@ -68,20 +68,24 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
   }
 }
 
-void NodeAgent::OnExecutorExit(const RankKey& key, const std::string& how, int64_t pid) {
+void NodeAgent::OnExecutorExit(const RankKey& key, const ExecutorExit& exit) {
   Rank* rank = Find(key);
   if (rank == nullptr) return;
-  gate_->Ended(rank->device, pid, clock_->BootMicros());
+  gate_->Ended(rank->device, exit.pid, clock_->BootMicros());
   logs_.End(key);
   const GangKey id(key.job, key.attempt);
   Gang& gang = gangs_[id];
   rank->running = false;
   rank->kill_at_us = 0;
   observer_->RankEnded(key);
-  LogInfo("executor ended", {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", how}});
+  LogInfo("executor ended",
+          {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", exit.how}});
   if (!rank->reported && !gang.stop_asked) {
-    const absl::Status error =
-        MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed, absl::StrCat("its executor ", how));
+    // Executors look at the time as often as this loop does: which of them sees the end first is chance.
+    const absl::Status error = exit.lease_over
+                                   ? LeaseOver()
+                                   : MakeError(absl::StatusCode::kUnavailable, reason::kRankFailed,
+                                               absl::StrCat("its executor ", exit.how));
     Fail(id, key.rank, error, !rank->killed);
     AbortGang(id, &gang, Annotate(error, absl::StrCat("rank ", key.rank, " failed")), kSiblingGraceUs);
   }

@@ -26,12 +26,12 @@ TEST_F(NodeAgentTest, StopAbortsThenKillsAndReportsWhenTheProcessIsGone) {
   TakeEvents();
   Stop(Gang(1));
   EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0", "abort j#1/1"));
-  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 1");
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 1"});
   Advance(kSecond / 2);
   EXPECT_THAT(TakeAsked(), IsEmpty());
   Advance(kSecond / 2);
   EXPECT_THAT(TakeAsked(), ElementsAre("kill j#1/1"));
-  agent_.OnExecutorExit({"j", 1, 1}, "was killed by signal 9 (Killed)");
+  agent_.OnExecutorExit({"j", 1, 1}, {"was killed by signal 9 (Killed)"});
   const std::vector<std::string> events = TakeEvents();
   EXPECT_THAT(events.back(), "STOPPED j#1/1");
   EXPECT_TRUE(agent_.Idle());
@@ -53,11 +53,11 @@ TEST_F(NodeAgentTest, AStopOfAGangThatWasForgottenIsAnswered) {
   Attach();
   Start(Gang(1), 1);
   Report({"j", 1, 0}, v1::RankEvent::FINISHED);
-  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0");
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 0"});
   for (int i = 0; i < 100; ++i) {  // more than are remembered
     const std::string job = absl::StrCat("other-", i);
     Start(Gang(1, 1, job), 1);
-    agent_.OnExecutorExit({job, 1, 0}, "exited with code 1");
+    agent_.OnExecutorExit({job, 1, 0}, {"exited with code 1"});
   }
   TakeEvents();
   Stop(Gang(1), {0});
@@ -72,7 +72,7 @@ TEST_F(NodeAgentTest, AGangThatRunsForLongKeepsNoOthersAndItsLogs) {
     *message.mutable_start()->mutable_gang() = Gang(1, 1, absl::StrCat("other-", i));
     message.mutable_start()->add_ranks()->set_device(1);
     agent_.OnMessage(message);
-    agent_.OnExecutorExit({absl::StrCat("other-", i), 1, 0}, "exited with code 1");
+    agent_.OnExecutorExit({absl::StrCat("other-", i), 1, 0}, {"exited with code 1"});
   };
   for (int i = 0; i < 100; ++i) run_other(i);
   TakeAsked();
@@ -108,7 +108,7 @@ TEST_F(NodeAgentTest, AStopOfAnAttemptThatIsOverIsAnsweredWhenNothingOfItIsLeft)
   Stop(Gang(1), {0, 1});
   EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/1")) << "rank 0 has a process still";
   EXPECT_THAT(TakeAsked(), IsEmpty());
-  agent_.OnExecutorExit({"j", 1, 0}, "was killed by signal 9 (Killed)");
+  agent_.OnExecutorExit({"j", 1, 0}, {"was killed by signal 9 (Killed)"});
   EXPECT_THAT(TakeEvents(), ::testing::Contains("STOPPED j#1/0"));
   EXPECT_THAT(TakeAsked(), ElementsAre("start j#2/0")) << "which the stop did not mean";
 }
@@ -132,7 +132,7 @@ TEST_F(NodeAgentTest, ANewerAttemptKillsTheOldOneAndWaitsForItsDevices) {
   Start(Gang(2), 1);
   agent_.Tick();
   EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0", "kill j#1/0"));
-  agent_.OnExecutorExit({"j", 1, 0}, "was killed by signal 9 (Killed)");
+  agent_.OnExecutorExit({"j", 1, 0}, {"was killed by signal 9 (Killed)"});
   EXPECT_THAT(TakeAsked(), ElementsAre("start j#2/0"));
 }
 
@@ -161,7 +161,7 @@ TEST_F(NodeAgentTest, ShutdownStopsRanksAndNamesItselfAsTheCause) {
   EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/0"));
   EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 root: the worker on node-a was told to stop"));
   EXPECT_FALSE(agent_.Idle());
-  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 1");
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 1"});
   EXPECT_TRUE(agent_.Idle());
   EXPECT_THAT(TakeEvents(), ElementsAre("STOPPED j#1/0")) << "nobody has to wait for the lease";
 }
@@ -184,7 +184,7 @@ TEST_F(NodeAgentTest, ADrainLetsRanksEndAndTellsAtOnce) {
   Start(Gang(1, 1, "other"), 1);
   EXPECT_THAT(TakeAsked(), IsEmpty());
   Report({"j", 1, 0}, v1::RankEvent::FINISHED);
-  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0");
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 0"});
   EXPECT_TRUE(agent_.Idle());
   EXPECT_FALSE(agent_.Settled()) << "the coordinator may not have heard that it finished";
   fleet_.sent.clear();

@@ -54,6 +54,24 @@ TEST_F(NodeAgentTest, TheEndOfTheLeaseKillsEverything) {
   EXPECT_THAT(TakeAsked(), ElementsAre("kill j#1/0", "kill j#1/1"));
 }
 
+// An executor looks at its own clock: it may be gone before this node's agent looked at its.
+TEST_F(NodeAgentTest, AnExecutorThatEndedByItsLeaseWasLostAndDidNotFail) {
+  Attach();
+  Start(Gang(1));
+  agent_.OnDisconnected();
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 4 (its lease was over)", true});
+  agent_.OnExecutorExit({"j", 1, 1}, {"exited with code 1"});
+  fleet_.sent.clear();
+  Attach();
+  std::vector<std::string> reasons;
+  for (const v1::WorkerMessage& message : fleet_.sent) {
+    if (message.event().kind() != v1::RankEvent::FAILED) continue;
+    reasons.push_back(ReasonOf(StatusFromProto(message.event().error())));
+  }
+  EXPECT_THAT(reasons, ElementsAre(reason::kRankLost, reason::kRankFailed));
+  EXPECT_THAT(TakeEvents(), ::testing::Contains("FAILED j#1/0 root: the lease of node-a is over"));
+}
+
 TEST_F(NodeAgentTest, ALeaseThatNobodyGrantsIsLongAndEndsNothing) {
   agent_.OnConnected();
   v1::CoordinatorMessage message;
@@ -81,7 +99,7 @@ TEST_F(NodeAgentTest, WhatABrokenStreamMayHaveLostIsSentAgain) {
   Report({"j", 1, 0}, v1::RankEvent::FINISHED);
   AnswerHeartbeat(1);  // was sent before the events: confirms none of them
   agent_.OnDisconnected();
-  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0");
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 0"});
   fleet_.sent.clear();
 
   agent_.OnConnected();
@@ -114,7 +132,7 @@ TEST_F(NodeAgentTest, GangsThatTheCoordinatorDoesNotKeepAreStopped) {
 TEST_F(NodeAgentTest, AHelloTellsTheAttemptsThatWereSeen) {
   Attach();
   Start(Gang(3), 1);
-  agent_.OnExecutorExit({"j", 3, 0}, "exited with code 1");
+  agent_.OnExecutorExit({"j", 3, 0}, {"exited with code 1"});
   agent_.OnDisconnected();
   fleet_.sent.clear();
   agent_.OnConnected();

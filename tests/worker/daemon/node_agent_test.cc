@@ -38,7 +38,7 @@ TEST_F(NodeAgentTest, AnExitWithoutAReportIsTheRootCauseAndNamesTheSignal) {
   agent_.OnExecutorMessage({"j", 1, 1}, progress);
   // The survivor notices first: its failure follows from the other's all the same.
   Report({"j", 1, 0}, v1::RankEvent::FAILED, absl::UnavailableError("rank 1 is gone"), false);
-  agent_.OnExecutorExit({"j", 1, 1}, "was killed by signal 9 (Killed)");
+  agent_.OnExecutorExit({"j", 1, 1}, {"was killed by signal 9 (Killed)"});
   EXPECT_THAT(TakeEvents(), ElementsAre("FAILED j#1/0 follows: rank 1 is gone",
                                         "FAILED j#1/1 root: its executor was killed by signal 9 (Killed)"));
   EXPECT_THAT(TakeAsked(), ElementsAre("abort j#1/1"))
@@ -92,7 +92,7 @@ TEST_F(NodeAgentTest, ADeviceIsGivenToTheNextRankWhenItIsKnownToBeFree) {
   Attach();
   Start(Gang(1), 1);
   Report({"j", 1, 0}, v1::RankEvent::FINISHED);
-  agent_.OnExecutorExit({"j", 1, 0}, "exited with code 0", 77);
+  agent_.OnExecutorExit({"j", 1, 0}, {"exited with code 0", false, 77});
   EXPECT_THAT(gate_.ended, ElementsAre("0 by 77"));
   TakeAsked();
   Start(Gang(1, 1, "next"), 1);
@@ -142,7 +142,7 @@ TEST_F(NodeAgentTest, WhoWatchesSeesTheLifeOfARank) {
   clock_.AdvanceMicros(30);
   AnswerHeartbeat(fleet_.sent[0].heartbeat().sequence());
   Report(key, v1::RankEvent::FINISHED);
-  agent_.OnExecutorExit(key, "exited with code 0");
+  agent_.OnExecutorExit(key, {"exited with code 0"});
   agent_.OnDisconnected();
   EXPECT_THAT(observer_.seen, ElementsAre("alone", "attached", "started j#1/0 on 0", "progressed j#1/0",
                                           "answered after 30", "reported j#1/0", "ended j#1/0", "alone"));
