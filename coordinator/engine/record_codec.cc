@@ -81,6 +81,7 @@ absl::Status Damaged(const JobRow& row, const char* what) {
 }
 
 constexpr int kAttemptMax = 1 << 30;  // far from the end of the type: the next one is one more
+constexpr int kExcusesMax = 1 << 10;  // far above what a node may have: all of them are added up
 
 // What the job's machine relies on and no message says by itself.
 absl::Status CheckRecord(const JobRow& row, const stored::Job& body) {
@@ -89,6 +90,9 @@ absl::Status CheckRecord(const JobRow& row, const stored::Job& body) {
   for (const int count : {view.attempt(), body.attempt_floor(), body.failures(), body.same_failures(),
                           body.checkpoint_layers(), body.checkpoint_attempt()}) {
     if (count < 0 || count > kAttemptMax) return Damaged(row, "the attempts");
+  }
+  for (const auto& [node, times] : body.excuses()) {
+    if (times < 0 || times > kExcusesMax) return Damaged(row, "the attempts");
   }
   // Counts of rows are products of these.
   for (const int64_t extent : {view.input().tokens(), view.input().batch()}) {
@@ -211,6 +215,8 @@ JobRow RowOf(const JobRecord& record, int64_t boot_us) {
   body.set_same_failures(record.same_failures);
   body.set_last_failure_layers(record.last_failure_layers);
   body.set_staged_inode(record.staged_inode);
+  *body.mutable_excuses() = {record.excuses.begin(), record.excuses.end()};
+  body.set_excused_node(record.excused_node);
   for (const std::string& consequence : record.consequences) body.add_consequences(consequence);
   for (const std::string& device : record.avoided) body.add_avoided(device);
   row.sequence = record.sequence;
@@ -264,6 +270,8 @@ absl::StatusOr<JobRecord> RecordOf(const JobRow& row, const StoredAttempt& attem
   record.same_failures = body.same_failures();
   record.last_failure_layers = body.last_failure_layers();
   record.staged_inode = body.staged_inode();
+  record.excuses = {body.excuses().begin(), body.excuses().end()};
+  record.excused_node = body.excused_node();
   record.consequences = {body.consequences().begin(), body.consequences().end()};
   record.avoided = {body.avoided().begin(), body.avoided().end()};
   if (record.stage == Stage::kPlacing) {

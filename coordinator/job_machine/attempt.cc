@@ -254,6 +254,7 @@ void Stepper::On(const event::CheckpointKept& e) {
   if (!e.status.ok()) return;  // the job can do without
   r_.checkpoint_layers = e.layers;
   r_.checkpoint_attempt = e.attempt;
+  r_.excuses.clear();
   PersistAndPublish();
   actions_.push_back(action::DropCheckpoints{});
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
@@ -307,7 +308,7 @@ void Stepper::On(const event::RankFailed& e) {
   Cause cause;
   cause.error = Annotate(e.error, absl::StrCat(who, " failed in phase ", PhaseName(e.phase)));
   cause.is_root = e.root_cause;
-  cause.counts = !IsExcused(*rank, e.error);
+  cause.excused = IsExcused(*rank, e.error);
   Blame(e.rank, cause);
 }
 

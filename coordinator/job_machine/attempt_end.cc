@@ -10,13 +10,26 @@ namespace {
 
 constexpr int kBackoffDoublingsMax = 6;
 
+// How often a node may end attempts of a job that do not count, and all nodes may, before the job has got as
+// far as its next checkpoint. One that drains and is started anew without end, be it under another name each
+// time, would else keep the job for ever; so many nodes are upgraded in a row without it.
+constexpr int kExcusesOfNode = 2, kExcusesInAll = 100;
+
+bool MayExcuse(const JobRecord& record, const std::string& node) {
+  int all = 0;
+  for (const auto& [name, times] : record.excuses) all += times;
+  const auto own = record.excuses.find(node);
+  return all < kExcusesInAll && (own == record.excuses.end() || own->second < kExcusesOfNode);
+}
+
 }  // namespace
 
 // --- first cause and consequences ---
 
 void Stepper::NoteCause(int rank, const Cause& cause) {
   const RankRecord& failed = r_.ranks[rank];
-  r_.not_counted = !cause.counts;
+  r_.excused_node = cause.excused && MayExcuse(r_, failed.node) ? failed.node : std::string();
+  r_.not_counted = !cause.counts || !r_.excused_node.empty();
   r_.failure = absl::StrCat("rank ", rank, ": ", ReasonOf(cause.error), " in ", PhaseName(failed.phase), ", ",
                             failed.pass, " ", failed.layer);
 }
@@ -60,6 +73,7 @@ void Stepper::BeginStop(const absl::Status& cause, bool is_root) {
   r_.cause = cause;
   r_.cause_is_root = is_root;
   r_.not_counted = false;
+  r_.excused_node.clear();
   r_.failure.clear();
   r_.consequences.clear();
   if (AttemptRecord* attempt = Current()) attempt->error = cause;
@@ -94,6 +108,7 @@ void Stepper::EndAttempt() {
     attempt->consequences = r_.consequences;
     attempt->not_counted = r_.not_counted;
   }
+  if (!r_.excused_node.empty()) ++r_.excuses[r_.excused_node];
   const absl::Status cause = r_.cause;
   if (r_.cancel_requested) {
     return End(JobState::kCancelled, CancelledByUser());
@@ -149,8 +164,8 @@ void Stepper::Lose(int rank, const std::string& why) {
   cause.error = MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
                           absl::StrCat("rank ", rank, " on ", lost.Where(), " was lost in phase ",
                                        PhaseName(lost.phase), ": ", why));
-  // Not where a lease ran out, or a worker was gone, while no coordinator was there.
-  cause.counts = !lost.unheard;
+  // Where a lease ran out, or a worker was gone, while no coordinator was there.
+  cause.excused = lost.unheard;
   Blame(rank, cause);
 }
 

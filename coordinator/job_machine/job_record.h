@@ -110,6 +110,8 @@ struct JobRecord {
   // from which checkpoint.
   std::string last_failure;
   int same_failures = 0, last_failure_layers = 0;
+  std::map<std::string, int>
+      excuses;                    // attempts since then that a node, by name, ended and that do not count
   std::set<std::string> avoided;  // devices ("node/0") whose ranks were replaced for being slow
   int64_t not_before_us = 0;      // boot: the next attempt waits this long
   int64_t revision = 0;
@@ -126,6 +128,7 @@ struct JobRecord {
   int64_t staged_inode = 0;                                 // kCommitting: of the file that gets the name
   absl::Status cause;                                       // kStopping
   bool not_counted = false;                                 // kStopping: the cause is none of the job's
+  std::string excused_node;                                 // kStopping: for whose sake; empty: for another
   std::string failure;                                      // kStopping: the cause as last_failure tells it
   bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
   std::vector<std::string> consequences;

@@ -153,6 +153,8 @@ class Stepper {
     // Whether the attempt is one of those that the job may have: decided here, by what is known here. What a
     // worker says of itself does not decide it.
     bool counts = true;
+    // It is none of them for what became of the rank's node, as long as that may be excused.
+    bool excused = false;
   };
   // The rank is gone without a word: that is a cause.
   void Lose(int rank, const std::string& why);

@@ -111,7 +111,8 @@ def explained(history, job):
         return bool(job.get("deadline"))
     if reason == "STORAGE" and any(f["kind"] in DISK_FAULTS or f["kind"].startswith("failpoint") for f in history.faults()):
         return True
-    if reason not in ("RANK_FAILED", "RANK_LOST", "NO_PROGRESS", "PEER_LOST", "BOOTSTRAP_TIMEOUT", "STORAGE", "INTERNAL"):
+    if reason not in ("RANK_FAILED", "RANK_LOST", "NO_PROGRESS", "PEER_LOST", "BOOTSTRAP_TIMEOUT", "STORAGE", "INTERNAL",
+                      "NODE_DRAINED"):  # of a node whose excuses were used up
         return False
     if len(counted) >= job["max_attempts"]:
         return len(counted) == job["max_attempts"]

@@ -123,6 +123,8 @@ TEST(RecordOf, RefusesWhatTheMachineCannotGoOnFrom) {
   EXPECT_THAT(told([](stored::Job* job) { job->set_failures(-3); }), HasSubstr("the attempts of j-1"));
   EXPECT_THAT(told([](stored::Job* job) { job->set_attempt_floor(std::numeric_limits<int>::max()); }),
               HasSubstr("the attempts of j-1"));
+  EXPECT_THAT(told([](stored::Job* job) { (*job->mutable_excuses())["a"] = -1; }),
+              HasSubstr("the attempts of j-1"));
   EXPECT_THAT(told([](stored::Job* job) { job->mutable_view()->mutable_mask()->add_documents(7); }),
               HasSubstr("the mask of j-1"));
   EXPECT_THAT(told([](stored::Job* job) {
