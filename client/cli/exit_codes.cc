@@ -1,11 +1,13 @@
 #include "client/cli/exit_codes.h"
 
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
 
 ExitCode ExitCodeOf(const absl::Status& status) {
+  if (RetrySecondsOf(status) > 0) return kExitUnavailable;  // for now, as the service says
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitOk;

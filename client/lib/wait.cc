@@ -1,6 +1,7 @@
 #include "client/lib/wait.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/retry.h"
@@ -14,10 +15,15 @@ namespace {
 constexpr double kStreamSecondsMax = 30;
 constexpr double kRetrySeconds = 0.5;
 
-// Whether the same call may succeed soon: a service that is away, or has too many calls for now. CANCELLED,
-// which nobody here asked for: the server gave up what was open when it was told to stop.
-bool Passes(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsCancelled(status) || ReasonOf(status) == reason::kOverloaded;
+// What keeps a service from answering for now.
+enum class Trouble { kNone, kUnreachable, kOverloaded };
+
+// kNone: the same call would be answered the same. CANCELLED, which nobody here asked for: the server gave up
+// what was open when it was told to stop.
+Trouble TroubleOf(const absl::Status& status) {
+  if (ReasonOf(status) == reason::kOverloaded) return Trouble::kOverloaded;
+  const bool away = absl::IsUnavailable(status) || absl::IsCancelled(status);
+  return away ? Trouble::kUnreachable : Trouble::kNone;
 }
 
 class Waiter {
@@ -39,17 +45,23 @@ class Waiter {
             absl::StatusCode::kDeadlineExceeded, reason::kDeadlineExceeded,
             absl::StrCat("job ", id_, " has not ended after ", FormatSeconds(options_.wait_seconds)));
       }
-      const absl::Status status = WatchOnce(std::min(left, kStreamSecondsMax));
-      if (HasEnded(job_)) return Whole();
-      if (Passes(status)) {
-        SEQPAR_RETURN_IF_ERROR(Unreachable(status));
-        hooks_.sleep(std::min(kRetrySeconds, SecondsLeft()));
+      absl::Status status;
+      if (!HasEnded(job_)) status = WatchOnce(std::min(left, kStreamSecondsMax));
+      if (HasEnded(job_)) {
+        absl::StatusOr<v1::Job> whole = Whole();
+        status = whole.status();
+        if (TroubleOf(status) == Trouble::kNone) return whole;
+      }
+      if (const Trouble trouble = TroubleOf(status); trouble != Trouble::kNone) {
+        SEQPAR_RETURN_IF_ERROR(GoThrough(trouble, status));
+        const double asked = std::min<double>(RetrySecondsOf(status), options_.reconnect_seconds);
+        hooks_.sleep(std::min(std::max(kRetrySeconds, asked), SecondsLeft()));
       } else if (status.ok()) {
         // The server ended the stream before the job ended: it is shutting down.
-        Reachable();
+        Answered();
         hooks_.sleep(std::min(kRetrySeconds, SecondsLeft()));
       } else if (status.code() == absl::StatusCode::kDeadlineExceeded) {
-        Reachable();
+        Answered();
       } else {
         return status;
       }
@@ -62,7 +74,7 @@ class Waiter {
     request.set_id(id_);
     request.set_revision(revision_);
     return service_.WatchJob(request, seconds, [this](const v1::JobEvent& event) {
-      Reachable();
+      Answered();
       if (event.revision() > revision_ || revision_ == 0) {
         revision_ = event.revision();
         job_ = event.job();
@@ -80,26 +92,29 @@ class Waiter {
     return service_.GetJob(request);
   }
 
-  absl::Status Unreachable(const absl::Status& status) {
+  // Notes what `status` says, or gives up with it.
+  absl::Status GoThrough(Trouble trouble, const absl::Status& status) {
     const int64_t now_us = clock_.BootMicros();
-    if (unreachable_since_us_ < 0) {
-      unreachable_since_us_ = now_us;
-      hooks_.on_message(absl::StrCat("the coordinator cannot be reached (", std::string(status.message()),
-                                     "); trying again for ", FormatSeconds(options_.reconnect_seconds)));
+    if (trouble_ == Trouble::kNone) trouble_since_us_ = now_us;
+    if (static_cast<double>(now_us - trouble_since_us_) * 1e-6 >= options_.reconnect_seconds) return status;
+    if (trouble != trouble_) {
+      hooks_.on_message(absl::StrCat(
+          "the coordinator ", trouble == Trouble::kOverloaded ? "has too much to do" : "cannot be reached",
+          " (", std::string(status.message()), "); trying again for ",
+          FormatSeconds(options_.reconnect_seconds)));
     }
-    if (static_cast<double>(now_us - unreachable_since_us_) * 1e-6 >= options_.reconnect_seconds)
-      return status;
+    trouble_ = trouble;
     return absl::OkStatus();
   }
 
-  void Reachable() {
-    if (unreachable_since_us_ < 0) return;
-    unreachable_since_us_ = -1;
+  void Answered() {
+    if (trouble_ == Trouble::kNone) return;
+    trouble_ = Trouble::kNone;
     hooks_.on_message("the coordinator answers again");
   }
 
   double SecondsLeft() const {
-    if (options_.wait_seconds <= 0) return kStreamSecondsMax;
+    if (options_.wait_seconds <= 0) return std::numeric_limits<double>::infinity();
     return options_.wait_seconds - static_cast<double>(clock_.BootMicros() - begin_us_) * 1e-6;
   }
 
@@ -109,7 +124,8 @@ class Waiter {
   const Clock& clock_;
   const WaitHooks& hooks_;
   const int64_t begin_us_;
-  int64_t unreachable_since_us_ = -1;  // -1: reachable
+  Trouble trouble_ = Trouble::kNone;
+  int64_t trouble_since_us_ = 0;
   int64_t revision_ = 0;
   v1::Job job_;
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/base/retry.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 
@@ -20,6 +21,10 @@ TEST(ExitCodeOf, Errors) {
   EXPECT_EQ(ExitCodeOf(absl::UnauthenticatedError("")), 8);
   EXPECT_EQ(ExitCodeOf(absl::PermissionDeniedError("")), 8);
   EXPECT_EQ(ExitCodeOf(absl::InternalError("")), 1);
+  const absl::Status refused =
+      MakeError(absl::StatusCode::kResourceExhausted, reason::kOverloaded, "too many calls");
+  EXPECT_EQ(ExitCodeOf(refused), 1) << "it does not pass by waiting";
+  EXPECT_EQ(ExitCodeOf(WithRetry(refused, 2)), 5);
 }
 
 TEST(ExitCodeOf, Jobs) {

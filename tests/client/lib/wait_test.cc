@@ -49,6 +49,11 @@ class FakeService : public SeqparService {
     return stream.end;
   }
   absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request) override {
+    if (!get_errors.empty()) {
+      const absl::Status error = get_errors.front();
+      get_errors.pop_front();
+      return error;
+    }
     v1::Job job = Event(99, v1::JOB_STATE_SUCCEEDED).job();
     job.mutable_report()->set_attempt(1);
     return job;
@@ -71,6 +76,7 @@ class FakeService : public SeqparService {
   }
 
   std::deque<Stream> streams;
+  std::deque<absl::Status> get_errors;
   bool repeat_last = false;
   std::vector<int64_t> resumed_from;
 
@@ -85,7 +91,10 @@ class WaitForJobTest : public ::testing::Test {
     WaitHooks hooks;
     hooks.on_change = [this](const v1::Job& job) { changes_.push_back(job.revision()); };
     hooks.on_message = [this](const std::string& text) { messages_.push_back(text); };
-    hooks.sleep = [this](double seconds) { clock_.AdvanceMicros(static_cast<int64_t>(seconds * 1e6) + 1); };
+    hooks.sleep = [this](double seconds) {
+      slept_.push_back(seconds);
+      clock_.AdvanceMicros(static_cast<int64_t>(seconds * 1e6) + 1);
+    };
     return WaitForJob(service_, "j-1", options_, clock_, hooks);
   }
 
@@ -94,7 +103,14 @@ class WaitForJobTest : public ::testing::Test {
   WaitOptions options_;
   std::vector<int64_t> changes_;
   std::vector<std::string> messages_;
+  std::vector<double> slept_;
 };
+
+absl::Status Overloaded(int retry_seconds) {
+  const absl::Status full =
+      MakeError(absl::StatusCode::kResourceExhausted, reason::kOverloaded, "too many calls");
+  return WithRetry(full, retry_seconds);
+}
 
 TEST_F(WaitForJobTest, ReportsEachChangeAndEndsWithTheReport) {
   service_.streams = {
@@ -129,16 +145,58 @@ TEST_F(WaitForJobTest, AStreamThatAServerGaveUpIsNoCancelledJob) {
 }
 
 TEST_F(WaitForJobTest, AServiceThatHasTooManyCallsIsAskedAgain) {
-  const absl::Status full = absl::ResourceExhaustedError("too many calls");
-  service_.streams = {
-      {{Event(3, v1::JOB_STATE_RUNNING)}, MakeError(full.code(), reason::kOverloaded, "too many calls")},
-      {{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
+  service_.streams = {{{Event(3, v1::JOB_STATE_RUNNING)}, Overloaded(0)},
+                      {{}, Overloaded(7)},
+                      {{}, Overloaded(45)},
+                      {{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
   const absl::StatusOr<v1::Job> job = Wait();
   ASSERT_TRUE(job.ok()) << job.status();
   EXPECT_THAT(changes_, ElementsAre(3, 5));
+  EXPECT_THAT(slept_, ElementsAre(0.5, 7, 45)) << "as long as it is told to";
+  EXPECT_THAT(messages_,
+              ElementsAre(HasSubstr("has too much to do (too many calls)"), HasSubstr("answers again")));
   // What does not pass by waiting is no such answer.
-  service_.streams = {{{}, full}};
+  service_.streams = {{{}, absl::ResourceExhaustedError("too many calls")}};
   EXPECT_EQ(Wait().status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(WaitForJobTest, AServiceThatStaysOverloadedIsGivenUpWithItsError) {
+  options_.reconnect_seconds = 10;
+  service_.repeat_last = true;
+  service_.streams = {{{}, Overloaded(3600)}};
+  EXPECT_EQ(ReasonOf(Wait().status()), reason::kOverloaded);
+  EXPECT_THAT(slept_, ElementsAre(10)) << "no longer than it may be so";
+}
+
+TEST_F(WaitForJobTest, WhatKeepsTheServiceFromAnsweringIsSaidWhenItChanges) {
+  service_.streams = {{{}, Overloaded(1)},
+                      {{}, absl::UnavailableError("connection refused")},
+                      {{}, absl::UnavailableError("connection refused")},
+                      {{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
+  ASSERT_TRUE(Wait().ok());
+  EXPECT_THAT(messages_, ElementsAre(HasSubstr("has too much to do"), HasSubstr("cannot be reached"),
+                                     HasSubstr("answers again")));
+}
+
+TEST_F(WaitForJobTest, TheReportIsAskedForAgainToo) {
+  service_.streams = {{{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
+  service_.get_errors = {absl::UnavailableError("socket closed"), Overloaded(3)};
+  const absl::StatusOr<v1::Job> job = Wait();
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_TRUE(job->has_report());
+  EXPECT_THAT(slept_, ElementsAre(0.5, 3));
+  EXPECT_EQ(service_.resumed_from.size(), 1u) << "the job has ended: there is nothing to watch";
+  service_.streams = {{{Event(5, v1::JOB_STATE_SUCCEEDED)}, absl::OkStatus()}};
+  service_.get_errors = {absl::NotFoundError("it is forgotten")};
+  EXPECT_EQ(Wait().status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(WaitForJobTest, ItsOwnBoundComesBeforeTheTimeThatIsAskedFor) {
+  options_.wait_seconds = 5;
+  service_.streams = {{{}, Overloaded(30)}};
+  service_.repeat_last = true;
+  EXPECT_EQ(Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(slept_, ElementsAre(5));
 }
 
 TEST_F(WaitForJobTest, GivesUpWhenTheServiceStaysAway) {
