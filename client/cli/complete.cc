@@ -8,9 +8,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/completion.h"
-#include "client/cli/enum_names.h"
 #include "client/cli/job_file.h"
 #include "client/cli/usage.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {

@@ -13,7 +13,6 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/call.h"
 #include "client/cli/commands.h"
-#include "client/cli/enum_names.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
 #include "client/cli/render.h"
@@ -21,6 +20,7 @@
 #include "common/base/clock.h"
 #include "common/base/random_id.h"
 #include "common/base/status.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {

@@ -5,9 +5,9 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/enum_names.h"
 #include "client/cli/output.h"
 #include "common/base/units.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {

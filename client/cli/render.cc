@@ -10,13 +10,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/cli/enum_names.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "common/base/status.h"
 #include "common/base/table.h"
 #include "common/base/units.h"
 #include "common/device/device_models.h"
+#include "common/job/enum_names.h"
 #include "common/job/proto.h"
 
 namespace seqpar {

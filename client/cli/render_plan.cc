@@ -3,10 +3,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/enum_names.h"
 #include "client/cli/render.h"
 #include "common/base/table.h"
 #include "common/base/units.h"
+#include "common/job/enum_names.h"
 #include "common/job/proto.h"
 
 namespace seqpar {

@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/enum_names.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {

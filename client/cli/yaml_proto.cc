@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "client/cli/enum_names.h"
 #include "client/cli/yaml_scalar.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {

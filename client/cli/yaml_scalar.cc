@@ -10,8 +10,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/cli/enum_names.h"
 #include "common/base/status.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {

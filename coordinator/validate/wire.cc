@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/job/enum_names.h"
 
 namespace seqpar {
 namespace {
 
 using google::protobuf::EnumDescriptor;
-using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
@@ -21,23 +22,13 @@ using google::protobuf::Reflection;
 // proto/seqpar/v1/job.proto numbers what the coordinator fills in from here on.
 constexpr int kFirstOutputField = 100;
 
-// "MASK_KIND_WINDOW" is "window" in a job file: the name less what all values of the enum begin with.
-std::string JobFileName(const EnumDescriptor& type, const EnumValueDescriptor& value) {
-  const std::string unspecified = type.value(0)->name();
-  const size_t prefix = unspecified.size() - std::string("UNSPECIFIED").size();
-  std::string name = value.name().substr(prefix);
-  for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  return name;
-}
-
 void CheckEnum(const std::string& field, const EnumDescriptor& type, int value, Violations* v) {
   if (type.FindValueByNumber(value) != nullptr) return;
-  std::string known;
-  for (int i = 1; i < type.value_count(); ++i) {
-    absl::StrAppend(&known, i > 1 ? ", " : "", JobFileName(type, *type.value(i)));
-  }
-  v->Add(field, absl::StrCat("is ", value, ", which has no meaning here; must be one of ", known),
-         JobFileName(type, *type.value(1)));
+  const std::vector<std::string> known = ShortEnumNames(type);
+  v->Add(
+      field,
+      absl::StrCat("is ", value, ", which has no meaning here; must be one of ", absl::StrJoin(known, ", ")),
+      known.front());
 }
 
 void CheckMessage(const std::string& prefix, const Message& message, Violations* v) {

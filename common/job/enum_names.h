@@ -1,6 +1,6 @@
 // Enum values as people write them: MASK_KIND_CAUSAL is "causal".
-#ifndef SEQPAR_CLIENT_CLI_ENUM_NAMES_H_
-#define SEQPAR_CLIENT_CLI_ENUM_NAMES_H_
+#ifndef SEQPAR_COMMON_JOB_ENUM_NAMES_H_
+#define SEQPAR_COMMON_JOB_ENUM_NAMES_H_
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/generated_enum_reflection.h>
@@ -27,4 +27,4 @@ std::string ShortName(Enum value) {
 
 }  // namespace seqpar
 
-#endif  // SEQPAR_CLIENT_CLI_ENUM_NAMES_H_
+#endif  // SEQPAR_COMMON_JOB_ENUM_NAMES_H_

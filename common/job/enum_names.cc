@@ -1,4 +1,4 @@
-#include "client/cli/enum_names.h"
+#include "common/job/enum_names.h"
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
