@@ -33,8 +33,8 @@ constexpr double kCompletionSeconds = 1;
 constexpr double kSecondsMin = 0.001, kSecondsMax = 1e9;  // what clocks in nanoseconds can count
 
 constexpr char kExitCodes[] =
-    R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable, 6 deadline,
-7 cancelled, 8 denied, 130 interrupted.
+    R"(Exit codes: 0 succeeded, 1 job failed, 2 usage, 3 invalid job, 4 not found, 5 unavailable (nothing
+answers, or not for now; plan: the job would wait), 6 deadline, 7 cancelled, 8 denied, 130 interrupted.
 
 Example: a first job on this machine
   seqpar local up --slots 4
@@ -89,10 +89,13 @@ void AddJobs(CLI::App* app, CliConfig* config) {
   submit->add_flag("--validate-only", config->validate_only, "Check the job and submit nothing");
   AddWaiting(submit, config);
 
-  CLI::App* plan = AddCommand(app, "plan", "Say which mesh a job would get and why, without running it",
-                              "  seqpar plan -f job.yaml\n"
-                              "  seqpar plan -f job.yaml --cluster examples/cluster-8xh100.yaml\n"
-                              "  seqpar plan -f job.yaml -o json | jq .explanation.rejected\n");
+  CLI::App* plan =
+      AddCommand(app, "plan",
+                 "Say which mesh a job would get and why, without running it; exit code 5 where it "
+                 "would wait, for devices or nodes that are named",
+                 "  seqpar plan -f job.yaml\n"
+                 "  seqpar plan -f job.yaml --cluster examples/cluster-8xh100.yaml\n"
+                 "  seqpar plan -f job.yaml -o json | jq .explanation.rejected\n");
   AddJobFile(plan, config);
   plan->add_option("--cluster", config->cluster_file, "A cluster that exists only in this file");
 

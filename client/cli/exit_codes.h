@@ -13,6 +13,8 @@ enum ExitCode {
   kExitUsage = 2,
   kExitInvalid = 3,
   kExitNotFound = 4,
+  // Nothing answers, or the service says that it may be otherwise later: it has too much to do, or there are
+  // not the devices that a plan needs.
   kExitUnavailable = 5,
   kExitDeadline = 6,
   kExitCancelled = 7,

@@ -112,6 +112,14 @@ TEST(App, EveryCommandHasExamples) {
   EXPECT_GE(commands, 17);
 }
 
+// Scripts tell a plan from a job that would wait.
+TEST(App, HelpSaysHowAPlanEndsWithoutOne) {
+  CliConfig config;
+  const auto app = MakeApp(&config);
+  EXPECT_THAT(app->get_subcommand("plan")->help(), HasSubstr("exit code 5 where it would wait"));
+  EXPECT_THAT(app->help(), HasSubstr("plan: the job would wait"));
+}
+
 TEST(App, TheOutputIsTableOrJson) {
   EXPECT_EQ(Parse("list -o table").output, OutputFormat::kTable);
   CliConfig config;

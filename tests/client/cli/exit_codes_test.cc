@@ -16,6 +16,7 @@ TEST(ExitCodeOf, Errors) {
   EXPECT_EQ(ExitCodeOf(MakeError(absl::StatusCode::kAlreadyExists, reason::kRequestIdReused, "")), 3);
   EXPECT_EQ(ExitCodeOf(absl::NotFoundError("")), 4);
   EXPECT_EQ(ExitCodeOf(absl::UnavailableError("")), 5);
+  EXPECT_EQ(ExitCodeOf(MakeError(absl::StatusCode::kUnavailable, reason::kTooFewDevices, "")), 5);
   EXPECT_EQ(ExitCodeOf(absl::DeadlineExceededError("")), 6);
   EXPECT_EQ(ExitCodeOf(absl::CancelledError("")), 7);
   EXPECT_EQ(ExitCodeOf(absl::UnauthenticatedError("")), 8);
