@@ -82,6 +82,10 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
   const std::optional<Mesh> more = SmallMeshThatFits(job, allowed, tried, gang, model);
   if (memory == nullptr) {
     if (more) return Waits(absl::StrCat("waits for ", Devices(more->size()), ", there are ", tried));
+    if (result.rejections.empty()) {
+      return Infeasible(absl::StrCat("strategy ", StrategyName(job.parallelism.strategy),
+                                     " has no mesh of at most ", Devices(tried), " with these degrees"));
+    }
     const Candidate& nearest = result.rejections.front().nearest;
     return Infeasible(absl::StrCat("strategy ", StrategyName(job.parallelism.strategy), " has no mesh of ",
                                    Devices(tried), " for these heads: ", nearest.mesh.ToString(), " ",

@@ -30,7 +30,9 @@ bool CanForm(const ParallelismSpec& p, int ranks) {
   if (ranks % product != 0) return false;
   if (p.strategy != StrategyKind::kHybrid) return true;
   const int rest = ranks / product;
-  return AxesInUse(p.tensor, p.ulysses, p.ring) > 0 ? rest > 1 : rest > 1 && !IsPrime(rest);
+  if (AxesInUse(p.tensor, p.ulysses, p.ring) > 0) return rest > 1;
+  const int open = (p.tensor == 0) + (p.ulysses == 0) + (p.ring == 0);
+  return open > 1 && rest > 1 && !IsPrime(rest);
 }
 
 // Strategies of heads only take no more ranks than there are heads; a hybrid needs two heads at least.

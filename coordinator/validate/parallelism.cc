@@ -86,6 +86,21 @@ void CheckInnerAndCore(const v1::Parallelism& asked, const ParallelismSpec& p, V
          "strategy: gather, or hybrid");
 }
 
+// A hybrid has two axes above 1: what the job fixes at 1 must leave two. All three are the job's to say.
+void CheckHybridAxes(const ParallelismSpec& p, Violations* v) {
+  if (p.strategy != StrategyKind::kHybrid) return;
+  const int fixed = (p.tensor == 1) + (p.ulysses == 1) + (p.ring == 1);
+  const bool all = p.tensor > 0 && p.ulysses > 0 && p.ring > 0;
+  if (fixed < 2 || all) return;
+  const char* left = p.tensor == 0 ? "tensor" : p.ulysses == 0 ? "ulysses" : "ring";
+  const StrategyKind alone = p.tensor == 0    ? StrategyKind::kMegatronSp
+                             : p.ulysses == 0 ? StrategyKind::kUlysses
+                                              : StrategyKind::kRing;
+  v->Add("parallelism.strategy",
+         absl::StrCat("hybrid takes two axes above 1, and the degrees of 1 leave ", left, " alone"),
+         StrategyName(alone));
+}
+
 // The degrees and the limits of `workers` must leave a number of ranks.
 void CheckWorkersFit(const JobSpec& spec, Violations* v) {
   const ParallelismSpec& p = spec.parallelism;
@@ -133,6 +148,7 @@ void CheckParallelism(const v1::Job& job, const JobSpec& spec, Violations* v) {
   if (v->Unread("parallelism")) return;  // its fields are judged by one another
   CheckInnerAndCore(job.parallelism(), spec.parallelism, v);
   if (!CheckDegrees(job.parallelism(), spec.parallelism.strategy, v)) return;
+  CheckHybridAxes(spec.parallelism, v);
   if (!v->Has("config.num_attention_heads")) CheckHeads(spec.parallelism, spec.config.heads, v);
   if (workers_legal && !v->Has("config.num_attention_heads")) CheckWorkersFit(spec, v);
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <set>
@@ -30,6 +31,25 @@ TEST(WorldSizes, FollowWorkersAndDegrees) {
               ElementsAre(4, 6, 8, 9, 10, 12, 14, 15, 16));
   EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid, 0, 0, 3), 13), ElementsAre(6, 9, 12));
   EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid, 2, 0, 3), 13), ElementsAre(6));
+}
+
+// Each that is said to be one has a mesh, and the others have none: whatever a job fixes.
+TEST(WorldSizes, AreThoseThatHaveShapes) {
+  for (const StrategyKind strategy : {StrategyKind::kMegatronSp, StrategyKind::kUlysses, StrategyKind::kRing,
+                                      StrategyKind::kGather, StrategyKind::kHybrid}) {
+    for (int degrees = 0; degrees < 4 * 4 * 4; ++degrees) {
+      const JobSpec job = WithStrategy(TextJob(), strategy, degrees % 4, degrees / 4 % 4, degrees / 16);
+      const std::vector<int> sizes = WorldSizes(job, 16);
+      for (int ranks = 1; ranks <= 16; ++ranks) {
+        const ShapeSet set = ShapesOf(job, ranks, 0);
+        const bool has = !set.shapes.empty();
+        const bool said = std::find(sizes.begin(), sizes.end(), ranks) != sizes.end();
+        EXPECT_TRUE(said ? has || !set.too_few_heads.empty() : !has)
+            << StrategyName(strategy) << " " << degrees % 4 << " " << degrees / 4 % 4 << " " << degrees / 16
+            << ", " << ranks << " ranks";
+      }
+    }
+  }
 }
 
 // Every mesh of 12 ranks whose heads suffice, each once, and the others counted.

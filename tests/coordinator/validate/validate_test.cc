@@ -211,6 +211,14 @@ const BadJob kBadJobs[] = {
      },
      "parallelism", "tensor * ulysses is 6; at most the number of heads",
      "tensor: 2, ulysses: 2 or tensor: 1, ulysses: 3"},
+    {"HybridOfOneAxis",
+     [](v1::Job* j) {
+       j->mutable_parallelism()->set_strategy(v1::STRATEGY_HYBRID);
+       j->mutable_parallelism()->set_tensor(1);
+       j->mutable_parallelism()->set_ring(1);
+     },
+     "parallelism.strategy", "hybrid takes two axes above 1, and the degrees of 1 leave ulysses alone",
+     "ulysses"},
     {"InnerDivides",
      [](v1::Job* j) {
        j->mutable_parallelism()->set_strategy(v1::STRATEGY_RING);
