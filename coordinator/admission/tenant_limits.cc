@@ -97,9 +97,15 @@ absl::StatusOr<TenantPolicy> ReadTenants(const std::string& path) {
   return policy;
 }
 
+int64_t LeastDevices(const JobSpec& job) {
+  const ParallelismSpec& p = job.parallelism;
+  const int64_t product = int64_t{std::max(1, p.tensor)} * std::max(1, p.ulysses) * std::max(1, p.ring);
+  return std::max<int64_t>(product, job.min_workers);
+}
+
 JobDemand DemandOf(const JobSpec& job) {
   JobDemand demand;
-  demand.devices = std::max(1, job.min_workers);
+  demand.devices = LeastDevices(job);
   if (job.output_file.empty()) return demand;
   SafetensorsHeader layout;
   BuildOutputHeader(job, &layout);
@@ -110,8 +116,9 @@ JobDemand DemandOf(const JobSpec& job) {
 absl::Status CheckDemand(const std::string& tenant, const TenantLimits& limits, const JobDemand& demand) {
   if (demand.devices > limits.devices) {
     return Passed(tenant, "devices", limits.devices, 0, demand.devices,
-                  absl::StrCat("the job takes at least ", demand.devices, " devices (workers.min), and ",
-                               NameOf(tenant), " may hold ", limits.devices));
+                  absl::StrCat("the job takes at least ", demand.devices,
+                               " devices (workers.min, or its degrees), and ", NameOf(tenant), " may hold ",
+                               limits.devices));
   }
   if (demand.output_bytes > limits.output_bytes) {
     return Passed(tenant, "output_bytes", limits.output_bytes, 0, demand.output_bytes,

@@ -43,6 +43,10 @@ absl::StatusOr<TenantPolicy> ParseTenants(const std::string& text);
 // The same of the file that --tenants names.
 absl::StatusOr<TenantPolicy> ReadTenants(const std::string& path);
 
+// The devices without which the job cannot run, as far as it says so itself: workers.min, or what its degrees
+// make. REQUIRES: a validated job.
+int64_t LeastDevices(const JobSpec& job);
+
 // What a job asks of its tenant's share.
 struct JobDemand {
   int64_t devices = 1;  // the fewest that it takes

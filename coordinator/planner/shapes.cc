@@ -104,7 +104,7 @@ std::vector<int> WorldSizes(const JobSpec& job, int most) {
   const int high = std::min(job.max_workers > 0 ? std::min(most, job.max_workers) : most, MostRanks(job, p));
   std::vector<int> sizes;
   if (AllGiven(p)) {
-    if (product <= most) sizes.push_back(product);
+    if (product <= (job.max_workers > 0 ? std::min(most, job.max_workers) : most)) sizes.push_back(product);
     return sizes;
   }
   for (int n = low; n <= high; ++n) {
@@ -131,7 +131,8 @@ std::string WhyNoWorldSize(const JobSpec& job) {
       p.strategy == StrategyKind::kHybrid
           ? absl::StrCat(strategy,
                          " uses at least two axes of the mesh, so its ranks are a product of two degrees")
-          : absl::StrCat(strategy, " with these degrees makes multiples of ", ProductOf(p), " ranks");
+          : absl::StrCat(strategy, " with these degrees makes ", AllGiven(p) ? "" : "multiples of ",
+                         ProductOf(p), " ranks");
   absl::StrAppend(&text, "; workers allow ", job.min_workers, " to ",
                   job.max_workers > 0 ? absl::StrCat(job.max_workers) : "any number");
   if (!above.empty()) absl::StrAppend(&text, "; nearest: workers.max ", above.front());

@@ -24,8 +24,8 @@ inline constexpr int kMaxRanks = 1 << 16;
 // degrees above 1 has 1 elsewhere. 0: open.
 ParallelismSpec SettledDegrees(const ParallelismSpec& asked);
 
-// The world sizes that the job's own limits allow, ascending, at most `most`: the product of its degrees
-// where all are settled, else those between workers.min and workers.max that its strategy can form.
+// The world sizes that the job's own limits allow, ascending, at most `most` and workers.max: the product of
+// its degrees where all are settled, else those from workers.min on that its strategy can form.
 std::vector<int> WorldSizes(const JobSpec& job, int most);
 
 // Why WorldSizes(job, kMaxRanks) is empty, and what the nearest change is.

@@ -54,7 +54,7 @@ class Shares {
       return absl::StrCat("waits for a job of its tenant to end: ", share.limits.running_jobs,
                           " may run at once");
     }
-    const int least = std::max(1, job.spec.min_workers);
+    const int64_t least = LeastDevices(job.spec);
     return Left(job.tenant) < least ? TooFew(job, absl::StrCat("it takes at least ", least)) : "";
   }
   std::string TooFew(const QueuedJob& job, const std::string& why) {

@@ -147,6 +147,9 @@ TEST(TenantLimits, TheDemandOfAJobIsItsFewestDevicesAndItsFile) {
   JobSpec spec = SampleSpec();
   spec.min_workers = 3;
   EXPECT_EQ(DemandOf(spec).devices, 3);
+  spec.parallelism.ulysses = 2;
+  spec.parallelism.ring = 4;
+  EXPECT_EQ(DemandOf(spec).devices, 8) << "its degrees";
   EXPECT_EQ(DemandOf(spec).output_bytes, 0) << "it has no output file";
   spec.output_file = "/out";
   SafetensorsHeader layout;

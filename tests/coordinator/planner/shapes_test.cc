@@ -27,6 +27,10 @@ TEST(WorldSizes, FollowWorkersAndDegrees) {
               ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
   EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kMegatronSp, 4), 100), ElementsAre(4));
   EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kRing, 0, 0, 6), 5), IsEmpty());
+  const JobSpec of_six = WithWorkers(WithStrategy(job, StrategyKind::kRing, 0, 0, 6), 1, 4);
+  EXPECT_THAT(WorldSizes(of_six, 8), IsEmpty());  // what its tenant may hold is said in workers.max
+  EXPECT_EQ(WhyNoWorldSize(of_six),
+            "strategy ring with these degrees makes 6 ranks; workers allow 1 to 4; nearest: workers.max 6");
   EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid), 16),
               ElementsAre(4, 6, 8, 9, 10, 12, 14, 15, 16));
   EXPECT_THAT(WorldSizes(WithStrategy(job, StrategyKind::kHybrid, 0, 0, 3), 13), ElementsAre(6, 9, 12));

@@ -191,6 +191,17 @@ TEST(Scheduler, Tenants) {
   }
 }
 
+// workers.min does not say it of a job that fixes its mesh.
+TEST(Scheduler, DegreesCountAgainstTheTenantToo) {
+  QueuedJob job = JobOf("search", "a", 1);
+  job.spec.parallelism.strategy = StrategyKind::kRing;
+  job.spec.parallelism.ring = 4;
+  EXPECT_EQ(
+      Show(Schedule({job}, Cluster(std::vector<bool>(9, true)), FakePlan,
+                    {{"search", {{.devices = 4}, {0, 1, 2, 0}}}})),
+      "a: waits for jobs of its tenant to end: they may hold 4 devices at once, and it takes at least 4");
+}
+
 // One that fits on no fewer than four, whatever it says itself.
 absl::StatusOr<PlannedJob> PlanOnFour(const JobSpec& job, const ClusterSnapshot& cluster,
                                       const PlanOptions& options) {
