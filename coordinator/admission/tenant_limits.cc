@@ -147,6 +147,10 @@ absl::Status CheckRoom(const std::string& tenant, const TenantLimits& limits, co
   return absl::OkStatus();
 }
 
+std::string CallFor(const std::string& tenant, const std::string& job, const std::string& owner) {
+  return tenant == owner ? job : "another tenant's job";
+}
+
 JobSpec WithDevices(JobSpec job, int64_t devices) {
   // 0: as many as there are.
   if (devices < std::numeric_limits<int>::max() && (job.max_workers == 0 || job.max_workers > devices)) {

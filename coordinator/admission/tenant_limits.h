@@ -63,6 +63,9 @@ absl::Status CheckDemand(const std::string& tenant, const TenantLimits& limits, 
 absl::Status CheckRoom(const std::string& tenant, const TenantLimits& limits, const TenantUse& use,
                        const JobDemand& demand);
 
+// What `tenant` is told of a job in place of its id: jobs of others have no name.
+std::string CallFor(const std::string& tenant, const std::string& job, const std::string& owner);
+
 // The job as it is planned where it may have `devices` at most. REQUIRES: devices >= 1.
 JobSpec WithDevices(JobSpec job, int64_t devices);
 

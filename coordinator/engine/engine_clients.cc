@@ -16,7 +16,6 @@ namespace {
 
 // When those who are refused may try again: about what it takes until something has changed.
 constexpr int kRetryQueueSeconds = 5, kRetryDiskSeconds = 30;
-constexpr char kOthersJob[] = "another tenant's job";
 
 }  // namespace
 
@@ -47,10 +46,9 @@ absl::Status Engine::Admission(const JobRecord& record) const {
   const std::string& target = record.spec.output_file;
   const auto other = targets_.find(target);
   if (other == targets_.end()) return absl::OkStatus();
-  const bool own = live_.at(other->second).tenant == record.tenant;
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
-      absl::StrCat(target, " is the output of ", own ? other->second : kOthersJob, ", which has not ended"));
+  const std::string owner = CallFor(record.tenant, other->second, live_.at(other->second).tenant);
+  return MakeError(absl::StatusCode::kFailedPrecondition, reason::kOutputInUse,
+                   absl::StrCat(target, " is the output of ", owner, ", which has not ended"));
 }
 
 std::optional<std::string> Engine::WaitsBehind(const Turn& turn) const {

@@ -83,6 +83,7 @@ class Pass {
         shares_(std::move(tenants)),
         attached_(CountDevices(cluster_, false)) {}
 
+  // `job` outlives the pass.
   void Consider(const QueuedJob& job) {
     if (attached_ == 0) return Wait(job, "waits for a node: none is ready", true);
     if (std::string why = shares_.WhyNot(job); !why.empty()) return WaitForTenant(job, std::move(why));
@@ -92,8 +93,9 @@ class Pass {
       absl::StatusOr<PlannedJob> now = PlanNow(job, left);
       if (now.ok()) return Place(job, std::move(now->plan));
     }
-    if (!blocker_.empty()) {
-      return Wait(job, absl::StrCat("waits behind ", blocker_, ", which waits for devices to become free"));
+    if (blocker_ != nullptr) {
+      return Wait(job, absl::StrCat("waits behind ", CallFor(job.tenant, blocker_->id, blocker_->tenant),
+                                    ", which waits for devices to become free"));
     }
     absl::StatusOr<PlannedJob> whole = PlanOn(job, left, false);
     if (!whole.ok() && left < shares_.All(job.tenant)) {
@@ -101,7 +103,7 @@ class Pass {
       if (whole.ok()) return WaitForTenant(job, shares_.TooFew(job, "it does not fit on those left"));
     }
     if (!whole.ok()) return WaitOrRefuse(job, whole.status());
-    blocker_ = job.id;
+    blocker_ = &job;
     Reserve(job.spec, &cluster_);
     free_.reset();
     Wait(job, absl::StrCat("waits for ", Devices(static_cast<int64_t>(whole->plan.ranks.size())),
@@ -160,7 +162,7 @@ class Pass {
   Shares shares_;
   const int attached_;
   std::optional<int> free_;
-  std::string blocker_;  // the first that waits for devices to become free
+  const QueuedJob* blocker_ = nullptr;  // the first that waits for devices to become free
   std::vector<Decision> decisions_;
 };
 

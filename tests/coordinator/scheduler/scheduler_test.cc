@@ -191,6 +191,15 @@ TEST(Scheduler, Tenants) {
   }
 }
 
+// Why a job waits is for its own tenant to read.
+TEST(Scheduler, AJobOfAnotherTenantIsNotNamed) {
+  EXPECT_EQ(Show(Schedule({JobOf("search", "a", 2), JobOf("vision", "b", 1), JobOf("search", "c", 1)},
+                          Cluster({true, false}), FakePlan)),
+            "a: waits for 2 devices to become free: 1 of 2 are\n"
+            "b: waits behind another tenant's job, which waits for devices to become free\n"
+            "c: waits behind a, which waits for devices to become free");
+}
+
 // workers.min does not say it of a job that fixes its mesh.
 TEST(Scheduler, DegreesCountAgainstTheTenantToo) {
   QueuedJob job = JobOf("search", "a", 1);
