@@ -1,6 +1,8 @@
 #include "coordinator/planner/explain.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -26,7 +28,8 @@ const char* RanAgain(Recompute recompute) {
 }
 
 // What makes `slower` slower than `faster`: the larger of the two differences, and its cause where it shows.
-std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate& faster) {
+std::string CauseOf(const JobSpec& job, const Scored& slow, const Scored& fast) {
+  const Candidate &slower = slow.candidate, &faster = fast.candidate;
   const double compute = slower.prediction.compute_seconds - faster.prediction.compute_seconds;
   const double exposed = slower.prediction.communication_seconds - faster.prediction.communication_seconds;
   if (exposed >= compute) {
@@ -35,6 +38,7 @@ std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate
     }
     return "exposes more communication";
   }
+  if (slow.kind != fast.kind) return absl::StrCat("runs on ", slow.kind, " devices");
   if (slower.recompute > faster.recompute) {
     return absl::StrCat("fits only by running ", RanAgain(slower.recompute), " again in backward");
   }
@@ -51,21 +55,30 @@ std::string CauseOf(const JobSpec& job, const Candidate& slower, const Candidate
   return "its busiest rank computes more";
 }
 
-std::string WhyNot(const JobSpec& job, const Candidate& c, const Candidate& chosen) {
+// Up to here a prediction ties with the fastest: the first where the chosen one is, else the second.
+double TieLimit(const std::vector<Scored>& feasible) {
+  double fastest = feasible.front().candidate.prediction.step_seconds;
+  if (feasible.size() > 1) fastest = std::min(fastest, feasible[1].candidate.prediction.step_seconds);
+  return fastest * (1 + kTie);
+}
+
+std::string WhyNot(const JobSpec& job, const SearchResult& result, const Scored& scored) {
+  const Candidate &c = scored.candidate, &chosen = result.feasible.front().candidate;
   const double ours = chosen.prediction.step_seconds, theirs = c.prediction.step_seconds;
-  if (theirs <= ours * (1 + kTie)) {
+  if (theirs <= TieLimit(result.feasible)) {
     const std::string tie = theirs < ours
                                 ? absl::StrFormat("a tie (%.1f %% faster)", Percent(ours - theirs, ours))
                                 : absl::StrFormat("a tie (%.1f %% slower)", Percent(theirs - ours, ours));
     return absl::StrCat(tie, c.mesh.size() > chosen.mesh.size() ? ", with more devices" : ", less simple");
   }
-  return absl::StrFormat("%.1f %% slower: ", Percent(theirs - ours, ours)) + CauseOf(job, c, chosen);
+  return absl::StrFormat("%.1f %% slower: ", Percent(theirs - ours, ours)) +
+         CauseOf(job, scored, result.feasible.front());
 }
 
 // The fastest with another mesh than the chosen one; null where there is none.
-const Candidate* NextMesh(const SearchResult& result) {
+const Scored* NextMesh(const SearchResult& result) {
   for (const Scored& scored : result.feasible) {
-    if (!SameAxes(scored.candidate.mesh, result.feasible.front().candidate.mesh)) return &scored.candidate;
+    if (!SameAxes(scored.candidate.mesh, result.feasible.front().candidate.mesh)) return &scored;
   }
   return nullptr;
 }
@@ -101,22 +114,22 @@ std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
                     c.mesh.size() < next->mesh.size() ? "with fewer devices" : "and is simpler");
   } else {
     absl::StrAppend(&text, "predicted fastest");
-    const Candidate* other = NextMesh(result);
+    const Scored* other = NextMesh(result);
     if (other != nullptr) {
-      absl::StrAppend(&text, "; next mesh is ", NameOf(*other), ", ", WhyNot(job, *other, c));
+      absl::StrAppend(&text, "; next mesh is ", NameOf(other->candidate), ", ", WhyNot(job, result, *other));
     }
   }
   absl::StrAppend(&text, ". ", FormatSeconds(p.step_seconds), " a step, ",
                   absl::StrFormat("%.1f %%", Percent(p.communication_seconds, p.step_seconds)),
                   " of it waiting for communication; ", FormatBytes(static_cast<double>(p.peak_bytes)),
                   " of ", FormatBytes(static_cast<double>(chosen.usable_bytes)), " a device");
-  if (std::abs(p.correction - 1) > 0.005) {
-    absl::StrAppend(&text, absl::StrFormat("; times are %.2f of the calibration's, as finished jobs taught",
-                                           p.correction));
-  }
   if (c.recompute != Recompute::kNone) {
     absl::StrAppend(&text, ", by running ", RanAgain(c.recompute), " again in backward",
                     job.recompute ? ", as the job asks" : "");
+  }
+  if (std::abs(p.correction - 1) > 0.005) {
+    absl::StrAppend(&text, absl::StrFormat("; times are %.2f of the calibration's, as finished jobs taught",
+                                           p.correction));
   }
   return text;
 }
@@ -130,16 +143,17 @@ Explanation MakeExplanation(const JobSpec& job, const SearchResult& result, bool
     const bool shown = x.best.size() < kBestShown;
     if (!shown && (!all || x.all.size() >= kAllShown)) break;
     Candidate c = scored.candidate;
-    c.reason = &scored == &result.feasible.front() ? WhyChosen(job, result)
-                                                   : WhyNot(job, c, result.feasible.front().candidate);
+    const bool chosen = &scored == &result.feasible.front();
+    c.reason = chosen ? WhyChosen(job, result) : WhyNot(job, result, scored);
     if (shown) x.best.push_back(c);
     if (all && x.all.size() < kAllShown) x.all.push_back(std::move(c));
   }
   if (result.feasible.size() > x.best.size()) {
     x.slower.reason = "fits, not among the ten next best";
     x.slower.count = static_cast<int64_t>(result.feasible.size() - x.best.size());
-    x.slower.nearest = result.feasible[x.best.size()].candidate;
-    x.slower.nearest.reason = WhyNot(job, x.slower.nearest, result.feasible.front().candidate);
+    const Scored& fastest = result.feasible[x.best.size()];
+    x.slower.nearest = fastest.candidate;
+    x.slower.nearest.reason = WhyNot(job, result, fastest);
   }
   for (const Scored& scored : result.rejected) {
     if (!all || x.all.size() >= kAllShown) break;

@@ -74,6 +74,47 @@ TEST(Explanation, HasEveryCandidateWhereAsked) {
   EXPECT_TRUE(PlanOn(TextJob(), FourSlots())->explanation.all.empty());
 }
 
+Scored AScored(int ring, double seconds, const std::string& kind = "cpu") {
+  Scored scored;
+  scored.kind = kind;
+  scored.candidate.mesh.ring = scored.candidate.mesh.inner = ring;
+  scored.candidate.strategy = StrategyKind::kRing;
+  scored.candidate.feasible = true;
+  scored.candidate.prediction.step_seconds = scored.candidate.prediction.compute_seconds = seconds;
+  return scored;
+}
+
+// What is near the chosen one, which is itself slower than the fastest, need not tie: it was out of the
+// question, and may be the simpler one.
+TEST(Explanation, TiesAreWithTheFastest) {
+  SearchResult result;
+  result.feasible = {AScored(4, 101.5), AScored(8, 100), AScored(2, 103), AScored(16, 103.5)};
+  const std::vector<Candidate> best = MakeExplanation(TextJob(), result, false).best;
+  ASSERT_EQ(best.size(), 4u);
+  EXPECT_THAT(best[0].reason,
+              HasSubstr("ties with the fastest, ring R8 contiguous (1.5 % behind), with fewer "));
+  EXPECT_EQ(best[1].reason, "a tie (1.5 % faster), with more devices");
+  EXPECT_EQ(best[2].reason, "1.5 % slower: 2 ranks share the work");
+  EXPECT_EQ(best[3].reason, "2.0 % slower: its busiest rank computes more");
+}
+
+TEST(Explanation, SlowerDevicesAreNamed) {
+  SearchResult result;
+  result.feasible = {AScored(2, 1, "cuda"), AScored(8, 3, "cpu")};
+  EXPECT_EQ(MakeExplanation(TextJob(), result, false).best[1].reason, "200.0 % slower: runs on cpu devices");
+}
+
+TEST(Explanation, WhatJobsTaughtIsOfTimesAndNotOfMemory) {
+  SearchResult result;
+  result.feasible = {AScored(4, 1)};
+  Candidate& chosen = result.feasible[0].candidate;
+  chosen.prediction.correction = 1.25;
+  chosen.recompute = Recompute::kLayer;
+  EXPECT_THAT(WhyChosen(TextJob(), result),
+              HasSubstr(" a device, by running each layer again in backward; times are 1.25 of the "
+                        "calibration's, as finished jobs taught"));
+}
+
 // Every kind of mesh is looked at; rings that span nodes also as rings of rings.
 TEST(Explanation, ReachesEveryStrategy) {
   const auto planned = PlanOn(LlamaJob(1 << 20), SlowNetwork(), {.all_candidates = true});
