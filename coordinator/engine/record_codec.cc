@@ -38,12 +38,13 @@ void SetProgress(const JobRecord& record, int64_t boot_us, v1::Progress* progres
   }
   const double percent = record.Percent();
   progress->set_percent(percent);
-  if (record.execute_begin_us == 0 || percent < 1 || percent >= 100) return;
+  const double done = percent - record.pace_begin_percent;
+  if (record.pace_begin_us == 0 || done < 1 || percent >= 100) return;
   // What the work up to here took says what the rest takes; since then that much of it has passed.
-  const int64_t moved_us = std::max(record.percent_us, record.execute_begin_us);
-  const double took = static_cast<double>(moved_us - record.execute_begin_us) / 1e6;
+  const int64_t moved_us = std::max(record.percent_us, record.pace_begin_us);
+  const double took = static_cast<double>(moved_us - record.pace_begin_us) / 1e6;
   const double since = static_cast<double>(boot_us - moved_us) / 1e6;
-  progress->set_seconds_left(std::max(0.0, took * (100 - percent) / percent - since));
+  progress->set_seconds_left(std::max(0.0, took * (100 - percent) / done - since));
 }
 
 // The view's fields from `id` on, back into a record.

@@ -76,7 +76,7 @@ void Stepper::On(const event::StagingReady& e) {
   r_.stage = Stage::kRunning;
   if (r_.start_us == 0) r_.start_us = now_.wall_us;
   r_.attempt_begin_us = now_.boot_us;
-  r_.execute_begin_us = 0;
+  r_.execute_begin_us = r_.pace_begin_us = 0;
   AttemptRecord attempt;
   attempt.attempt = r_.attempt;
   attempt.start_us = now_.wall_us;
@@ -105,6 +105,7 @@ void Stepper::On(const event::StagingReady& e) {
 
 void Stepper::On(const event::Restored&) {
   r_.attempt_begin_us = r_.execute_begin_us = now_.boot_us;
+  r_.pace_begin_us = 0;
   r_.not_before_us = 0;
   for (RankRecord& rank : r_.ranks) {
     rank.progress_us = now_.boot_us;
@@ -197,6 +198,7 @@ void Stepper::On(const event::RankProgressed& e) {
     actions_.push_back(action::PlanWithout{p.rank()});
   }
   const JobPhase gang = GangPhase();
+  if (gang == JobPhase::kExecute && r_.pace_begin_us == 0) NotePaceBegin();
   if (gang != r_.phase) {
     if (gang == JobPhase::kExecute && r_.execute_begin_us == 0) r_.execute_begin_us = now_.boot_us;
     r_.phase = gang;
@@ -204,6 +206,16 @@ void Stepper::On(const event::RankProgressed& e) {
   }
   // Within a layer only the steps move.
   if (moved || (worked && gang == JobPhase::kExecute)) actions_.push_back(action::Publish{});
+}
+
+void Stepper::NotePaceBegin() {
+  for (const RankRecord& rank : r_.ranks) {
+    if (rank.unheard && rank.state != RankState::kFinished) return;  // Percent() is not known yet
+  }
+  const double layers = std::max<double>(1, static_cast<double>(r_.spec.config.layers));
+  const bool begins = r_.execute_begin_us == 0;
+  r_.pace_begin_us = now_.boot_us;
+  r_.pace_begin_percent = begins ? 100 * Current()->first_layer / layers : r_.Percent();
 }
 
 void Stepper::On(const event::PlannedWithout& e) {

@@ -124,13 +124,17 @@ struct JobRecord {
   int64_t attempt_begin_us = 0;                             // boot
   int64_t execute_begin_us = 0;                             // boot; 0: not there yet
   int64_t percent_us = 0;                                   // boot; when Percent() moved last
-  bool placement_broken = false;                            // kPlacing: a node of the plan went away
-  int64_t staged_inode = 0;                                 // kCommitting: of the file that gets the name
-  absl::Status cause;                                       // kStopping
-  bool not_counted = false;                                 // kStopping: the cause is none of the job's
-  std::string excused_node;                                 // kStopping: for whose sake; empty: for another
-  std::string failure;                                      // kStopping: the cause as last_failure tells it
-  bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
+  // Since when its pace is measured, boot (0: not yet), and Percent() then. What was done before, by an
+  // earlier attempt or heard by an earlier process of the coordinator, took a time that is not known.
+  int64_t pace_begin_us = 0;
+  double pace_begin_percent = 0;
+  bool placement_broken = false;  // kPlacing: a node of the plan went away
+  int64_t staged_inode = 0;       // kCommitting: of the file that gets the name
+  absl::Status cause;             // kStopping
+  bool not_counted = false;       // kStopping: the cause is none of the job's
+  std::string excused_node;       // kStopping: for whose sake; empty: for another
+  std::string failure;            // kStopping: the cause as last_failure tells it
+  bool cause_is_root = false;     // kStopping: named by a rank as its own failure, or a loss
   std::vector<std::string> consequences;
 
   int NextAttempt() const { return std::max(attempt, attempt_floor) + 1; }

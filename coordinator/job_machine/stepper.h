@@ -165,6 +165,7 @@ class Stepper {
   void BeginStop(const absl::Status& cause, bool is_root);
   void EndEarly(const absl::Status& why);
   void EndAttempt();
+  void NotePaceBegin();
   absl::Status RebuildReport();
   void FinishIfAllHave();
   void BeginReport();

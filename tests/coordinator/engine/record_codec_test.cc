@@ -25,7 +25,7 @@ JobRecord Executing() {
   record.id = "j-1";
   record.state = JobState::kRunning;
   record.phase = JobPhase::kExecute;
-  record.execute_begin_us = 10 * kSecond;
+  record.execute_begin_us = record.pace_begin_us = 10 * kSecond;
   record.percent_us = 30 * kSecond;
   record.ranks.resize(2);
   record.ranks[0].percent = 50;
@@ -60,7 +60,15 @@ TEST(ViewOf, TimeLeftIsNotKnownBeforeTheFirstPercent) {
   record.ranks[1].percent = 0;
   EXPECT_EQ(ViewOf(record, 30 * kSecond).progress().seconds_left(), 0);
   record = Executing();
-  record.execute_begin_us = 0;
+  record.pace_begin_us = 0;
+  EXPECT_EQ(ViewOf(record, 30 * kSecond).progress().seconds_left(), 0);
+}
+
+TEST(ViewOf, TimeLeftFollowsFromWhatTheAttemptItselfDid) {
+  JobRecord record = Executing();
+  record.pace_begin_percent = 20;  // of an earlier one, from whose checkpoint it goes on
+  EXPECT_DOUBLE_EQ(ViewOf(record, 30 * kSecond).progress().seconds_left(), 300);  // 20 s were a twentieth
+  record.pace_begin_percent = 24.5;
   EXPECT_EQ(ViewOf(record, 30 * kSecond).progress().seconds_left(), 0);
 }
 
