@@ -205,6 +205,10 @@ class JobServiceImpl : public v1::JobService::CallbackService {
                                                    const v1::WatchJobRequest* request) override {
     auto* stream = new WatchStream();
     const std::shared_ptr<WatchStream::Handle> handle = stream->handle();
+    if (edge_->pool()->full()) {
+      handle->End(Overloaded());
+      return stream;
+    }
     const absl::StatusOr<Caller> caller = edge_->gate()->CallerOf(*context);
     if (!caller.ok()) {
       handle->End(caller.status());
