@@ -159,6 +159,7 @@ void Engine::Loop() {
 int64_t Engine::NextTickUs() const {
   if (!timed_.empty()) return last_tick_us_ + kTickPeriodUs;
   int64_t next_us = last_tick_us_ + (nodes_unseen_ ? kNodesSeenUs : kIdlePeriodUs);
+  next_us = std::min(next_us, due_.NextUs());
   if (settled_us_ > last_tick_us_) next_us = std::min(next_us, settled_us_);
   return std::min(next_us, leases_.NextEndUs());
 }
@@ -196,19 +197,12 @@ void Engine::Tick() {
       schedule_ = true;
     }
   }
-  const std::vector<std::string> timed(timed_.begin(), timed_.end());
-  for (const std::string& id : timed) {
-    const auto found = live_.find(id);
-    if (found == live_.end()) {
-      timed_.erase(id);
-      continue;
-    }
-    // Its pause between two attempts is over.
-    const JobRecord& record = found->second;
-    const int64_t due_us = record.not_before_us;
-    if (record.stage == Stage::kQueued && due_us > last_tick_us_ && due_us <= now_us) schedule_ = true;
+  for (const std::string& id : due_.TakeDue(now_us)) {
+    schedule_ = true;  // where its pause between two attempts is over
     Apply(id, event::Tick{});
   }
+  const std::vector<std::string> timed(timed_.begin(), timed_.end());
+  for (const std::string& id : timed) Apply(id, event::Tick{});
   for (auto it = log_queries_.begin(); it != log_queries_.end();) {
     it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
   }

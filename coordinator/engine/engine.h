@@ -24,6 +24,7 @@
 #include "common/base/mutex.h"
 #include "coordinator/admission/tenant_ledger.h"
 #include "coordinator/admission/tenant_limits.h"
+#include "coordinator/engine/alarms.h"
 #include "coordinator/engine/log_collector.h"
 #include "coordinator/engine/observer.h"
 #include "coordinator/engine/revisions.h"
@@ -165,6 +166,8 @@ class Engine {
   void ApplyToHolders(const JobEvent& event);
   void Add(JobRecord record);
   void Remove(const std::string& job);
+  // When a job that is queued has to be looked at: its deadline is over, or its pause.
+  int64_t DueUs(const JobRecord& record) const;
   // Which lists a job stands on, by its stage.
   void Enlist(const JobRecord& record);
   void Do(JobRecord* record, const action::Persist& a);
@@ -233,9 +236,10 @@ class Engine {
   // The rest belongs to the engine's thread.
   std::map<std::string, JobRecord> live_;
   std::set<std::string> placing_;  // a staging file is being made
-  // Of live_: those that Tick looks at. They hold devices or wait for a moment; thousands only wait for
-  // devices.
+  // Of live_: those that Tick looks at each time, since they hold devices, and those that wait for a moment.
+  // Thousands only wait for devices.
   std::set<std::string> timed_;
+  Alarms due_;                                  // boot
   std::map<std::string, std::string> targets_;  // output file -> its job
   static Turn TurnOf(const JobRecord& record) {
     return {record.spec.priority, record.sequence, record.id, record.tenant};

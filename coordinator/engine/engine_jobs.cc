@@ -90,12 +90,24 @@ void Engine::Remove(const std::string& job) {
   // One that waited may have kept others of its tenant waiting.
   schedule_ = queue_.Release(record.tenant) || schedule_;
   timed_.erase(job);
+  due_.Set(job, Alarms::kNever);
   live_.erase(found);
+}
+
+int64_t Engine::DueUs(const JobRecord& record) const {
+  const Now now = Time();
+  int64_t due_us = record.not_before_us > now.boot_us ? record.not_before_us : Alarms::kNever;
+  // Deadlines are of the wall clock: where that was set back meanwhile it is too early, and due again.
+  if (const int64_t deadline_us = DeadlineUs(record); deadline_us != 0) {
+    due_us = std::min(due_us, now.boot_us + std::max<int64_t>(0, deadline_us - now.wall_us));
+  }
+  return due_us;
 }
 
 void Engine::Enlist(const JobRecord& record) {
   const bool queued = record.stage == Stage::kQueued;
-  if (record.ended() || (queued && DeadlineUs(record) == 0 && record.not_before_us <= last_tick_us_)) {
+  due_.Set(record.id, queued ? DueUs(record) : Alarms::kNever);
+  if (queued || record.ended()) {
     timed_.erase(record.id);
   } else {
     timed_.insert(record.id);
