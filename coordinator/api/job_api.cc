@@ -27,6 +27,7 @@ constexpr size_t kRequestIdMax = 128;
 constexpr size_t kUnreadMax = 512;  // bytes of one violation that a client has found itself
 constexpr int kRowsAtOnce = 500;
 constexpr int64_t kTracePageBytes = 1 << 20;
+constexpr size_t kListPageBytes = 2 << 20;  // a job with a million documents has half of it
 constexpr auto kLogsTimeout = std::chrono::seconds(3);
 
 // The same bytes for the same message: maps are written in order.
@@ -230,20 +231,22 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const Caller& caller,
   // One more than a page says whether there is another; who looks for labels may have to look further.
   const int rows_at_once = request.labels().empty() ? page_size + 1 : kRowsAtOnce;
   v1::ListJobsResponse response;
+  size_t bytes = 0;
   while (true) {
     SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows,
                             store_->List(before, rows_at_once, states, TenantOf(caller)));
     for (const JobRow& row : rows) {
       SEQPAR_ASSIGN_OR_RETURN(v1::Job job, ViewOfRow(row));
       if (!HasLabels(job, request.labels())) continue;
-      if (response.jobs_size() == page_size) {
+      if (response.jobs_size() == page_size || bytes >= kListPageBytes) {
         response.set_next_page_token(MakePageToken(absl::StrCat(before), query));
         return response;
       }
       before = row.sequence;
+      bytes += row.body.size();
       *response.add_jobs() = std::move(job);
     }
-    if (static_cast<int>(rows.size()) < rows_at_once) return response;
+    if (rows.empty()) return response;
     before = rows.back().sequence;
   }
 }

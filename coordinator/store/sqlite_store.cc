@@ -23,6 +23,8 @@ namespace {
 
 constexpr char kColumns[] =
     "sequence, id, request_id, request, state, live, priority, create_us, end_us, revision, body, tenant";
+constexpr char kColumnsOfMany[] =
+    "sequence, id, request_id, '', state, live, priority, create_us, end_us, revision, body, tenant";
 
 JobRow ReadRow(const Statement& statement) {
   JobRow row;
@@ -294,22 +296,24 @@ absl::StatusOr<std::vector<JobRow>> SqliteStore::List(int64_t before, int limit,
   if (!filter.empty()) filter += ")";
   if (tenant) filter += " AND tenant = ?";
   MutexLock lock(mutex_);
-  Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE sequence < ?", filter,
+  Statement select(db_, absl::StrCat("SELECT ", kColumnsOfMany, " FROM jobs WHERE sequence < ?", filter,
                                      " ORDER BY sequence DESC LIMIT ?"));
   select.Bind(before);
   if (tenant) select.BindText(*tenant);
   select.Bind(limit);
   std::vector<JobRow> rows;
-  while (true) {
+  for (size_t bytes = 0; bytes < kListBytes; bytes += rows.back().body.size()) {
     SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());
-    if (!row) return rows;
+    if (!row) break;
     rows.push_back(ReadRow(select));
   }
+  return rows;
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteStore::LoadLive() {
   MutexLock lock(mutex_);
-  Statement select(db_, absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE live = 1 ORDER BY sequence"));
+  Statement select(db_,
+                   absl::StrCat("SELECT ", kColumnsOfMany, " FROM jobs WHERE live = 1 ORDER BY sequence"));
   std::vector<JobRow> rows;
   while (true) {
     SEQPAR_ASSIGN_OR_RETURN(const bool row, select.Next());

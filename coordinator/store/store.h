@@ -138,10 +138,12 @@ class Store {
   // Writes the store as of one moment to a new file; others read and write meanwhile.
   virtual absl::Status Backup(const std::string& file) = 0;
 
-  // Jobs without reports, but for Get.
+  // Jobs without reports, but for these two; without what was submitted, where they may be many.
   virtual absl::StatusOr<std::optional<JobRow>> FindByRequestId(const std::string& request_id) = 0;
   virtual absl::StatusOr<std::optional<JobRow>> Get(const std::string& id) = 0;
-  // Newest first, those with sequence < `before`, at most `limit`. No states: any. No tenant: of all.
+  // Newest first, those with sequence < `before`, at most `limit`, until kListBytes are reached: at least one
+  // where there is any. No states: any. No tenant: of all.
+  static constexpr size_t kListBytes = 4 << 20;
   virtual absl::StatusOr<std::vector<JobRow>> List(int64_t before, int limit, const std::vector<int>& states,
                                                    const std::optional<std::string>& tenant) = 0;
   virtual absl::StatusOr<std::vector<JobRow>> LoadLive() = 0;

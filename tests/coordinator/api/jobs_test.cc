@@ -1,4 +1,5 @@
 // What clients see of jobs, through a real channel.
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -161,6 +162,29 @@ TEST_F(JobsTest, ListsByPageStateAndLabel) {
   EXPECT_EQ(list(request).jobs_size(), 3);
   request.add_states(v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(list(request).jobs_size(), 1);
+}
+
+// Clients take messages of 4 MiB where they say nothing else, and a server has other things to hold.
+TEST_F(JobsTest, APageOfLargeJobsIsShorter) {
+  constexpr int kDocuments = 1'200'000;  // a byte each
+  v1::Job job = Job();
+  job.mutable_input()->set_tokens(kDocuments);
+  for (int i = 0; i < kDocuments; ++i) job.mutable_mask()->add_documents(1);
+  std::vector<std::string> ids, seen;
+  for (int i = 0; i < 5; ++i) ids.push_back(Create(job).id());
+  v1::ListJobsRequest request;
+  size_t longest = 0;
+  do {
+    Call call;
+    v1::ListJobsResponse page;
+    const grpc::Status status = jobs_->ListJobs(&call.context, request, &page);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    longest = std::max(longest, page.ByteSizeLong());
+    for (const v1::Job& one : page.jobs()) seen.push_back(one.id());
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  EXPECT_EQ(seen, std::vector<std::string>(ids.rbegin(), ids.rend()));
+  EXPECT_LT(longest, 4u << 20);
 }
 
 TEST_F(JobsTest, APageTokenBelongsToItsFilter) {
