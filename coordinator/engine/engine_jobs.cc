@@ -171,12 +171,14 @@ void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
               const bool gone = from.layers > 0 && !HasCheckpoint(*roots_, *spec, id, from);
               if (attempt > 1) UnlinkCheckpoints(*roots_, *spec, id, attempt, gone ? CheckpointName() : from);
               if (status.ok()) status = PrepareStaging(*roots_, *spec, id, attempt);
-              Post([this, id, spec, attempt] {
+              // In one: a job that ends between the two would leave its file, which each took the other to
+              // clean.
+              Post([this, id, spec, attempt, ready = event::StagingReady{status, gone}] {
                 placing_.erase(id);
-                // Ended meanwhile: the file was made for nothing.
-                if (live_.count(id) == 0) CleanLater(id, *spec, attempt, true);
+                if (live_.count(id) != 0) return Apply(id, ready);
+                CleanLater(id, *spec, attempt, true);  // ended meanwhile: the file was made for nothing
               });
-              return event::StagingReady{status, gone};
+              return std::nullopt;
             });
 }
 
