@@ -20,6 +20,8 @@ ExitCode ExitCodeOf(const absl::Status& status) {
       return kExitNotFound;
     case absl::StatusCode::kUnavailable:
       return kExitUnavailable;
+    case absl::StatusCode::kResourceExhausted:  // for now, or the job is too large for ever
+      return RetrySecondsOf(status) > 0 ? kExitUnavailable : kExitInvalid;
     case absl::StatusCode::kDeadlineExceeded:
       return kExitDeadline;
     case absl::StatusCode::kCancelled:

@@ -17,6 +17,9 @@ TEST(ExitCodeOf, Errors) {
   EXPECT_EQ(ExitCodeOf(absl::NotFoundError("")), 4);
   EXPECT_EQ(ExitCodeOf(absl::UnavailableError("")), 5);
   EXPECT_EQ(ExitCodeOf(MakeError(absl::StatusCode::kUnavailable, reason::kTooFewDevices, "")), 5);
+  const absl::Status full = MakeError(absl::StatusCode::kResourceExhausted, reason::kTenantLimit, "");
+  EXPECT_EQ(ExitCodeOf(WithRetry(full, 5)), 5) << "no job has failed";
+  EXPECT_EQ(ExitCodeOf(full), 3) << "it is larger than may be";
   EXPECT_EQ(ExitCodeOf(absl::DeadlineExceededError("")), 6);
   EXPECT_EQ(ExitCodeOf(absl::CancelledError("")), 7);
   EXPECT_EQ(ExitCodeOf(absl::UnauthenticatedError("")), 8);
