@@ -48,9 +48,14 @@ std::string ToJson(const google::protobuf::Message& message, bool pretty) {
 
 std::string Printable(const std::string& text, const std::string& kept) {
   std::string printable;
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
     const auto byte = static_cast<unsigned char>(c);
-    if (!absl::ascii_iscntrl(byte) || kept.find(c) != std::string::npos) {
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) {  // U+0080 to U+009f are controls too: CSI is one
+      absl::StrAppendFormat(&printable, "\\u%04x", next);
+      ++i;
+    } else if (!absl::ascii_iscntrl(byte) || kept.find(c) != std::string::npos) {
       printable += c;
     } else {
       absl::StrAppendFormat(&printable, "\\x%02x", byte);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "client/cli/output.h"
 #include "common/base/units.h"
+#include "common/base/utf8.h"
 #include "common/job/enum_names.h"
 
 namespace seqpar {
@@ -44,7 +45,7 @@ void ProgressPrinter::Show(const v1::Job& job) {
   const std::string line = absl::StrCat(job.id(), "  ", RenderProgress(job));
   if (terminal_) {
     // One column less than there are: a full line would wrap and could not be erased.
-    line_ = line.substr(0, columns_ - 1);
+    line_ = Utf8Beginning(line, columns_ - 1);
     write_(absl::StrCat(kEraseLine, line_));
     return;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/base/check.h"
+#include "common/base/utf8.h"
 
 namespace seqpar {
 
@@ -20,8 +21,8 @@ std::string TextTable::ToString(int indent) const {
   std::vector<size_t> widths;
   for (size_t c = 0; c < columns_.size(); ++c) {
     header.push_back(columns_[c].header);
-    size_t width = columns_[c].header.size();
-    for (const auto& row : rows_) width = std::max(width, row[c].size());
+    size_t width = Utf8Columns(columns_[c].header);
+    for (const auto& row : rows_) width = std::max(width, Utf8Columns(row[c]));
     widths.push_back(width);
   }
 
@@ -30,7 +31,7 @@ std::string TextTable::ToString(int indent) const {
     std::string line(static_cast<size_t>(indent), ' ');
     for (size_t c = 0; c < cells.size(); ++c) {
       if (c > 0) line += "  ";
-      const std::string padding(widths[c] - cells[c].size(), ' ');
+      const std::string padding(widths[c] - Utf8Columns(cells[c]), ' ');
       line += columns_[c].align == Align::kRight ? padding + cells[c] : cells[c] + padding;
     }
     line.erase(line.find_last_not_of(' ') + 1);

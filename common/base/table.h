@@ -7,9 +7,8 @@
 
 namespace seqpar {
 
-// Columns as wide as their widest cell, two spaces between them, no spaces at the end of a line. A byte
-// counts as one column of the terminal, so cells are best ASCII; a cell must not contain a newline. Not
-// thread-safe.
+// Columns as wide as their widest cell, by what it takes of a terminal (utf8.h); two spaces between them, no
+// spaces at the end of a line. A cell must not contain a newline. Not thread-safe.
 class TextTable {
  public:
   enum class Align { kLeft, kRight };

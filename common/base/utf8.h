@@ -15,6 +15,12 @@ size_t Utf8SequenceLength(const std::string& text, size_t at);
 // `text` with '?' in the place of each byte that belongs to no character.
 std::string ToUtf8(const std::string& text);
 
+// How many columns of a terminal `text`, of one line, takes: two for a wide character (East Asia's, emoji),
+// none for a mark on the one before it, one for every other and for a byte that belongs to none.
+size_t Utf8Columns(const std::string& text);
+// The longest beginning of `text` that takes at most `columns`, of whole characters.
+std::string Utf8Beginning(const std::string& text, size_t columns);
+
 }  // namespace seqpar
 
 #endif  // SEQPAR_COMMON_BASE_UTF8_H_

@@ -44,6 +44,10 @@ TEST(Printable, LeavesATerminalAlone) {
   const std::string text = std::string("a\x1b[2J\r\n\t") + '\0' + "\x7f \xe9\x95\xb7";
   EXPECT_EQ(Printable(text), "a\\x1b[2J\\x0d\n\t\\x00\\x7f \xe9\x95\xb7");
   EXPECT_EQ(Printable("two\nlines", ""), "two\\x0alines");
+  EXPECT_EQ(Printable("a\xc2\x9b"
+                      "31m \xc2\xa9"),
+            "a\\u009b31m \xc2\xa9")
+      << "CSI in one character";
   EXPECT_EQ(RenderError(MakeError(absl::StatusCode::kNotFound, reason::kNotFound, "no job \x1b[31m"), "a:1"),
             "seqpar: no job \\x1b[31m [NOT_FOUND]\n");
 }

@@ -65,5 +65,16 @@ TEST(ProgressPrinter, OnATerminalOneLineRedrawnAndNeverWrapped) {
   EXPECT_EQ(out, erase + "j-1  RUNNING  execu" + erase + "note\nj-1  RUNNING  execu\n");
 }
 
+TEST(ProgressPrinter, OnANarrowTerminalNoCharacterIsCut) {
+  std::string out;
+  ProgressPrinter printer(/*terminal=*/true, 18, [&](const std::string& text) { out += text; });
+  v1::Job job;
+  job.set_id("j-1");
+  job.set_state(v1::JOB_STATE_PENDING);
+  job.set_reason("\xe9\x95\xb7\xe6\x96\x87");
+  printer.Show(job);
+  EXPECT_EQ(out, "\r\x1b[2Kj-1  PENDING  \xe9\x95\xb7") << "the next one would begin in the last column";
+}
+
 }  // namespace
 }  // namespace seqpar

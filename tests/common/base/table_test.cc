@@ -17,6 +17,18 @@ TEST(TextTable, AlignsColumnsWithoutTrailingSpaces) {
             "U2 x R2  900 ms\n");
 }
 
+TEST(TextTable, CountsColumnsOfTheTerminalAndNotBytes) {
+  TextTable table({{"name"}, {"state"}});
+  table.AddRow({"\xe9\x95\xb7\xe6\x96\x87", "RUNNING"});
+  table.AddRow({"caf\xc3\xa9", "FAILED"});
+  table.AddRow({"plain", "PENDING"});
+  EXPECT_EQ(table.ToString(),
+            "name   state\n"
+            "\xe9\x95\xb7\xe6\x96\x87   RUNNING\n"
+            "caf\xc3\xa9   FAILED\n"
+            "plain  PENDING\n");
+}
+
 TEST(TextTable, IndentsEveryLine) {
   TextTable table({{"n", TextTable::Align::kRight}});
   table.AddRow({"10"});

@@ -37,5 +37,28 @@ TEST(Utf8, EveryOtherByteIsAQuestionMark) {
   }
 }
 
+TEST(Utf8, ColumnsOfATerminal) {
+  const std::vector<std::pair<std::string, size_t>> cases = {
+      {"", 0},
+      {"abc", 3},
+      {"\xc3\xa9", 1},          // e with an accent
+      {"e\xcc\x81", 1},         // the same of two characters
+      {"\xe9\x95\xb7", 2},      // a Chinese character
+      {"\xf0\x9f\x98\x80", 2},  // an emoji
+      {"\xe2\x82\xac", 1},      // the euro's sign
+      {"a\xff", 2},             // a byte of no character
+  };
+  for (const auto& [text, columns] : cases) EXPECT_EQ(Utf8Columns(text), columns) << text;
+}
+
+TEST(Utf8, ABeginningIsOfWholeCharacters) {
+  const std::string text = "a\xe9\x95\xb7\xc3\xa9z";
+  EXPECT_EQ(Utf8Beginning(text, 0), "");
+  EXPECT_EQ(Utf8Beginning(text, 2), "a");
+  EXPECT_EQ(Utf8Beginning(text, 3), "a\xe9\x95\xb7");
+  EXPECT_EQ(Utf8Beginning(text, 4), "a\xe9\x95\xb7\xc3\xa9");
+  EXPECT_EQ(Utf8Beginning(text, 99), text);
+}
+
 }  // namespace
 }  // namespace seqpar
