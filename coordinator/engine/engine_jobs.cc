@@ -48,12 +48,13 @@ void Engine::Apply(const std::string& job, const JobEvent& event) {
   }
   JobRecord& record = found->second;
   const Stage before = record.stage;
+  const bool over = record.ended();  // in this batch
   const std::vector<JobAction> actions = Step(&record, event, config_.machine, Time());
   for (const JobAction& action : actions) {
     std::visit([&](const auto& a) { Do(&record, a); }, action);
   }
   Enlist(record);
-  observer_->JobStepped(record, event);
+  if (!over) observer_->JobStepped(record, event);
   if (record.stage == before) return;
   const absl::Status& why = record.ended() ? record.error : record.cause;
   LogInfo("job", {{"job", job},

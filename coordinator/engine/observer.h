@@ -20,8 +20,7 @@ class EngineObserver {
   // --- from the engine's thread ---
   // A new job, before it is durable.
   virtual void JobSubmitted(const JobRecord&) {}
-  // `event` was applied; it may have changed nothing. A job that has ended is seen once more as such, then no
-  // longer.
+  // `event` was applied; it may have changed nothing. A job that has ended is seen once as such, and no more.
   virtual void JobStepped(const JobRecord&, const JobEvent&) {}
   // Every node as it is now; a few times a second.
   virtual void NodesSeen(const std::map<std::string, NodeEntry>&) {}
