@@ -22,6 +22,10 @@ constexpr int kMessageBytesMax = 256 << 20;
 // takes its time; one that refuses does so at once.
 constexpr int kConnectMs = 5000;
 
+// While a call is open: a coordinator that vanished without a word is noticed by the pings that it does not
+// answer. The end of a stream's time says nothing about a job that waits.
+constexpr int kKeepaliveMs = 20'000, kKeepaliveTimeoutMs = 10'000;
+
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   google::rpc::Status details;
@@ -52,6 +56,9 @@ class GrpcService : public SeqparService {
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // as many as it takes
     channel_ = MakeChannel(options.server, options.tls, arguments);
     jobs_ = v1::JobService::NewStub(channel_);
     cluster_ = v1::ClusterService::NewStub(channel_);

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 import unittest
 from unittest import mock
 
+import grpc
 import numpy as np
 
 import seqpar
@@ -147,6 +149,24 @@ class Service(Clients, ClusterTest):
         self.assertEqual(caught.exception.reason, "REQUEST_ID_REUSED")
         self.assertNotEqual(client.submit(self.job()).id, first.id)
         self.assertEqual(client.wait(first).state, seqpar.JobState.SUCCEEDED)
+
+    def test_a_coordinator_that_says_nothing_any_more_is_noticed_while_a_job_waits(self):
+        options = [(name, 1000 if name.startswith("grpc.keepalive_") else value)
+                   for name, value in seqpar.client._CHANNEL_OPTIONS]  # the same, sooner
+        channel = grpc.insecure_channel(self.server, options=options)
+        self.addCleanup(channel.close)
+        waiting = self.client(channel=channel)
+        job = waiting.submit(self.job(workers={"min": 64}))
+        seen = []
+        join = self.in_thread(lambda: waiting.wait(job, progress=seen.append, reconnect=1.0))
+        wait_for(lambda: seen, "the first event")
+        self.coordinator.popen.send_signal(signal.SIGSTOP)
+        try:
+            with self.assertRaises(seqpar.UnavailableError):
+                join()
+        finally:
+            self.coordinator.popen.send_signal(signal.SIGCONT)
+        self.client().cancel(job)
 
     def test_a_cancelled_and_a_failed_job(self):
         client = self.client()

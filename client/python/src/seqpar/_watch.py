@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, Optional
 from seqpar.errors import DeadlineError, SeqparError, passes
 from seqpar.types import JobInfo
 
-STREAM_SECONDS_MAX = 30.0  # one stream lasts no longer: a server that vanished silently is noticed by then
+STREAM_SECONDS_MAX = 30.0  # one stream lasts no longer
 _BACKOFF_FIRST = 0.2
 _BACKOFF_MAX = 5.0
 

@@ -27,11 +27,13 @@ DEFAULT_SERVER = "127.0.0.1:7700"
 _PAGE_SIZE = 200
 _REST_SECONDS = 5.0  # for an answer that is only better by what it may add
 # A plan of every candidate for a large cluster is larger than gRPC's default of 4 MiB. A coordinator that restarts is found
-# again within a second or two, not within gRPC's two minutes.
+# again within a second or two, not within gRPC's two minutes; one that vanished without a word (its machine, the network) by the
+# pings that it does not answer: the end of a stream's time says nothing about a job that waits.
 _CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20),
                     ("grpc.primary_user_agent", f"seqpar-python/{__version__}"),
                     ("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 5000),
-                    ("grpc.max_reconnect_backoff_ms", 1000)]
+                    ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.keepalive_time_ms", 20000),
+                    ("grpc.keepalive_timeout_ms", 10000), ("grpc.http2.max_pings_without_data", 0)]
 
 
 class Client:
