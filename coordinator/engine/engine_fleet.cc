@@ -101,7 +101,7 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
   for (const v1::RunningRank& rank : hello.running()) {
     const auto found = live_.find(rank.gang().job());
     if (found == live_.end() || found->second.attempt != rank.gang().attempt() ||
-        !found->second.HoldsDevices()) {
+        !found->second.HoldsGang()) {
       LogWarning("a rank of no attempt that is known is stopped", {{"node", hello.node()},
                                                                    {"job", rank.gang().job()},
                                                                    {"attempt", rank.gang().attempt()},
@@ -123,7 +123,7 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
 
 bool Engine::IsElsewhere(const std::string& node, const v1::GangId& gang, int rank) const {
   const auto found = live_.find(gang.job());
-  if (found == live_.end() || found->second.attempt != gang.attempt() || !found->second.HoldsDevices()) {
+  if (found == live_.end() || found->second.attempt != gang.attempt() || !found->second.HoldsGang()) {
     return false;  // of the past: the job's machine does not listen
   }
   const std::vector<RankRecord>& ranks = found->second.ranks;

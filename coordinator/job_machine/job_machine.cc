@@ -17,7 +17,7 @@ void Stepper::On(const event::NodeAttached& e) {
     }
     return;
   }
-  if (!HoldsGang()) return;
+  if (!r_.HoldsGang()) return;
   const bool stopping = r_.stage == Stage::kStopping;
   bool start = false, bootstrap = false, here = false;
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
@@ -52,7 +52,7 @@ void Stepper::On(const event::NodeLost& e) {
     for (const RankRecord& rank : r_.ranks) r_.placement_broken = r_.placement_broken || rank.node == e.node;
     return;
   }
-  if (!HoldsGang()) return;
+  if (!r_.HoldsGang()) return;
   for (size_t i = 0; i < r_.ranks.size(); ++i) {
     RankRecord& rank = r_.ranks[i];
     if (rank.node != e.node || rank.gone) continue;

@@ -145,6 +145,8 @@ struct JobRecord {
   }
   // Whether devices of `plan` are taken.
   bool HoldsDevices() const { return stage != Stage::kQueued && stage != Stage::kEnded; }
+  // Whether `ranks` are those of `attempt`, and not of one that has not begun.
+  bool HoldsGang() const { return HoldsDevices() && stage != Stage::kPlacing; }
   double Percent() const;  // of the attempt: that of its slowest rank
   const RankRecord* Slowest()
       const;  // of the ranks that have not finished; null: all have, or there are none

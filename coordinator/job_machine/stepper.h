@@ -121,9 +121,8 @@ class Stepper {
   // Also of a gang that has finished: whether its ranks are gone matters where its end goes wrong after all.
   RankRecord* FindHeld(int attempt, int rank) {
     if (attempt != r_.attempt || rank < 0 || rank >= static_cast<int>(r_.ranks.size())) return nullptr;
-    return HoldsGang() ? &r_.ranks[rank] : nullptr;
+    return r_.HoldsGang() ? &r_.ranks[rank] : nullptr;
   }
-  bool HoldsGang() const { return r_.HoldsDevices() && r_.stage != Stage::kPlacing; }
 
   AttemptRecord* Current() { return r_.attempts.empty() ? nullptr : &r_.attempts.back(); }
 

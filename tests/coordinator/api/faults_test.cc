@@ -205,6 +205,39 @@ TEST_F(StagingTest, WhatAnEndedJobLeftIsUnlinkedByTheNextProcess) {
   EXPECT_TRUE(Becomes([&] { return !Staged(); }));
 }
 
+class PlacingTest : public FaultsTest {
+ protected:
+  void SetUp() override {
+    holds_[JobPhase::kPlace] = hold_;
+    FaultsTest::SetUp();
+  }
+  const std::string hold_ = folder_ / "hold";
+};
+
+// Its ranks are then elsewhere, but those of the attempt before are what it speaks of.
+TEST_F(PlacingTest, WhatANodeHasToSayOfTheAttemptBeforeIsHeardWhileTheNextIsPlacedElsewhere) {
+  auto a = Worker({.node = "a", .devices = 2, .hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(a->WaitTables(1));
+  const v1::GangId first = a->gang();
+  const std::vector<v1::RunningRank> running = a->Running();
+  auto b = Worker({.node = "b", .devices = 2, .hold = true});
+  Drain("a");
+  folder_.Write("hold", "");
+  a->FailRank(1, "it broke");
+  PassBackoff(job.id());
+  Watch(job.id(), [](const v1::Job& j) { return j.phase() == v1::JOB_PHASE_PLACE && j.attempt() == 1; });
+  a->Progress(1, first, 0, 50);
+  EXPECT_TRUE(a->WaitHeartbeatAnswer(1)) << "its stream was closed";
+  auto again = Worker({.node = "a", .devices = 2, .running = running});
+  EXPECT_EQ(again->welcome().keep_size(), 0);
+  std::filesystem::remove(hold_);
+  ASSERT_TRUE(b->WaitTables(1));
+  EXPECT_EQ(b->gang().attempt(), 2);
+  b->FinishAll(b->gang(), {0, 1});
+  EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
 TEST_F(FaultsTest, ADrainedNodeTakesNoNewRanks) {
   auto worker = Worker({.hold = true});
   const v1::Job running = Create(Job());
