@@ -69,6 +69,7 @@ class Service(Clients, ClusterTest):
             ended[ranks] = client.run(job, progress=changes.append, timeout=scaled(90))
             self.assertEqual([c.revision for c in changes], sorted({c.revision for c in changes}))
             self.assertTrue(changes[-1].ended)
+            self.assertEqual(list(client.watch(ended[ranks], revision=changes[-1].revision, timeout=scaled(30))), [])
         self.assertEqual((ended[4].report.mesh, len(ended[4].report.ranks)), ("U2 x R2", 4))
         four, one = client.results(ended[4]), client.results(ended[1].id)
         self.assertEqual(set(four), set(one))

@@ -47,13 +47,13 @@ class Follow(unittest.TestCase):
     def test_a_broken_stream_goes_on_from_the_last_revision(self):
         world = World(([info(3), info(5)], LOST), ([], LOST), ([info(5), info(8)], None), ([info(9, DONE)], None))
         self.assertEqual([job.revision for job in world.follow()], [3, 5, 8, 9])
-        self.assertEqual([revision for revision, _ in world.opened], [0, 5, 5, 8])
+        self.assertEqual([revision for revision, _ in world.opened], [0, 5, 5, 0])
         self.assertEqual(world.slept, [0.2, 0.4, 0.2])  # twice as long while it is away; anew once it was there
 
     def test_an_end_already_seen_ends_it(self):
-        world = World(([info(3, DONE)], None))
+        world = World(([], None), ([info(3, DONE)], None))  # the service tells only what is newer
         self.assertEqual([job.revision for job in world.follow(revision=3)], [])
-        self.assertEqual(len(world.opened), 1)
+        self.assertEqual([revision for revision, _ in world.opened], [3, 0])
 
     def test_the_bound_of_a_stream_is_no_failure(self):
         world = World(([info(1)], DeadlineError("", code="DEADLINE_EXCEEDED")), ([info(2, DONE)], None))

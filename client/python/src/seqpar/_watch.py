@@ -41,6 +41,7 @@ def follow(open_stream: Callable[[int, float], Any], job: str, revision: int, ti
     backoff = backoff or Backoff()
     begin = now()
     lost_since: Optional[float] = None
+    after = revision
     while True:
         told = 0.0  # seconds that the service asks for
         left = None if timeout is None else timeout - (now() - begin)
@@ -48,7 +49,7 @@ def follow(open_stream: Callable[[int, float], Any], job: str, revision: int, ti
             raise DeadlineError(f"job {job} has not ended after {timeout:g} s; it goes on", code="DEADLINE_EXCEEDED",
                                 reason="DEADLINE_EXCEEDED")
         try:
-            for event_revision, info in open_stream(revision, min(STREAM_SECONDS_MAX, left or STREAM_SECONDS_MAX)):
+            for event_revision, info in open_stream(after, min(STREAM_SECONDS_MAX, left or STREAM_SECONDS_MAX)):
                 lost_since = None
                 backoff.reset()
                 if event_revision > revision or revision == 0:
@@ -56,7 +57,9 @@ def follow(open_stream: Callable[[int, float], Any], job: str, revision: int, ti
                     yield info
                 if info.ended:
                     return
-            lost_since = None  # it ended the stream in order: it is shutting down
+                after = revision
+            lost_since = None
+            after = 0  # it ended the stream in order, as where the end was told before: asked how the job is
         except DeadlineError:
             lost_since = None
             continue
