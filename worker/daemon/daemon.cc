@@ -293,6 +293,7 @@ NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const 
   *hello.mutable_local() = node.local();
   hello.set_cores(node.cores());
   hello.set_start_seconds(node.start_seconds());
+  hello.set_link_key(LinkKey(config));
   for (const DataRoots::Root& root : roots.roots()) identity.data_roots.emplace_back(root.name, root.given);
   return identity;
 }

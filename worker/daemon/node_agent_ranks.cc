@@ -173,8 +173,11 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
     return refuse(std::string(started.message()));
   }
   rank.running = true;
-  logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
-  observer_->RankStarted(rank_key, rank.device, *rank.start);
+  // Logs and metrics are of jobs.
+  if (!rank.start->has_measure_link()) {
+    logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
+    observer_->RankStarted(rank_key, rank.device, *rank.start);
+  }
   LogInfo("rank started",
           {{"job", key.first}, {"attempt", key.second}, {"rank", index}, {"device", rank.device}});
   SendEvent(key, index, v1::RankEvent::STARTED, {});

@@ -1,9 +1,12 @@
 #include "worker/daemon/transport_settings.h"
 
+#include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <net/if.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -30,7 +33,30 @@ std::vector<std::string> NetworkDevices() {
   return devices;
 }
 
+// "eth0 10.0.0.1", of those that are up and lead elsewhere. Only IPv4, which stays: addresses of IPv6 may be
+// new ones each day.
+std::set<std::string> Addresses() {
+  std::set<std::string> found;
+  struct ifaddrs* all = nullptr;
+  if (getifaddrs(&all) != 0) return found;
+  for (const struct ifaddrs* at = all; at != nullptr; at = at->ifa_next) {
+    if (at->ifa_addr == nullptr || at->ifa_addr->sa_family != AF_INET) continue;
+    if ((at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    char text[INET_ADDRSTRLEN] = "";
+    const auto* address = reinterpret_cast<const struct sockaddr_in*>(at->ifa_addr);
+    inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text));
+    found.insert(absl::StrCat(at->ifa_name, " ", text));
+  }
+  freeifaddrs(all);
+  return found;
+}
+
 }  // namespace
+
+std::string LinkKey(const WorkerConfig& config) {
+  return absl::StrCat(DescribeTransport(TransportSettings(config, "rank-N")), " | ",
+                      absl::StrJoin(Addresses(), ", "));
+}
 
 std::vector<std::string> TransportSettings(const WorkerConfig& config, const std::string& process) {
   std::vector<std::string> settings;

@@ -17,6 +17,10 @@ std::vector<std::string> TransportSettings(const WorkerConfig& config, const std
 // UCX_TLS=tcp"; "" where they find nothing.
 std::string DescribeTransport(const std::vector<std::string>& settings);
 
+// What the links of this node to others depend on, in text: such a process's environment, and the addresses
+// of this machine. Other than before: the links are not what they were.
+std::string LinkKey(const WorkerConfig& config);
+
 // What of --data-interface, in UCX_NET_DEVICES' words ("eth0", "mlx5_0:1", "eth0,eth1", "all", "^lo"), none
 // of `devices` is called by.
 std::vector<std::string> UnknownInterfaces(const std::string& asked, const std::vector<std::string>& devices);

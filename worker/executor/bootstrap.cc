@@ -63,48 +63,60 @@ absl::Status RankRuntime::Synchronize() const {
   return communicated.ok() ? computed : communicated;
 }
 
-absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec& job, const Plan& plan) {
-  const v1::Run& run = *context.run;
-  RankRuntime runtime;
+BackendConfig BackendConfigOf(const v1::Run& run) {
   BackendConfig config;
   if (!run.device().kind().empty()) config.kind = run.device().kind();
   config.ordinal = run.device().gpu().ordinal();
   config.threads = std::max(1, run.device().threads());
   config.memory_bytes = run.device().memory_bytes();
-  config.deterministic = job.deterministic;
+  return config;
+}
+
+absl::StatusOr<RankRuntime> ConnectWorld(const RankContext& context, const BackendConfig& config,
+                                         std::vector<Link> links,
+                                         const std::function<absl::Status(const RankRuntime&)>& meanwhile) {
+  const size_t ranks = links.size();
+  RankRuntime runtime;
   SEQPAR_ASSIGN_OR_RETURN(runtime.backend, MakeRankBackend(config));
   runtime.device = runtime.backend->device();
   runtime.compute = runtime.device->CreateStream("compute");
   runtime.comm = runtime.device->CreateStream("comm");
   runtime.compute->Observe(context.trace->compute());
   runtime.comm->Observe(context.trace->communication());
-  runtime.traffic = std::make_unique<TrafficCounter>(LinksFrom(run.node(), plan));
+  runtime.traffic = std::make_unique<TrafficCounter>(std::move(links));
 
   SEQPAR_ASSIGN_OR_RETURN(std::string blob, runtime.backend->Blob(context.rank));
   context.send_blob(std::move(blob));
-  // While the others come.
-  if (!IsHost(runtime.device->info().kind)) {
-    const absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
-    if (!warm.ok() && !absl::IsResourceExhausted(warm)) return warm;
-    runtime.device->ResetPeak();
-  }
-  const int64_t timeout_ms = run.start().bootstrap_timeout_ms() + kTimeoutSlackMs;
-  SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> blobs,
-                          context.blobs->Wait("world", std::chrono::milliseconds(timeout_ms)));
-  if (static_cast<int>(blobs.size()) != plan.mesh.size()) {
+  if (meanwhile != nullptr) SEQPAR_RETURN_IF_ERROR(meanwhile(runtime));
+  const std::chrono::milliseconds timeout(context.run->start().bootstrap_timeout_ms() + kTimeoutSlackMs);
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> blobs, context.blobs->Wait("world", timeout));
+  if (blobs.size() != ranks) {
     return MakeError(absl::StatusCode::kInternal, reason::kInternal,
                      "the bootstrap's table has not one blob a rank");
   }
   SEQPAR_RETURN_IF_ERROR(Failpoint("executor.connect"));
   SEQPAR_ASSIGN_OR_RETURN(runtime.world,
-                          runtime.backend->Connect(context.rank, blobs, std::chrono::milliseconds(timeout_ms),
-                                                   runtime.traffic.get()));
+                          runtime.backend->Connect(context.rank, blobs, timeout, runtime.traffic.get()));
   runtime.world = MakeNamedCommunicator(std::move(runtime.world));
   LogInfo("connected", {{"transport", runtime.backend->Describe()}});
+  return runtime;
+}
+
+absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec& job, const Plan& plan) {
+  BackendConfig config = BackendConfigOf(*context.run);
+  config.deterministic = job.deterministic;
+  const auto warm_up = [&](const RankRuntime& runtime) {
+    if (IsHost(runtime.device->info().kind)) return absl::OkStatus();
+    absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
+    runtime.device->ResetPeak();
+    return absl::IsResourceExhausted(warm) ? absl::OkStatus() : warm;
+  };
+  SEQPAR_ASSIGN_OR_RETURN(RankRuntime runtime,
+                          ConnectWorld(context, config, LinksFrom(context.run->node(), plan), warm_up));
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
   SEQPAR_ASSIGN_OR_RETURN(runtime.groups, RankGroups::Create(runtime.world.get(), plan.mesh, heads));
   context.progress->Watch(
-      SourcesOf(runtime, job, plan, plan.ranks[context.rank], run.start().checkpoints().layers()));
+      SourcesOf(runtime, job, plan, plan.ranks[context.rank], context.run->start().checkpoints().layers()));
   return runtime;
 }
 

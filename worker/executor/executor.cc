@@ -23,6 +23,7 @@
 #include "worker/executor/channel.h"
 #include "worker/executor/deadline.h"
 #include "worker/executor/die_with_parent.h"
+#include "worker/executor/link_run.h"
 #include "worker/executor/progress.h"
 #include "worker/executor/rank_run.h"
 #include "worker/executor/trace_recorder.h"
@@ -95,14 +96,19 @@ class Session {
     });
     std::thread([this] { ReadLoop(); }).detach();  // ends with the process
 
-    absl::StatusOr<v1::RankEvent> done = RunRank({&run, rank_, progress_.get(), trace_.get(), &blobs_,
-                                                  [this](int layers) { SendCheckpointed(layers); },
-                                                  [this](std::string blob) {
-                                                    v1::FromExecutor message;
-                                                    message.mutable_blob()->set_group("world");
-                                                    message.mutable_blob()->set_data(std::move(blob));
-                                                    SendOrExit(message);
-                                                  }});
+    const RankContext mine{&run,
+                           rank_,
+                           progress_.get(),
+                           trace_.get(),
+                           &blobs_,
+                           [this](int layers) { SendCheckpointed(layers); },
+                           [this](std::string blob) {
+                             v1::FromExecutor message;
+                             message.mutable_blob()->set_group("world");
+                             message.mutable_blob()->set_data(std::move(blob));
+                             SendOrExit(message);
+                           }};
+    absl::StatusOr<v1::RankEvent> done = run.start().has_measure_link() ? RunLinkRank(mine) : RunRank(mine);
     if (!done.ok()) Fail(done.status(), ReasonOf(done.status()) != reason::kPeerLost);
     ClaimTheEnd();
     SendLast(*std::move(done));

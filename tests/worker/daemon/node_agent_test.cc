@@ -148,6 +148,22 @@ TEST_F(NodeAgentTest, WhoWatchesSeesTheLifeOfARank) {
                                           "answered after 30", "reported j#1/0", "ended j#1/0", "alone"));
 }
 
+// A gang that measures a link is stopped and replaced as any other, and nobody takes it for a job.
+TEST_F(NodeAgentTest, AJobGetsTheDeviceOfALinkThatIsMeasured) {
+  Attach();
+  v1::CoordinatorMessage start;
+  *start.mutable_start()->mutable_gang() = Gang(1, 1, "link-1-1");
+  start.mutable_start()->mutable_measure_link()->set_ranks(2);
+  start.mutable_start()->add_ranks();
+  agent_.OnMessage(start);
+  Stop(Gang(1, 1, "link-1-1"), {0});
+  Start(Gang(1), 1);
+  EXPECT_THAT(TakeAsked(), ElementsAre("start link-1-1#1/0", "abort link-1-1#1/0"));
+  agent_.OnExecutorExit({"link-1-1", 1, 0}, "exited with code 1");
+  EXPECT_THAT(TakeAsked(), ElementsAre("start j#1/0"));
+  EXPECT_THAT(observer_.seen, ElementsAre("alone", "attached", "ended link-1-1#1/0", "started j#1/0 on 0"));
+}
+
 TEST_F(NodeAgentTest, AFailureWithoutAnErrorIsOneAllTheSame) {
   Attach();
   Start(Gang(1), 2);

@@ -20,6 +20,16 @@ TEST(TransportSettings, TheInterfaceIsThatOfBothTransports) {
               ElementsAre("UCX_NET_DEVICES=eth1", "NCCL_SOCKET_IFNAME=eth1"));
 }
 
+TEST(LinkKey, ChangesWithWhatLinksDependOn) {
+  WorkerConfig config;
+  const std::string key = LinkKey(config);
+  EXPECT_EQ(LinkKey(config), key);
+  config.node_name = "called otherwise";
+  EXPECT_EQ(LinkKey(config), key);
+  config.data_interface = "eth1";
+  EXPECT_NE(LinkKey(config), key);
+}
+
 TEST(UnknownInterfaces, AreThoseThatNoDeviceIsCalledBy) {
   const std::vector<std::string> devices = {"lo", "eth0", "mlx5_0"};
   for (const char* asked : {"", "lo", "eth0,lo", "mlx5_0:1", "all", "^lo", "mlx5_0:1,eth0,"}) {
