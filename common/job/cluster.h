@@ -90,9 +90,20 @@ struct NodeSnapshot {
   bool TakesRanks(int device) const { return ready && set_aside.count(device) == 0; }
 };
 
+// Nodes with the same value of it are near each other; those without one are near each other too.
+inline constexpr char kZoneLabel[] = "zone";
+
+// Between a device of one node and one of another, both of the kind, as measured.
+struct NetworkLink {
+  std::string kind, a, b;  // names of nodes
+  LinkRates rates;
+};
+
 struct ClusterSnapshot {
   std::vector<NodeSnapshot> nodes;
-  LinkRates network;
+  LinkRates network;             // between nodes, where `links` do not say it better
+  bool network_assumed = false;  // nobody has said so
+  std::vector<NetworkLink> links;
 };
 
 }  // namespace seqpar

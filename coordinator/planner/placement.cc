@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/planner/network.h"
 
 namespace seqpar {
 namespace {
@@ -92,12 +93,14 @@ Gang MakeGang(const ClusterSnapshot& cluster, std::vector<NodeDevices> nodes, in
     return a_fits ? a.size() < b.size() : a.size() > b.size();
   });
   Gang gang;
-  int before_last = 0;  // ranks of the node before the last one
+  std::vector<int> used;  // nodes
+  int before_last = 0;    // ranks of the node before the last one
   bool even = true;
   for (const NodeDevices& node : nodes) {
     const int taken = std::min(node.size(), ranks - static_cast<int>(gang.devices.size()));
     if (taken == 0) break;
     if (gang.per_node == 0) gang.per_node = taken;
+    used.push_back(node.node);
     even = even && (before_last == 0 || before_last == gang.per_node) && taken <= gang.per_node;
     before_last = taken;
     const NodeSnapshot& snapshot = cluster.nodes[node.node];
@@ -111,6 +114,11 @@ Gang MakeGang(const ClusterSnapshot& cluster, std::vector<NodeDevices> nodes, in
   }
   if (!even) gang.per_node = 0;
   gang.network = cluster.network;
+  if (used.size() > 1) {
+    GangNetwork network = NetworkBetween(cluster, gang.device_kind, used);
+    gang.network = network.rates;
+    gang.network_from = std::move(network.from);
+  }
   return gang;
 }
 

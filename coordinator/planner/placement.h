@@ -34,6 +34,7 @@ struct Gang {
   int64_t usable_bytes() const { return memory_bytes / 20 * 19; }
   LinkRates local;  // the worst of the nodes used
   LinkRates network;
+  std::string network_from;  // where that figure comes from, where there is a word to say; of several nodes
   // Ranks of a node where every node of the gang holds as many (the last may hold fewer), else 0.
   int per_node = 0;
 };

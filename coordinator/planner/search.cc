@@ -130,7 +130,13 @@ std::vector<std::vector<Recompute>> RecomputesOf(const JobSpec& job) {
 // Predicts a shape with the recomputation that costs least of what fits, or where nothing fits with the most.
 Scored JudgeOn(const JobSpec& job, const Shape& shape, const SizedGang& sized, CostModel* model) {
   const Gang& gang = sized.gang;
-  Scored scored{shape, {}, gang.usable_bytes(), sized.filter.least_memory, sized.filter.kind};
+  Scored scored{shape,
+                {},
+                gang.usable_bytes(),
+                sized.filter.least_memory,
+                sized.filter.kind,
+                gang.network,
+                gang.network_from};
   Candidate& c = scored.candidate;
   c.mesh = shape.mesh;
   c.core = shape.core;

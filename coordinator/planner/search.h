@@ -28,6 +28,8 @@ struct Scored {
   int64_t usable_bytes = 0;  // Gang::usable_bytes
   int64_t least_memory = 0;  // the gang is of devices that have as much
   std::string kind;          // and are of this kind
+  LinkRates network;         // Gang::network
+  std::string network_from;  // Gang::network_from
 };
 
 struct SearchResult {
