@@ -23,6 +23,7 @@ constexpr int64_t kHeartbeatsPerLease = 6;
 constexpr int64_t kWorkerMarginUs = 1'000'000;
 constexpr double kSlowFactorMin = 1.2, kSlowFactorMax = 1000;
 constexpr char kMetricsListen[] = "127.0.0.1:7701";
+constexpr char kLinksOff[] = "off";
 
 constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --data-root data=/srv/data
@@ -38,11 +39,11 @@ constexpr char kFooter[] = R"(Examples:
 Durations are numbers with a unit: 500ms, 6s, 2m. It ends within 3 s of SIGTERM or SIGINT; running jobs go on as long as
 their workers' leases last, and a coordinator started on the same state folder takes them up again.)";
 
-int64_t ParseDuration(const std::string& flag, const std::string& text) {
+int64_t ParseDuration(const std::string& flag, const std::string& text, const char* else_legal = "") {
   absl::Duration duration;
   if (!absl::ParseDuration(text, &duration) || duration <= absl::ZeroDuration() ||
       duration > absl::Hours(24 * 365)) {
-    throw CLI::ValidationError(flag, "'" + text + "' is not a duration such as 500ms or 6s");
+    throw CLI::ValidationError(flag, "'" + text + "' is not a duration such as 500ms or 6s" + else_legal);
   }
   return absl::ToInt64Microseconds(duration);
 }
@@ -62,6 +63,7 @@ struct RawFlags {
   std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s", checkpoint = "60s",
                          step = "10s";
   double slow_factor = 0;
+  std::string measure_links = "30s";
   std::string log_level = "info", log_format = "text";
   std::string tenants_file;
   int keep_days = 30;
@@ -124,6 +126,8 @@ void Finish(const RawFlags& raw, CoordinatorConfig* config) {
   engine.machine.checkpoint_interval_us = ParseDuration("--checkpoint-interval", raw.checkpoint);
   engine.machine.step_timeout_us = ParseDuration("--step-timeout", raw.step);
   engine.machine.no_progress_timeout_us = ParseDuration("--no-progress-timeout", raw.no_progress);
+  engine.links.on = raw.measure_links != kLinksOff;
+  if (engine.links.on) engine.links.idle_us = ParseDuration("--measure-links", raw.measure_links, ", or off");
   engine.machine.slow_ranks.factor = raw.slow_factor;
   if (raw.slow_factor != 0 && !(raw.slow_factor >= kSlowFactorMin && raw.slow_factor <= kSlowFactorMax)) {
     throw CLI::ValidationError(
@@ -211,6 +215,11 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       "A rank whose kernels take more than so many times as long as the median of its gang, three reports in "
       "a "
       "row, gives way to another device, where the job is then predicted to end sooner; 0: never");
+  add("--measure-links", &raw->measure_links, "SEQPAR_COORDINATOR_MEASURE_LINKS",
+      "Once no job has waited for so long, measure links between idle nodes, a pair at a time, for plans "
+      "over "
+      "several "
+      "nodes (docs/planner.md); a job that comes ends it; off: never");
   add("--keep-jobs", &config->engine.keep_jobs, "SEQPAR_COORDINATOR_KEEP_JOBS",
       "Forget the oldest of the jobs that have ended where there are more of them; 0: keep all")
       ->check(Between(int64_t{0}, int64_t{1'000'000'000}));

@@ -2,8 +2,10 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -22,6 +24,7 @@
 namespace seqpar {
 namespace {
 
+constexpr size_t kLinksShown = 10;
 constexpr TextTable::Align kRight = TextTable::Align::kRight;
 
 std::string State(const v1::Job& job) { return absl::AsciiStrToUpper(ShortName(job.state())); }
@@ -61,6 +64,30 @@ std::string SetAside(const v1::ListNodesResponse& nodes) {
       if (node.devices(i).set_aside().empty()) continue;
       absl::StrAppend(&text, node.name(), "/", i, " is set aside: ", node.devices(i).set_aside(), "\n");
     }
+  }
+  return text;
+}
+
+// A line for each link between nodes, the slowest first; of very many only those.
+std::string NodeLinks(const v1::ListNodesResponse& nodes) {
+  std::vector<std::pair<const v1::Node*, const v1::NodeLink*>> links;
+  for (const v1::Node& node : nodes.nodes()) {
+    for (const v1::NodeLink& link : node.links()) {
+      if (node.name() < link.peer()) links.emplace_back(&node, &link);
+    }
+  }
+  std::stable_sort(links.begin(), links.end(), [](const auto& a, const auto& b) {
+    return a.second->rates().bandwidth() < b.second->rates().bandwidth();
+  });
+  std::string text;
+  for (size_t i = 0; i < std::min(links.size(), kLinksShown); ++i) {
+    const v1::NodeLink& link = *links[i].second;
+    absl::StrAppend(&text, links[i].first->name(), " to ", link.peer(), " (", link.device_kind(),
+                    "): ", FormatBytes(link.rates().bandwidth()), "/s, ",
+                    FormatSeconds(link.rates().latency()), link.outdated() ? ", outdated" : "", "\n");
+  }
+  if (links.size() > kLinksShown) {
+    absl::StrAppend(&text, links.size() - kLinksShown, " more links, none slower: -o json\n");
   }
   return text;
 }
@@ -130,7 +157,7 @@ std::string RenderNodes(const v1::ListNodesResponse& nodes) {
                   Devices(node), absl::StrCat(busy), FormatSeconds(node.lease_left()), node.version(),
                   Labels(node), absl::StrJoin(jobs, " ")});
   }
-  return Printable(absl::StrCat(table.ToString(), SetAside(nodes)));
+  return Printable(absl::StrCat(table.ToString(), SetAside(nodes), NodeLinks(nodes)));
 }
 
 std::string RenderLogs(const v1::GetJobLogsResponse& logs) {

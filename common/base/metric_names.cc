@@ -39,6 +39,9 @@ const MetricLabel kDeviceState = {"state",
                                   "SET_ASIDE where it is given no ranks until it is "
                                   "found well",
                                   {"FREE", "BUSY", "DRAINING", "LOST", "SET_ASIDE"}};
+const MetricLabel kLinkOutcome = {"outcome",
+                                  "interrupted: a job came, or one of the nodes was drained",
+                                  {"measured", "failed", "interrupted"}};
 const MetricLabel kNode = {"node", "name of the node", {}};
 const MetricLabel kDevice = {"device", "index of the device within its node", {}};
 const MetricLabel kCertificate = {
@@ -179,6 +182,9 @@ std::vector<MetricInfo> CoordinatorRows() {
                "What is left now of the lease of a node", {kNode}),
       in.Histogram(Metric::kLeaseMargin, "seqpar_lease_margin_seconds",
                    "What was left of a node's lease when a heartbeat extended it", {}, kMarginSeconds),
+      in.Counter(Metric::kLinkMeasurements, "seqpar_link_measurements_total",
+                 "Measurements of the link between two idle nodes that are over (--measure-links)",
+                 {kLinkOutcome}),
       in.Gauge(Metric::kTerm, "seqpar_term", "Number of this start of the coordinator on its state folder",
                {}),
       in.Histogram(Metric::kStoreSeconds, "seqpar_store_seconds",

@@ -48,6 +48,7 @@ enum class Metric {
   kLeaseLength,
   kNodeLeaseLeft,
   kLeaseMargin,
+  kLinkMeasurements,
   // Coordinator: itself.
   kTerm,
   kStoreSeconds,

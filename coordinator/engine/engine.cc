@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kTickPeriodUs = 50'000, kIdlePeriodUs = 1'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
-constexpr char kCalibration[] = "calibration", kRevisions[] = "revisions";
+constexpr char kCalibration[] = "calibration", kRevisions[] = "revisions", kLinks[] = "links";
 constexpr int64_t kExpiryPeriodUs = 10'000'000, kReservePeriodUs = 5'000'000;
 
 }  // namespace
@@ -46,6 +46,8 @@ absl::Status Engine::Start() {
   SEQPAR_RETURN_IF_ERROR(ReserveFirstRevisions());
   SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
   calibration_ = CalibrationFromText(calibration);
+  SEQPAR_ASSIGN_OR_RETURN(const std::string links, store_->Setting(kLinks));
+  registry_.SetLinks(LinksFromText(links));
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> drains, store_->LoadDrains());
   for (const std::string& node : drains) registry_.SetDrained(node, true);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_->LoadLive());
@@ -78,6 +80,7 @@ absl::Status Engine::Start() {
   last_tick_us_ = now_us;
   last_round_us_ = now_us;
   settled_us_ = now_us + config_.lease_us;
+  quiet_since_us_ = now_us;
   Post([this, restored] {
     for (const std::string& id : restored) Apply(id, event::Restored{});
   });
@@ -157,7 +160,7 @@ void Engine::Loop() {
 }
 
 int64_t Engine::NextTickUs() const {
-  if (!timed_.empty()) return last_tick_us_ + kTickPeriodUs;
+  if (!timed_.empty() || link_gang_) return last_tick_us_ + kTickPeriodUs;
   int64_t next_us = last_tick_us_ + (nodes_unseen_ ? kNodesSeenUs : kIdlePeriodUs);
   next_us = std::min(next_us, due_.NextUs());
   if (settled_us_ > last_tick_us_) next_us = std::min(next_us, settled_us_);
@@ -207,6 +210,7 @@ void Engine::Tick() {
     it = now_us > it->second.second + kLogQueryLifeUs ? log_queries_.erase(it) : std::next(it);
   }
   last_tick_us_ = now_us;
+  TickLinks();
   const bool news = nodes_seen_version_ != registry_.version();
   nodes_unseen_ = news && now_us < nodes_seen_us_ + kNodesSeenUs;
   if (!news || nodes_unseen_) return;

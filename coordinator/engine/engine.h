@@ -35,6 +35,8 @@
 #include "coordinator/fleet/node_link.h"
 #include "coordinator/fleet/node_registry.h"
 #include "coordinator/job_machine/job_machine.h"
+#include "coordinator/links/link_gang.h"
+#include "coordinator/links/next_link.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/scheduler/job_queue.h"
 #include "coordinator/scheduler/scheduler.h"
@@ -52,6 +54,7 @@ struct EngineConfig {
   int64_t keep_us = int64_t{30} * 24 * 3600 * 1'000'000;
   size_t max_live_jobs = 20'000;  // that have not ended; above them submits are refused
   TenantPolicy tenants;           // beside that
+  LinkPolicy links;
 };
 
 // What others put around the engine.
@@ -213,6 +216,17 @@ class Engine {
   void TurnAway(const std::string& node);
   void HideOthers(const std::string& tenant, v1::Node* node) const;
 
+  // engine_links.cc
+  void TickLinks();
+  void BeginLink(LinkWish wish);
+  void EndLink(LinkOutcome outcome, const absl::Status& why);
+  // Why the link that is being measured cannot be any more; OK: it can.
+  absl::Status LinkTrouble() const;
+  v1::GangId IdOfLink() const;
+  bool IsOfLink(const v1::WorkerMessage& message) const;
+  void HandleLink(const std::string& node, const v1::WorkerMessage& message);
+  void KeepLink(const LinkWish& wish, const LinkRates& rates);
+
   const EngineConfig config_;
   Store* const store_;
   const DataRoots* const roots_;
@@ -251,6 +265,15 @@ class Engine {
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking
   int64_t next_log_query_ = 1;
   Calibration calibration_;
+  // The link that is being measured, and the streams of its nodes. Jobs take its devices as if they were
+  // free.
+  std::optional<LinkGang> link_gang_;
+  std::map<std::string, int64_t> link_streams_;
+  LinkTroubles link_troubles_;
+  int64_t links_begun_ = 0;
+  int64_t quiet_since_us_ = 0;  // no job has waited since, and no node has come
+  // The policy had nothing to measure: of which nodes and links, and until when (wall).
+  int64_t links_seen_version_ = 0, links_due_us_ = 0;
   Revisions revisions_{"", 0};
   bool schedule_ = false;    // something changed since the last pass
   bool scheduling_ = false;  // a pass is under way

@@ -143,6 +143,7 @@ std::vector<v1::Node> Engine::Nodes(const std::optional<std::string>& tenant) {
       nodes.push_back(NodeRegistry::ToProto(name, node, static_cast<double>(left_us) / 1e6));
       if (tenant) HideOthers(*tenant, &nodes.back());
     }
+    registry_.AddLinks(&nodes);
     return nodes;
   });
 }
@@ -168,7 +169,9 @@ absl::StatusOr<v1::Node> Engine::Drain(const std::string& name, bool undo) {
     schedule_ = true;
     LogInfo(undo ? "drain undone" : "node drained", {{"node", name}});
     const int64_t left_us = leases_.Left(name, Time().boot_us).value_or(0);
-    return NodeRegistry::ToProto(name, *node, static_cast<double>(left_us) / 1e6);
+    std::vector<v1::Node> drained = {NodeRegistry::ToProto(name, *node, static_cast<double>(left_us) / 1e6)};
+    registry_.AddLinks(&drained);
+    return std::move(drained.front());
   });
 }
 

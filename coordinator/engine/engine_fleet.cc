@@ -18,6 +18,10 @@ namespace {
 constexpr size_t kTraceChunkBytesMax = 1 << 20;
 constexpr size_t kBlobBytesMax = 1 << 20, kGroupNameBytesMax = 64;
 
+bool IsTooLarge(const v1::Blob& blob) {
+  return blob.data().size() > kBlobBytesMax || blob.group().size() > kGroupNameBytesMax;
+}
+
 }  // namespace
 
 void Engine::OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link) {
@@ -87,6 +91,7 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
   registry_.Attach(hello, link, stream, clock_->WallMicros());
   schedule_ = true;
   settled_us_ = received_us + config_.lease_us;
+  quiet_since_us_ = received_us;
   LogInfo("node attached", {{"node", hello.node()},
                             {"devices", hello.devices_size()},
                             {"running", hello.running_size()},
@@ -158,6 +163,11 @@ void Engine::TurnAway(const std::string& node) {
 
 void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us) {
   if (!SpeaksForItself(node, message)) return TurnAway(node);
+  if (message.has_blob() && IsTooLarge(message.blob())) {
+    return LogWarning("a blob is too large and is not relayed",
+                      {{"node", node}, {"bytes", message.blob().data().size()}});
+  }
+  if (IsOfLink(message)) return HandleLink(node, message);
   switch (message.message_case()) {
     case v1::WorkerMessage::kHeartbeat: {
       // Who was told to stop does not take it back: ranks that end for it cost their jobs no attempt.
@@ -179,10 +189,6 @@ void Engine::HandleMessage(const std::string& node, const v1::WorkerMessage& mes
     }
     case v1::WorkerMessage::kBlob: {
       const v1::Blob& blob = message.blob();
-      if (blob.data().size() > kBlobBytesMax || blob.group().size() > kGroupNameBytesMax) {
-        return LogWarning("a blob is too large and is not relayed",
-                          {{"node", node}, {"bytes", blob.data().size()}});
-      }
       return Apply(blob.gang().job(),
                    event::BlobArrived{blob.gang().attempt(), blob.rank(), blob.group(), blob.data()});
     }

@@ -9,6 +9,7 @@
 #include "coordinator/fleet/node_registry.h"
 #include "coordinator/job_machine/events.h"
 #include "coordinator/job_machine/job_record.h"
+#include "coordinator/links/link_gang.h"
 
 namespace seqpar {
 
@@ -24,6 +25,8 @@ class EngineObserver {
   virtual void JobStepped(const JobRecord&, const JobEvent&) {}
   // Every node as it is now; a few times a second.
   virtual void NodesSeen(const std::map<std::string, NodeEntry>&) {}
+  // A gang that was to measure a link is over.
+  virtual void LinkEnded(const LinkEnds&, LinkOutcome) {}
 
   // --- from any thread ---
   // A request went through a phase that comes before there is a job: validate or submit.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/tls.h"
 #include "common/job/proto.h"
 
 namespace seqpar {
@@ -13,6 +14,26 @@ namespace {
 // trip.
 constexpr double kNetworkLatencySeconds = 50e-6;
 constexpr double kNetworkBandwidth = 1e9;
+
+constexpr size_t kLinkKeyCharacters = 16;
+
+std::map<std::string, std::string> LinkKeysOf(const v1::Hello& hello) {
+  std::map<std::string, std::string> texts, keys;
+  if (hello.link_key().empty()) return keys;
+  for (const v1::DeviceSpec& device : hello.devices()) {
+    absl::StrAppend(&texts[device.kind()], device.name(), "\n");
+  }
+  for (const auto& [kind, devices] : texts) {
+    keys[kind] = Sha256Hex(absl::StrCat(hello.version(), "\n", hello.link_key(), "\n", kind, "\n", devices))
+                     .substr(0, kLinkKeyCharacters);
+  }
+  return keys;
+}
+
+void SetTime(int64_t wall_us, google::protobuf::Timestamp* time) {
+  time->set_seconds(wall_us / 1'000'000);
+  time->set_nanos(static_cast<int32_t>(wall_us % 1'000'000) * 1000);
+}
 
 }  // namespace
 
@@ -32,6 +53,7 @@ const NodeEntry& NodeRegistry::Attach(const v1::Hello& hello, std::shared_ptr<No
   node.hello = hello;
   node.devices.clear();
   for (const v1::DeviceSpec& device : hello.devices()) node.devices.push_back(DeviceFromProto(device));
+  node.link_keys = LinkKeysOf(hello);
   SetAside(hello.node(), hello.set_aside());
   if (!known || anew || node.lost) node.attach_us = wall_us;
   node.link = std::move(link);
@@ -86,10 +108,47 @@ void NodeRegistry::Release(const std::string& job) {
   }
 }
 
+void NodeRegistry::SetLinks(LinkTable links) {
+  ++version_;
+  links_ = std::move(links);
+}
+
+bool NodeRegistry::Holds(const LinkEnds& ends, const LinkFigure& figure) const {
+  const NodeEntry *a = Find(ends.a), *b = Find(ends.b);
+  if (a == nullptr || b == nullptr) return false;
+  const auto a_key = a->link_keys.find(ends.kind), b_key = b->link_keys.find(ends.kind);
+  return a_key != a->link_keys.end() && b_key != b->link_keys.end() &&
+         figure.key == LinkKeyOf(a_key->second, b_key->second);
+}
+
+void NodeRegistry::AddLinks(std::vector<v1::Node>* nodes) const {
+  const auto add = [&](const std::string& name, const std::string& peer, const LinkEnds& ends,
+                       const LinkFigure& figure) {
+    const auto node =
+        std::lower_bound(nodes->begin(), nodes->end(), name,
+                         [](const v1::Node& n, const std::string& wanted) { return n.name() < wanted; });
+    if (node == nodes->end() || node->name() != name) return;
+    v1::NodeLink* link = node->add_links();
+    link->set_peer(peer);
+    link->set_device_kind(ends.kind);
+    *link->mutable_rates() = LinkToProto(figure.rates);
+    SetTime(figure.measured_us, link->mutable_measure_time());
+    link->set_outdated(!Holds(ends, figure));
+  };
+  for (const auto& [ends, figure] : links_) {
+    add(ends.a, ends.b, ends, figure);
+    add(ends.b, ends.a, ends, figure);
+  }
+}
+
 std::shared_ptr<const ClusterSnapshot> NodeRegistry::Snapshot() {
   if (snapshot_version_ == version_) return snapshot_;
   const auto cluster = std::make_shared<ClusterSnapshot>();
   cluster->network = {kNetworkLatencySeconds, kNetworkBandwidth};
+  cluster->network_assumed = true;
+  for (const auto& [ends, figure] : links_) {
+    if (Holds(ends, figure)) cluster->links.push_back({ends.kind, ends.a, ends.b, figure.rates});
+  }
   for (const auto& [name, node] : nodes_) {
     if (!node.known()) continue;
     NodeSnapshot snapshot;
@@ -143,8 +202,7 @@ v1::Node NodeRegistry::ToProto(const std::string& name, const NodeEntry& node, d
       device->set_set_aside(aside->second);
     }
   }
-  proto.mutable_attach_time()->set_seconds(node.attach_us / 1'000'000);
-  proto.mutable_attach_time()->set_nanos(static_cast<int32_t>(node.attach_us % 1'000'000) * 1000);
+  SetTime(node.attach_us, proto.mutable_attach_time());
   proto.set_lease_left(std::max(0.0, lease_left_seconds));
   proto.set_drained(node.drained);
   return proto;

@@ -10,6 +10,7 @@
 
 #include "common/job/cluster.h"
 #include "coordinator/fleet/node_link.h"
+#include "coordinator/links/link_table.h"
 #include "seqpar/v1/fleet.pb.h"
 #include "seqpar/v1/service.pb.h"
 
@@ -26,6 +27,8 @@ struct NodeEntry {
   bool lost = false;                                // its lease is over
   std::map<int, std::pair<std::string, int>> busy;  // device -> (job, rank)
   std::map<int, std::string> set_aside;             // devices that take no ranks now, and why
+  // By kind of its devices: of all that its links to other nodes depend on. None: it cannot measure them.
+  std::map<std::string, std::string> link_keys;
 
   // False for one that this process has only heard of: from the store, not from the node itself.
   bool known() const { return !hello.node().empty(); }
@@ -57,9 +60,16 @@ class NodeRegistry {
   void Occupy(const std::string& node, int device, const std::string& job, int rank);
   void Release(const std::string& job);
 
-  // Every node that attached, those that take no new ranks (lost, draining) marked as such. The network
-  // between nodes is taken to have 50 us and 1 GB/s: finished jobs correct the predictions made from it.
-  // It is made once for each version.
+  // What was measured of links between nodes, also between those that are not here now.
+  void SetLinks(LinkTable links);
+  const LinkTable& links() const { return links_; }
+  // Both ends are what they were when it was measured.
+  bool Holds(const LinkEnds& ends, const LinkFigure& figure) const;
+  // To each of `nodes`, which are in the order of their names, what is known of its links.
+  void AddLinks(std::vector<v1::Node>* nodes) const;
+
+  // Every node that attached, those that take no new ranks (lost, draining) marked as such. Until links are
+  // measured, the network between nodes is taken to have 50 us and 1 GB/s. It is made once for each version.
   std::shared_ptr<const ClusterSnapshot> Snapshot();
   // Two that are equal: Snapshot has the same daemons, of which the same are ready, with the same devices.
   // What is free of them may differ.
@@ -72,6 +82,7 @@ class NodeRegistry {
   void Changed() { known_version_ = ++version_; }
 
   std::map<std::string, NodeEntry> nodes_;
+  LinkTable links_;
   int64_t version_ = 1, known_version_ = 1;
   // What was made of them, and of which version.
   std::shared_ptr<const ClusterSnapshot> snapshot_;

@@ -60,7 +60,7 @@ JobMetrics::JobMetrics(MetricRegistry* registry, const Clock* clock)
        {Metric::kJobs, Metric::kJobsSubmitted, Metric::kJobsEnded, Metric::kJobPhaseSeconds,
         Metric::kJobQueueWait, Metric::kAttempts, Metric::kAttemptFailures, Metric::kPredictionRatio,
         Metric::kRankImbalance, Metric::kStepSkew, Metric::kSlowRanksReplaced, Metric::kNodes,
-        Metric::kDevices, Metric::kJobQueueOldest}) {
+        Metric::kDevices, Metric::kJobQueueOldest, Metric::kLinkMeasurements}) {
     registry_->StartAtZero(metric);
   }
   registry_->OnScrape([this] {
@@ -220,6 +220,10 @@ void JobMetrics::NodesSeen(const std::map<std::string, NodeEntry>& nodes) {
   registry_->Replace(Metric::kNodes, states);
   registry_->Replace(Metric::kNodeInfo, infos);
   registry_->Replace(Metric::kDevices, devices);
+}
+
+void JobMetrics::LinkEnded(const LinkEnds&, LinkOutcome outcome) {
+  registry_->Counter(Metric::kLinkMeasurements, {LinkOutcomeName(outcome)}).Increment();
 }
 
 void JobMetrics::RequestPassed(JobPhase phase, double seconds) {

@@ -21,6 +21,7 @@ class JobMetrics : public EngineObserver {
   void JobSubmitted(const JobRecord& record) override;
   void JobStepped(const JobRecord& record, const JobEvent& event) override;
   void NodesSeen(const std::map<std::string, NodeEntry>& nodes) override;
+  void LinkEnded(const LinkEnds& ends, LinkOutcome outcome) override;
   void RequestPassed(JobPhase phase, double seconds) override;
   void LeaseExtended(const std::string& node, int64_t left_us) override;
 

@@ -118,6 +118,7 @@ class Cluster:
     lease = "4s"
     step_timeout = "60s"  # executors that a test holds stand still
     metrics = False  # whether its processes serve metrics, on free ports
+    measure_links = "off"  # --measure-links of the coordinator
 
     def __init__(self, folder):
         self.lay_out(folder)
@@ -146,7 +147,8 @@ class Cluster:
     def start_coordinator(self, *more):
         port_file = self.dir / "port"
         port_file.unlink(missing_ok=True)
-        process = Process(self.coordinator_command(*more), self.dir / "coordinator.log", self.coordinator_environment())
+        environment = {"SEQPAR_COORDINATOR_MEASURE_LINKS": self.measure_links} | self.coordinator_environment()
+        process = Process(self.coordinator_command(*more), self.dir / "coordinator.log", environment)
         self.processes.append(process)
         self.coordinator = process
 

@@ -71,7 +71,7 @@ class FaultCluster(Cluster):
         return 0 if name == COORDINATOR else NODES.index(name) + 1
 
     def environment_of(self, name):
-        env = {RUN_MARK: str(self.dir)}
+        env = {RUN_MARK: str(self.dir), "SEQPAR_COORDINATOR_MEASURE_LINKS": self.measure_links}
         if self.hosts:
             env["UCX_TLS"] = "tcp,self"
         if self.disk:

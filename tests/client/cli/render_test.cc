@@ -201,6 +201,24 @@ TEST(RenderNodes, Golden) {
       "d/1 is set aside: holds 1.00 GiB\n");
 }
 
+TEST(RenderNodes, LinksOnceTheSlowestFirst) {
+  const auto nodes = FromText<v1::ListNodesResponse>(R"(
+    nodes { name: "a" state: NODE_STATE_READY
+      links { peer: "b" device_kind: "cuda" rates { latency: 5e-6 bandwidth: 4.5e10 } }
+      links { peer: "c" device_kind: "cpu" rates { latency: 50e-6 bandwidth: 1073741824 } outdated: true } }
+    nodes { name: "b" state: NODE_STATE_READY
+      links { peer: "a" device_kind: "cuda" rates { latency: 5e-6 bandwidth: 4.5e10 } } })");
+  EXPECT_THAT(RenderNodes(nodes), testing::EndsWith("\na to c (cpu): 1.00 GiB/s, 50.0 us, outdated\n"
+                                                    "a to b (cuda): 41.9 GiB/s, 5.00 us\n"));
+  v1::ListNodesResponse many;
+  many.add_nodes()->set_name("a");
+  for (int i = 0; i < 13; ++i) {
+    many.mutable_nodes(0)->add_links()->set_peer("b");
+    many.mutable_nodes(0)->mutable_links(i)->mutable_rates()->set_bandwidth(1e9);
+  }
+  EXPECT_THAT(RenderNodes(many), testing::EndsWith("\n3 more links, none slower: -o json\n"));
+}
+
 TEST(RenderLogs, EachRankUnderItsName) {
   const auto logs = FromText<v1::GetJobLogsResponse>(R"(
     logs { attempt: 1 rank: 0 device: "a/0" text: "one\n" } logs { attempt: 1 rank: 1 device: "a/1" text: "two" })");

@@ -58,10 +58,10 @@ TEST(CoordinatorConfig, MetricsAreRequiredWhereTheyWereAskedFor) {
 TEST(CoordinatorConfig, FlagsAndEnvironment) {
   CoordinatorConfig config;
   setenv("SEQPAR_COORDINATOR_LISTEN", "127.0.0.1:0", 1);
-  const int code =
-      Parse({"--data-root", "data=/srv", "--data-root=out=/out", "--lease", "2s", "--max-attempts", "5",
-             "--replace-slow-ranks", "2.5", "--test-hold", "place:/tmp/hold", "--test-failpoints", "/tmp/f"},
-            &config);
+  const int code = Parse({"--data-root", "data=/srv", "--data-root=out=/out", "--lease", "2s",
+                          "--max-attempts", "5", "--replace-slow-ranks", "2.5", "--measure-links", "2m",
+                          "--test-hold", "place:/tmp/hold", "--test-failpoints", "/tmp/f"},
+                         &config);
   unsetenv("SEQPAR_COORDINATOR_LISTEN");
   ASSERT_EQ(code, -1);
   EXPECT_EQ(config.listen, "127.0.0.1:0");
@@ -69,10 +69,20 @@ TEST(CoordinatorConfig, FlagsAndEnvironment) {
   EXPECT_EQ(config.data_roots[1].first, "out");
   EXPECT_EQ(config.engine.machine.max_attempts, 5);
   EXPECT_EQ(config.engine.machine.slow_ranks.factor, 2.5);
+  EXPECT_TRUE(config.engine.links.on);
+  EXPECT_EQ(config.engine.links.idle_us, 120'000'000);
   // A worker's lease ends after half of a short one: time for several heartbeats.
   EXPECT_EQ(config.engine.heartbeat_us, 2'000'000 / 6);
   EXPECT_EQ(config.test_holds.at(JobPhase::kPlace), "/tmp/hold");
   EXPECT_EQ(config.test_failpoints, "/tmp/f");
+}
+
+TEST(CoordinatorConfig, LinksAreMeasuredUnlessItIsOff) {
+  CoordinatorConfig usual, off;
+  EXPECT_EQ(Parse({}, &usual), -1);
+  EXPECT_TRUE(usual.engine.links.on);
+  EXPECT_EQ(Parse({"--measure-links", "off"}, &off), -1);
+  EXPECT_FALSE(off.engine.links.on);
 }
 
 TEST(CoordinatorConfig, OtherAddressesThanLoopbackAreAskedFor) {
@@ -101,6 +111,8 @@ TEST(CoordinatorConfig, RefusalsNameTheNearest) {
       {{"--max-attempts", "0"}, "--max-attempts: is '0'; must be 1 to 1000; nearest: 1"},
       {{"--max-jobs", "99999999"}, "--max-jobs: is '99999999'; must be 1 to 10000000; nearest: 10000000"},
       {{"--log-level", "warn"}, "must be one of debug, info, warning, error; nearest: warning"},
+      {{"--measure-links", "never"},
+       "--measure-links: 'never' is not a duration such as 500ms or 6s, or off"},
       {{"--leese", "6s"}, "no flag is called '--leese'; nearest: --lease"},
   };
   for (const auto& [flags, said] : refused) {

@@ -200,6 +200,15 @@ TEST_F(JobMetricsTest, AFailureIsOneWhateverItsWorkerCallsIt) {
   EXPECT_EQ(failures, 2);
 }
 
+TEST_F(JobMetricsTest, LinksAreCountedByOutcome) {
+  metrics_.LinkEnded({"cpu", "a", "b"}, LinkOutcome::kMeasured);
+  metrics_.LinkEnded({"cpu", "a", "b"}, LinkOutcome::kInterrupted);
+  metrics_.LinkEnded({"cpu", "a", "c"}, LinkOutcome::kInterrupted);
+  EXPECT_EQ(Value("seqpar_link_measurements_total{outcome=\"measured\"}"), 1);
+  EXPECT_EQ(Value("seqpar_link_measurements_total{outcome=\"interrupted\"}"), 2);
+  EXPECT_EQ(Value("seqpar_link_measurements_total{outcome=\"failed\"}"), 0);
+}
+
 TEST_F(JobMetricsTest, AJobTakenUpAgainIsNeitherSubmittedNorFailedAgain) {
   JobRecord record;
   record.id = "j-1";

@@ -23,7 +23,8 @@ from harness import BIN, environment, scaled, wait_for  # noqa: E402
 
 EVERY_FLAG = {"coordinator": {"flags": {"heartbeat": "500ms", "lease": "10s", "bootstrap-timeout": "30s",
                                         "no-progress-timeout": "2m", "step-timeout": "20s",
-                                        "checkpoint-interval": "90s", "replace-slow-ranks": 2.5, "max-attempts": 2, "max-jobs": 1000000,
+                                        "checkpoint-interval": "90s", "replace-slow-ranks": 2.5, "measure-links": "1m",
+                                        "max-attempts": 2, "max-jobs": 1000000,
                                         "keep-jobs": 0, "keep-days": 365, "log-level": "debug"}},
               "tenants": {"*": {"queuedJobs": 1, "outputBytes": "2Ti"}, "ops": {"queuedJobs": 100, "runningJobs": 2, "devices": 16}},
               "worker": {"flags": {"log-level": "debug"}, "labels": {"pool": "a"}, "drainSeconds": 5}}

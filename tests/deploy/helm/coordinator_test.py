@@ -44,6 +44,10 @@ class Coordinator(ChartTest):
             _, container = self.pod("coordinator", {"coordinator": {"flags": {"replace-slow-ranks": factor}}})
             self.assertIn(f"--replace-slow-ranks={factor}", container["args"])
         self.refused({"coordinator": {"flags": {"replace-slow-ranks": 1.1}}}, "replace-slow-ranks")
+        for idle in ("off", "5m"):
+            _, container = self.pod("coordinator", {"coordinator": {"flags": {"measure-links": idle}}})
+            self.assertIn(f"--measure-links={idle}", container["args"])
+        self.refused({"coordinator": {"flags": {"measure-links": False}}}, "measure-links")
         _, container = self.pod("coordinator", {"coordinator": {"flags": {"keep-jobs": 20_000_000, "keep-days": 0}}})
         self.assertLessEqual({"--keep-jobs=20000000", "--keep-days=0"}, set(container["args"]))
 
