@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: tests/gpu/service.sh [--part jobs|longest|faults|shared|all] [--bundle DIR]
+# usage: tests/gpu/service.sh [--part jobs|longest|faults|shared|links|all] [--bundle DIR]
 # Runs the whole service on a machine with GPUs, from a bundle (tests/gpu/bundle.sh): a coordinator, a worker with every
 # GPU, and
 #   jobs    jobs of each strategy over all of them, verified in float64
@@ -7,6 +7,8 @@
 #   faults  each rank in turn killed, then stopped, in a running job: the next attempt succeeds, the verdict names the
 #           rank, its GPU is free again, the daemon lives on (faults.py)
 #   shared  twice as many ranks as GPUs, on each GPU two (on one GPU four)
+#   links   two workers with half of the GPUs each (on one GPU both with all of it): the link between them is measured
+#           while they are idle, and a plan over both says so
 # Exit status: 0 where everything went as it should.
 # Example: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/service.sh --part jobs
 set -uo pipefail
@@ -21,9 +23,9 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-case " jobs longest faults shared all " in
+case " jobs longest faults shared links all " in
   *" $part "*) ;;
-  *) echo "--part $part: not jobs, longest, faults, shared or all" >&2; exit 2 ;;
+  *) echo "--part $part: not jobs, longest, faults, shared, links or all" >&2; exit 2 ;;
 esac
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
@@ -33,7 +35,7 @@ seqpar=$bundle/bin/seqpar
 failures=0 worker=
 fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 "$bundle/bin/seqpar-coordinator" --listen 127.0.0.1:0 --port-file "$dir/port" --state-dir "$dir/coordinator" \
-  --no-progress-timeout 5s --step-timeout 5s --data-root "data=$dir" >"$dir/coordinator.log" 2>&1 &
+  --no-progress-timeout 5s --step-timeout 5s --measure-links 2s --data-root "data=$dir" >"$dir/coordinator.log" 2>&1 &
 coordinator=$!
 end() {
   kill $worker $coordinator 2>/dev/null
@@ -135,6 +137,30 @@ if wanted shared; then
   job shared-ring-bf16 bfloat16 8195 "{strategy: ring, ring: $ranks}"
   job shared-ulysses-f32 float32 4099 "{strategy: ulysses, ulysses: $ranks}"
   job shared-hybrid-bf16 bfloat16 8195 "{strategy: hybrid, ulysses: 2, ring: $((ranks / 2))}"
+  stop_worker
+fi
+links() { "$seqpar" nodes | grep ' to '; }
+if wanted links; then
+  if [ "$gpus" -gt 1 ]; then
+    CUDA_VISIBLE_DEVICES=$(seq -s, 0 $((gpus / 2 - 1))) start_worker links-a
+    first=$worker
+    CUDA_VISIBLE_DEVICES=$(seq -s, $((gpus / 2)) $((gpus - 1))) start_worker links-b
+    ranks=$((gpus / 2 * 2))
+  else
+    start_worker links-a --test-ranks-per-gpu 2 --shared-gpus
+    first=$worker
+    start_worker links-b --test-ranks-per-gpu 2 --shared-gpus
+    ranks=4
+  fi
+  worker="$first $worker"
+  for _ in $(seq 300); do
+    ! links >/dev/null || break
+    sleep 0.2
+  done
+  links || { fail "the link was not measured"; tail -20 "$dir/coordinator.log" "$dir"/links-*.log; }
+  job links-ring-bf16 bfloat16 32771 "{strategy: ring, ring: $ranks}"
+  "$seqpar" plan -f "$dir/links-ring-bf16.yaml" --set output.overwrite=true | grep '^why' | tee "$dir/last.txt"
+  grep -q 'measured between links-a and links-b' "$dir/last.txt" || fail "the plan does not use it"
   stop_worker
 fi
 "$seqpar" list
