@@ -123,13 +123,13 @@ std::string WhyChosen(const JobSpec& job, const SearchResult& result) {
                   absl::StrFormat("%.1f %%", Percent(p.communication_seconds, p.step_seconds)),
                   " of it waiting for communication; ", FormatBytes(static_cast<double>(p.peak_bytes)),
                   " of ", FormatBytes(static_cast<double>(chosen.usable_bytes)), " a device");
-  if (!chosen.network_from.empty()) {
-    absl::StrAppend(&text, "; between nodes ", FormatBytes(chosen.network.bandwidth), "/s and ",
-                    FormatSeconds(chosen.network.latency), ", ", chosen.network_from);
-  }
   if (c.recompute != Recompute::kNone) {
     absl::StrAppend(&text, ", by running ", RanAgain(c.recompute), " again in backward",
                     job.recompute ? ", as the job asks" : "");
+  }
+  if (!chosen.network_from.empty()) {
+    absl::StrAppend(&text, "; between nodes ", FormatBytes(chosen.network.bandwidth), "/s and ",
+                    FormatSeconds(chosen.network.latency), ", ", chosen.network_from);
   }
   if (std::abs(p.correction - 1) > 0.005) {
     absl::StrAppend(&text, absl::StrFormat("; times are %.2f of the calibration's, as finished jobs taught",
