@@ -22,6 +22,10 @@ class Coordinator(ChartTest):
         self.assertEqual(claim["spec"], {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
                                          "resources": {"requests": {"storage": "5Gi"}}})
 
+    def test_its_tmp_is_limited(self):
+        (volume,) = [v for v in self.pod("coordinator", {"coordinator": {"tmp": "5Mi"}})[0]["volumes"] if v["name"] == "tmp"]
+        self.assertEqual(volume["emptyDir"], {"sizeLimit": "5Mi"})
+
     def test_it_mounts_the_data_where_workers_do(self):
         values = {"data": {"name": "lake", "mountPath": "/srv/lake"}}
         for component in ("coordinator", "worker"):

@@ -33,7 +33,9 @@ class Values(ChartTest):
 
     def test_wrong_values_are_refused(self):
         for values, field in (({"worker": {"kind": "Deployment"}}, "kind"), ({"worker": {"memory": "4GB"}}, "memory"),
-                              ({"worker": {"cpus": 1.5}}, "cpus"), ({"coordinator": {"port": 80}}, "port"),
+                              ({"worker": {"cpus": 1.5}}, "cpus"),
+                              ({"worker": {"tmp": ""}}, "tmp"), ({"worker": {"state": "500m"}}, "state"),
+                              ({"coordinator": {"tmp": 0}}, "tmp"), ({"coordinator": {"port": 80}}, "port"),
                               ({"coordinator": {"image": {"digest": "sha256:1"}}}, "digest"),
                               ({"coordinator": {"flags": {"lease": 6}}}, "lease"),
                               ({"data": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
@@ -56,7 +58,7 @@ class Values(ChartTest):
         in_schema = {k for k in named(schema) if ".flags." not in k}
         free_maps = ("worker.labels.", "networkPolicy.prometheusNamespaceLabels.", "monitoring.dashboardLabels.")
         self.assertEqual(in_schema, {k for k in keys(defaults) if not k.startswith(free_maps)})
-        self.assertLess(len(text.splitlines()), 120, "values are to be few")
+        self.assertLess(len(text.splitlines()), 125, "values are to be few")
         for flag in resolve(schema["properties"]["coordinator"])["properties"]["flags"]["properties"]:
             self.assertRegex(text, rf"\b{re.escape(flag)}\b")
 
@@ -123,6 +125,8 @@ class Security(ChartTest):
                     self.assertIs(spec["automountServiceAccountToken"], False)
                     # Else SEQPAR_COORDINATOR_PORT and its kin would be taken for flags.
                     self.assertIs(spec["enableServiceLinks"], False)
+                    for volume in spec["volumes"]:  # of what they hold nobody else may be short
+                        self.assertRegex(volume.get("emptyDir", {"sizeLimit": "1Mi"}).get("sizeLimit", ""), "^[1-9][0-9]*[MGT]i$")
                     for container in spec["containers"]:
                         self.assertIs(container["securityContext"]["readOnlyRootFilesystem"], True)
                         self.assertIs(container["securityContext"]["allowPrivilegeEscalation"], False)

@@ -74,6 +74,14 @@ class Worker(ChartTest):
         self.assertIn("--threads-per-slot=1", container["args"])
         self.assertIn("--cpu-slots=3", container["args"])
 
+    def test_folders_of_the_node_are_limited(self):
+        spec, container = self.pod("worker", {"worker": {"state": "3Gi", "tmp": "5Mi"}})
+        limits = {v["name"]: v["emptyDir"] for v in spec["volumes"] if v["name"] in ("state", "tmp")}
+        self.assertEqual(limits, {"state": {"sizeLimit": "3Gi"}, "tmp": {"sizeLimit": "5Mi"}})
+        mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+        self.assertEqual((mounts["state"], mounts["tmp"]), ("/var/lib/seqpar", "/tmp"))
+        self.assertIn(f"--state-dir={mounts['state']}", container["args"])
+
     def test_slots_need_cpus(self):
         self.refused({"worker": {"cpuSlots": 4, "cpus": 2}}, "worker.cpuSlots", "worker.cpus is 2")
 
