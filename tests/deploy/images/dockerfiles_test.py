@@ -1,5 +1,6 @@
 """The files that images are made from: a linter's opinion, and that what goes to a builder is a tree which configures."""
 import fnmatch
+import os
 import pathlib
 import re
 import shutil
@@ -86,6 +87,33 @@ class Dockerfiles(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         for program in PROGRAMS:
             self.assertIn(f"Linking CXX executable bin/{program}\n", done.stdout + "\n")
+
+    def toolkit(self, *arguments, **environment):
+        return subprocess.run([ROOT / "docker/cuda-toolkit", *arguments], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, **environment})
+
+    def test_a_worker_gets_the_libraries_that_it_loads_from_a_toolkit_of_ones_own(self):
+        """Laid out as NVIDIA's: links to full versions, stubs beside, folders named lib64."""
+        library = self.dir / "cuda/targets/x86_64-linux/lib"
+        (library / "stubs").mkdir(parents=True)
+        (self.dir / "cuda/lib64").symlink_to(library)
+        wanted = {"libcublasLt.so.13": "13.1.0.3", "libnccl.so.2": "2.28.9", "libnvrtc.so.13": "13.0.88",
+                  "libnvrtc-builtins.so.13.0": "13.0.88"}
+        for name, version in wanted.items():
+            whole = f"{name.split('.so')[0]}.so.{version}"
+            (library / whole).write_text(name)
+            (library / name).symlink_to(whole)
+            (library / "stubs" / name).write_text("stub")
+        (library / "libcufft.so.12").write_text("of no use")
+        out = self.dir / "out"
+        done = self.toolkit("--run", out, CUDA_FOLDER=str(self.dir / "cuda"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual({path.name: path.read_text() for path in out.iterdir()}, {name: name for name in wanted})
+        self.assertFalse([path for path in out.iterdir() if path.is_symlink()])
+        (library / "libnvrtc.so.13").unlink()
+        done = self.toolkit("--run", out, CUDA_FOLDER=str(self.dir / "cuda"))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"there is no libnvrtc.so.13 in {self.dir}/cuda", done.stderr)
 
     def test_one_version_everywhere(self):
         version = re.search(r"project\(seqpar VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[1]
