@@ -60,6 +60,19 @@ class Units(unittest.TestCase):
         self.assertIn("notifi", done.stdout + done.stderr)
         self.assertIn("WatchdogSecs", done.stdout + done.stderr)
 
+    def test_the_user_has_the_number_that_it_has_in_images(self):
+        """What one node writes another one reads, over a file system that knows numbers only."""
+        if shutil.which("systemd-sysusers") is None:
+            self.skipTest("no systemd-sysusers")
+        (self.dir / "etc").mkdir()
+        done = subprocess.run(["systemd-sysusers", f"--root={self.dir}", FOLDER / "seqpar.conf"], capture_output=True, text=True,
+                              timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        name, _, user, group, _, home, _ = (self.dir / "etc/passwd").read_text().strip().split(":")
+        dockerfile = (FOLDER.parents[1] / "docker/Dockerfile").read_text()
+        self.assertIn(f"echo 'seqpar:x:{user}:{group}:seqpar:{home}:", dockerfile)
+        self.assertEqual({got for unit in UNITS for got in settings(unit)["User"] + settings(unit)["Group"]}, {name})
+
     def test_exposure(self):
         for unit, most in zip(self.copies(), (20, 45)):  # of 100 tenths
             with self.subTest(unit.name):
