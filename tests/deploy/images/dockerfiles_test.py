@@ -115,6 +115,13 @@ class Dockerfiles(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn(f"there is no libnvrtc.so.13 in {self.dir}/cuda", done.stderr)
 
+    def test_a_cache_that_cannot_be_mounted_is_refused_before_anything_is_built(self):
+        for tool, folder, said in (("docker", self.dir, "docker mounts no folder"), ("podman", self.dir / "none", "there is no folder")):
+            done = subprocess.run([ROOT / "docker/build", "--tool", tool, "--cache", folder], capture_output=True, text=True,
+                                  timeout=60)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn(said, done.stderr)
+
     def test_one_version_everywhere(self):
         version = re.search(r"project\(seqpar VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[1]
         chart = yaml.safe_load((ROOT / "deploy/helm/seqpar/Chart.yaml").read_text())
