@@ -52,7 +52,7 @@ class CoordinatorServer::Impl {
         authenticator_(std::move(authenticator)),
         audit_(std::move(audit)),
         gate_(authenticator_.get(), audit_.get()),
-        metrics_(config.engine, config.tls, config.state_dir, clock),
+        metrics_(config.engine, config.tls, config.state_dir, roots_, clock),
         store_(metrics_.Observe(FailpointsOn() ? MakeFaultyStore(std::move(store)) : std::move(store))),
         hold_(config.test_holds),
         work_(kWorkThreads),

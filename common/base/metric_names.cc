@@ -44,6 +44,7 @@ const MetricLabel kLinkOutcome = {"outcome",
                                   {"measured", "failed", "interrupted"}};
 const MetricLabel kNode = {"node", "name of the node", {}};
 const MetricLabel kDevice = {"device", "index of the device within its node", {}};
+const MetricLabel kRoot = {"root", "name of the data root, as --data-root gives it", {}};
 const MetricLabel kCertificate = {
     "certificate",
     "own: --tls-cert; authority: the first one of --tls-client-ca, or of a worker's --tls-ca",
@@ -117,9 +118,15 @@ std::vector<MetricInfo> CommonRows() {
       in.Gauge(Metric::kProcessOpenFds, "seqpar_process_open_fds", "Open file descriptors of the process",
                {}),
       in.Gauge(Metric::kStateDirFree, "seqpar_state_dir_free_bytes",
-               "Free space, for this user, on the file system of --state-dir", {}),
+               "Free space, for this user, on the file system of --state-dir; none while it does not answer",
+               {}),
       in.Gauge(Metric::kStateDirSize, "seqpar_state_dir_size_bytes", "Size of the file system of --state-dir",
                {}),
+      in.Gauge(Metric::kDataRootFree, "seqpar_data_root_free_bytes",
+               "Free space, for this user, on the file system of a data root; none while it does not answer",
+               {kRoot}),
+      in.Gauge(Metric::kDataRootSize, "seqpar_data_root_size_bytes", "Size of the file system of a data root",
+               {kRoot}),
       in.Gauge(Metric::kCertificateExpiry, "seqpar_tls_certificate_expiry_timestamp_seconds",
                "When a certificate that the process was given ends, Unix time; read from its file at each "
                "scrape; none without TLS",

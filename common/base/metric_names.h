@@ -23,6 +23,8 @@ enum class Metric {
   kProcessOpenFds,
   kStateDirFree,
   kStateDirSize,
+  kDataRootFree,
+  kDataRootSize,
   kCertificateExpiry,
   kCertificateLifetime,
   // Coordinator: jobs.

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,22 +42,16 @@ double OpenFds() {
 
 }  // namespace
 
-void AddProcessMetrics(const std::string& process, const std::string& state_dir, MetricRegistry* registry) {
+void AddProcessMetrics(const std::string& process, MetricRegistry* registry) {
   registry->Gauge(Metric::kBuildInfo, {process, kVersion}).Set(1);
   registry->Gauge(Metric::kStartTime).Set(static_cast<double>(Clock::System().WallMicros()) / 1e6);
   prometheus::Counter& cpu = registry->Counter(Metric::kProcessCpu);
   prometheus::Gauge& memory = registry->Gauge(Metric::kProcessMemory);
   prometheus::Gauge& fds = registry->Gauge(Metric::kProcessOpenFds);
-  prometheus::Gauge& free = registry->Gauge(Metric::kStateDirFree);
-  prometheus::Gauge& size = registry->Gauge(Metric::kStateDirSize);
-  registry->OnScrape([&cpu, &memory, &fds, &free, &size, state_dir] {
+  registry->OnScrape([&cpu, &memory, &fds] {
     cpu.Increment(std::max(0.0, CpuSeconds() - cpu.Value()));
     memory.Set(ResidentBytes());
     fds.Set(OpenFds());
-    struct statvfs disk = {};
-    if (statvfs(state_dir.c_str(), &disk) != 0) return;
-    free.Set(static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize));
-    size.Set(static_cast<double>(disk.f_blocks) * static_cast<double>(disk.f_frsize));
   });
 }
 

@@ -8,9 +8,9 @@
 
 namespace seqpar {
 
-// Version, start, CPU time, memory, descriptors, and the disk of `state_dir`: read from the kernel at each
-// scrape. `registry` outlives all scrapes.
-void AddProcessMetrics(const std::string& process, const std::string& state_dir, MetricRegistry* registry);
+// Version, start, CPU time, memory and descriptors: read from the kernel at each scrape. `registry` outlives
+// all scrapes.
+void AddProcessMetrics(const std::string& process, MetricRegistry* registry);
 
 }  // namespace seqpar
 

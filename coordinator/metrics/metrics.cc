@@ -5,6 +5,7 @@
 
 #include "common/base/status.h"
 #include "common/metrics/certificate_metrics.h"
+#include "common/metrics/disk_metrics.h"
 #include "common/metrics/http_server.h"
 #include "common/metrics/process_metrics.h"
 #include "common/metrics/registry.h"
@@ -26,9 +27,11 @@ class CoordinatorMetrics::Impl {
 };
 
 CoordinatorMetrics::CoordinatorMetrics(const EngineConfig& engine, const ServerTls& tls,
-                                       const std::string& state_dir, const Clock* clock)
+                                       const std::string& state_dir, const DataRoots& roots,
+                                       const Clock* clock)
     : impl_(std::make_unique<Impl>(clock)) {
-  AddProcessMetrics("coordinator", state_dir, &impl_->registry);
+  AddProcessMetrics("coordinator", &impl_->registry);
+  AddDiskMetrics(state_dir, roots, clock, &impl_->registry);
   AddCertificateMetrics(tls.cert_file, tls.client_ca_file, &impl_->registry);
   impl_->registry.Gauge(Metric::kLeaseLength).Set(static_cast<double>(engine.lease_us) / 1e6);
 }

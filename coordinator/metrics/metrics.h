@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
+#include "common/base/data_roots.h"
 #include "common/base/tls.h"
 #include "coordinator/api/rpc_observer.h"
 #include "coordinator/engine/engine.h"
@@ -21,7 +22,7 @@ namespace seqpar {
 class CoordinatorMetrics {
  public:
   CoordinatorMetrics(const EngineConfig& engine, const ServerTls& tls, const std::string& state_dir,
-                     const Clock* clock);
+                     const DataRoots& roots, const Clock* clock);
   ~CoordinatorMetrics();
 
   std::unique_ptr<Store> Observe(std::unique_ptr<Store> store);

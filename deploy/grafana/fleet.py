@@ -9,6 +9,8 @@ ANY = thresholds((GREEN,), (RED, 1))
 
 DEVICE_STATES = value_texts({0: ("idle", GREY), 1: ("busy", GREEN), 2: ("set aside", RED), 3: ("set aside", RED)})
 
+DATA_FREE, DATA_SIZE = "seqpar_data_root_free_bytes", "seqpar_data_root_size_bytes"
+
 TO_COORDINATOR = [link("Coordinator health", "seqpar-coordinator")]
 
 
@@ -29,8 +31,11 @@ def now():
              graph=False, links=TO_COORDINATOR),
         stat("Nodes", "Nodes by state. LOST: no stream, or the lease is over.",
              query("sum by (state) (seqpar_nodes)", "{{state}}"), "short", width=8, graph=False),
-        stat("Devices", "Devices by state.", query("sum by (state) (seqpar_devices)", "{{state}}"), "short", width=16,
+        stat("Devices", "Devices by state.", query("sum by (state) (seqpar_devices)", "{{state}}"), "short", width=12,
              graph=False),
+        stat("Free for data", "Part of the data root that has least which is free: of its file system, as the node sees it "
+             "that sees least.", query(f"min({DATA_FREE} / {DATA_SIZE})"), "percentunit",
+             limits=thresholds((RED,), (YELLOW, 0.1), (GREEN, 0.2))),
     ]
 
 
@@ -109,6 +114,19 @@ def devices():
     ]
 
 
+def disks():
+    share = "(seqpar_state_dir_free_bytes / seqpar_state_dir_size_bytes)"
+    return [
+        row("Disks"),
+        timeseries("Free on data roots", "Of the file system of each data root, by its name: as the node sees it that sees "
+                   "least. All see the same, unless it is not mounted alike everywhere.",
+                   query(f"min by (root) ({DATA_FREE})", "{{root}}"), "bytes"),
+        timeseries("Free for state", "Part of the file system of --state-dir that is free, of the coordinator and of each "
+                   "worker.", query(f"{share} * on (job, instance) group_left (process) seqpar_build_info",
+                                    "{{process}} {{instance}}"), "percentunit", high=1),
+    ]
+
+
 def gpus():
     legend = "{{node}}/{{device}}"
     some = f'seqpar_device_info{{UUID!="", {NODE}}}'
@@ -131,4 +149,4 @@ def gpus():
 
 def make():
     return dashboard("seqpar-fleet", "seqpar / Fleet", "All nodes, devices and jobs: is the fleet well, is it busy, who "
-                     "waits.", [node_variable(), RESOLUTION], now() + jobs() + devices() + gpus())
+                     "waits.", [node_variable(), RESOLUTION], now() + jobs() + devices() + disks() + gpus())

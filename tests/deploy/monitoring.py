@@ -19,7 +19,7 @@ DCGM = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_POWER_USAGE"
         "DCGM_FI_PROF_PCIE_TX_BYTES", "DCGM_FI_PROF_PCIE_RX_BYTES", "DCGM_FI_PROF_NVLINK_TX_BYTES",
         "DCGM_FI_PROF_NVLINK_RX_BYTES"}
 FROM_PROMETHEUS = {"up": {}, "ALERTS": {"alertname": None, "alertstate": {"firing", "pending"}, "severity": None}}
-SCRAPED = {"job", "instance"}  # labels that scraping adds
+SCRAPED = {"job", "instance", "namespace"}  # labels that scraping adds; the last one by the Prometheus operator
 
 
 def need(*modules, programs=()):

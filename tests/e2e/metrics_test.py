@@ -100,6 +100,10 @@ class Metrics(WithMetrics):
         self.assertEqual(coordinator.sum("seqpar_nodes", state="READY"), 1)
         self.assertEqual(len(worker.find("seqpar_device_tokens_total", node="node-a")), 4)
         self.assertEqual(worker.sum("seqpar_worker_attached"), 1)
+        for scrape in (coordinator, worker):
+            for name in ("seqpar_data_root_free_bytes", "seqpar_data_root_size_bytes"):
+                (labels, number), = scrape.find(name)
+                self.assertEqual((labels, number > 0), ({"root": "data"}, True))
         left = coordinator.sum("seqpar_node_lease_left_seconds", node="node-a")
         self.assertTrue(0 < left <= coordinator.sum("seqpar_lease_length_seconds") == 20, left)
 

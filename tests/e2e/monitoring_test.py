@@ -208,17 +208,17 @@ class Alerts(Monitored):
                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
     def start_others(self):
-        """A worker that belongs to no cluster: its state folder is a file system of its own, for it to be filled, and its
-        certificate can be replaced by one that ends soon."""
+        """A worker that belongs to no cluster: its state folder and its data root are a file system of its own, for it to
+        be filled, and its certificate can be replaced by one that ends soon."""
         folder, ports = self.dir / "small-state", self.dir / "small.metrics"
         folder.mkdir()
         self.authority = Authority(self.dir)
         certificate, key = self.authority.issue("small", "URI:seqpar://node/small")
         root = [] if os.getuid() == 0 else ["-Ur"]
-        mount = f'mount -t tmpfs -o size=4m none "{folder}" && exec "$@"'
+        mount = f'mount -t tmpfs -o size=4m none "{folder}" && mkdir "{folder}/data" && exec "$@"'
         worker = [BIN / "seqpar-worker", "--coordinator", "127.0.0.1:1", "--node-name", "small", "--cpu-slots", 1,
                   "--tls-ca", self.authority.cert, "--tls-cert", certificate, "--tls-key", key,
-                  "--state-dir", folder, "--metrics-listen", "127.0.0.1:0", "--metrics-port-file", ports]
+                  "--state-dir", folder, "--data-root", f"small={folder}/data", "--metrics-listen", "127.0.0.1:0", "--metrics-port-file", ports]
         self.small = self.start(["unshare", "-m", *root, "sh", "-c", mount, "sh", *worker], self.dir / "small.log")
         self.small_folder = pathlib.Path(f"/proc/{self.small.pid}/root{folder}")
         wait_for(lambda: ports.exists() or self.small.popen.poll() is not None, "the worker with a small disk")
@@ -264,10 +264,18 @@ class Alerts(Monitored):
             self.device_set_aside()
             self.store_slow()
             self.lease_margin_low()
+        if self.small is not None:
+            self.disks_filling()
         self.worker_lost()
         self.coordinator_down()
         missing = set() if self.small else BY_SMALL
         self.assertEqual(self.fired, monitoring.alert_names() - missing)
+
+    def disks_filling(self):
+        """It fires of both that the small worker has: its state folder's, and its data root's."""
+        for labels in ('root=""', 'root="small"'):
+            firing = f'count(ALERTS{{alertname="SeqparDiskFilling", alertstate="firing", {labels}}})'
+            wait_for(lambda: self.prometheus.number(firing), f"the alert with {labels}")
 
     def verification_error(self):
         with self.fault("SeqparVerificationError"):

@@ -338,7 +338,7 @@ absl::Status Run(const WorkerConfig& config) {
     SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
   }
   Pulse pulse(&manager);
-  WorkerMetrics metrics(config.node_name, config.tls, config.state_dir, &Clock::System());
+  WorkerMetrics metrics(config.node_name, config.tls, config.state_dir, roots, &Clock::System());
   SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &pulse, &metrics));
   const absl::StatusOr<FoundDevices> found = FindDevices(config, signals);
   if (absl::IsCancelled(found.status())) return absl::OkStatus();

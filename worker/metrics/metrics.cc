@@ -4,6 +4,7 @@
 
 #include "common/base/status.h"
 #include "common/metrics/certificate_metrics.h"
+#include "common/metrics/disk_metrics.h"
 #include "common/metrics/http_server.h"
 #include "common/metrics/process_metrics.h"
 #include "common/metrics/registry.h"
@@ -28,9 +29,10 @@ class WorkerMetrics::Impl {
 };
 
 WorkerMetrics::WorkerMetrics(const std::string& node, const ClientTls& tls, const std::string& state_dir,
-                             const Clock* clock)
+                             const DataRoots& roots, const Clock* clock)
     : impl_(std::make_unique<Impl>(node, clock)) {
-  AddProcessMetrics("worker", state_dir, &impl_->registry);
+  AddProcessMetrics("worker", &impl_->registry);
+  AddDiskMetrics(state_dir, roots, clock, &impl_->registry);
   AddCertificateMetrics(tls.cert_file, tls.ca_file, &impl_->registry);
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
+#include "common/base/data_roots.h"
 #include "common/base/tls.h"
 #include "seqpar/v1/plan.pb.h"
 #include "worker/daemon/agent_observer.h"
@@ -17,7 +18,7 @@ namespace seqpar {
 class WorkerMetrics {
  public:
   WorkerMetrics(const std::string& node, const ClientTls& tls, const std::string& state_dir,
-                const Clock* clock);
+                const DataRoots& roots, const Clock* clock);
   // Stops serving.
   ~WorkerMetrics();
 
