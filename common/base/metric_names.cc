@@ -66,6 +66,9 @@ const MetricLabel kCode = {
     {"OK", "CANCELLED", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
      "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
      "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}};
+// Of a histogram: each code more is as many series as it has buckets, for each method.
+const MetricLabel kOkOrOther = {
+    "code", "of gRPC; other: any but OK, which seqpar_rpcs_total tells apart", {"OK", "other"}};
 const MetricLabel kKernel = {
     "kernel", "kind of kernel; other: copies and transposes", {"attention", "product", "pointwise", "other"}};
 const MetricLabel kOperation = {
@@ -77,6 +80,7 @@ const MetricLabel kLink = {"link", "within the node, or to another one", {"local
 // --- buckets ---
 
 const Buckets kCallSeconds = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+const Buckets kRpcSeconds = {0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1, 2.5, 10};
 const Buckets kPhaseSeconds = {0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400};
 const Buckets kWaitSeconds = {0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10800, 43200, 86400};
 const Buckets kBootstrapSeconds = {0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60};
@@ -199,10 +203,12 @@ std::vector<MetricInfo> CoordinatorRows() {
                    kCallSeconds),
       in.Counter(Metric::kStoreErrors, "seqpar_store_errors_total", "Operations on the job store that failed",
                  {kStoreOperation}),
+      in.Counter(Metric::kRpcs, "seqpar_rpcs_total", "Calls that were answered; streams when they ended",
+                 {kMethod, kCode}),
       in.Histogram(
           Metric::kRpcSeconds, "seqpar_rpc_seconds",
           "Time from a call's arrival to its status; of WatchJob and Attach how long the stream lived",
-          {kMethod, kCode}, kCallSeconds),
+          {kMethod, kOkOrOther}, kRpcSeconds),
       in.Gauge(Metric::kRpcsOpen, "seqpar_rpcs_open", "Calls under way", {kMethod}),
   };
 }

@@ -55,6 +55,7 @@ enum class Metric {
   kTerm,
   kStoreSeconds,
   kStoreErrors,
+  kRpcs,
   kRpcSeconds,
   kRpcsOpen,
   // Worker: the daemon.

@@ -24,6 +24,7 @@ std::string MethodLabel(const std::string& method) {
 
 RpcMetrics::RpcMetrics(MetricRegistry* registry) : registry_(registry) {
   registry_->StartAtZero(Metric::kRpcsOpen);
+  registry_->StartAtZero(Metric::kRpcs);
   registry_->StartAtZero(Metric::kRpcSeconds);
 }
 
@@ -34,8 +35,10 @@ void RpcMetrics::Begun(const std::string& method) {
 void RpcMetrics::Ended(const std::string& method, const std::string& code, double seconds) {
   const std::string label = MethodLabel(method);
   registry_->Gauge(Metric::kRpcsOpen, {label}).Decrement();
+  registry_->Counter(Metric::kRpcs, {label, Known(InfoOf(Metric::kRpcs).labels[1], code, "UNKNOWN")})
+      .Increment();
   registry_
-      ->Histogram(Metric::kRpcSeconds, {label, Known(InfoOf(Metric::kRpcSeconds).labels[1], code, "UNKNOWN")})
+      ->Histogram(Metric::kRpcSeconds, {label, Known(InfoOf(Metric::kRpcSeconds).labels[1], code, "other")})
       .Observe(seconds);
 }
 

@@ -60,9 +60,9 @@ def calls():
     return [
         row("Calls"),
         timeseries("Calls", "Calls that were answered, by method; streams count when they end.",
-                   query(rate_by("method", rpc + "_count", METHOD), "{{method}}"), "reqps", width=8),
+                   query(rate_by("method", "seqpar_rpcs_total", METHOD), "{{method}}"), "reqps", width=8),
         timeseries("Errors", "Calls answered with anything but OK, by method and code. CANCELLED is the client's doing.",
-                   query(rate_by("method, code", rpc + "_count", METHOD + ', code!="OK"'), "{{method}} {{code}}"), "reqps",
+                   query(rate_by("method, code", "seqpar_rpcs_total", METHOD + ', code!="OK"'), "{{method}} {{code}}"), "reqps",
                    width=8),
         timeseries("Under way", "Calls that are not answered yet; streams among them.",
                    query(f"sum by (method) (seqpar_rpcs_open{{{METHOD}}})", "{{method}}"), "short", width=8),
