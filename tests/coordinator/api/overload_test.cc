@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/retry.h"
 #include "common/base/status.h"
+#include "common/job/proto.h"
 #include "coordinator/api/call_gate.h"
 #include "coordinator/api/services.h"
 #include "google/rpc/error_details.pb.h"

@@ -44,7 +44,7 @@ class ExecutorProcessesTest : public ::testing::Test {
                                if (printed_.size() > 2 * kKept) printed_.erase(0, printed_.size() - kKept);
                                printed_bytes_ += static_cast<int64_t>(bytes);
                              },
-                             [this](const RankKey&, const std::string& how, pid_t) { how_it_ended_ = how; }});
+                             [this](const RankKey&, const ExecutorExit& exit) { how_it_ended_ = exit.how; }});
     const absl::Status started = processes_->Start(key_, v1::Run());
     ASSERT_TRUE(started.ok()) << started;
   }

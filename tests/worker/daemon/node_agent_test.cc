@@ -159,7 +159,7 @@ TEST_F(NodeAgentTest, AJobGetsTheDeviceOfALinkThatIsMeasured) {
   Stop(Gang(1, 1, "link-1-1"), {0});
   Start(Gang(1), 1);
   EXPECT_THAT(TakeAsked(), ElementsAre("start link-1-1#1/0", "abort link-1-1#1/0"));
-  agent_.OnExecutorExit({"link-1-1", 1, 0}, "exited with code 1");
+  agent_.OnExecutorExit({"link-1-1", 1, 0}, {"exited with code 1"});
   EXPECT_THAT(TakeAsked(), ElementsAre("start j#1/0"));
   EXPECT_THAT(observer_.seen, ElementsAre("alone", "attached", "ended link-1-1#1/0", "started j#1/0 on 0"));
 }
