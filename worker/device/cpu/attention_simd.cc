@@ -47,10 +47,10 @@ HWY_NOINLINE void GuardedProduct(const float* a, const float* b, int depth, Tile
   for (int k = 0; k < depth; ++k, a += kRows, b += kPanelQueries) {
     const Row weights = LoadPanel(b);
     SEQPAR_EACH(j, kPanelVectors) {
-      const auto counts = hn::Ne(weights.v[j], Fill(0));
+      const auto nothing = hn::Eq(weights.v[j], Fill(0));  // NaN is something
       SEQPAR_EACH(i, kRows) {
         Vec& sum = t.row[i].v[j];
-        sum = hn::IfThenElse(counts, hn::MulAdd(Fill(a[i]), weights.v[j], sum), sum);
+        sum = hn::IfThenElse(nothing, sum, hn::MulAdd(Fill(a[i]), weights.v[j], sum));
       }
     }
   }
