@@ -15,13 +15,12 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kFailedPrecondition:  // INFEASIBLE, OUTPUT_IN_USE
     case absl::StatusCode::kAlreadyExists:       // REQUEST_ID_REUSED
     case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kResourceExhausted:  // without a time: the job is larger than may be
       return kExitInvalid;
     case absl::StatusCode::kNotFound:
       return kExitNotFound;
     case absl::StatusCode::kUnavailable:
       return kExitUnavailable;
-    case absl::StatusCode::kResourceExhausted:  // for now, or the job is too large for ever
-      return RetrySecondsOf(status) > 0 ? kExitUnavailable : kExitInvalid;
     case absl::StatusCode::kDeadlineExceeded:
       return kExitDeadline;
     case absl::StatusCode::kCancelled:

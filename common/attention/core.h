@@ -75,9 +75,9 @@ class AttentionCore {
   virtual void Backward(const Matrix& q, const Matrix& kv, const Matrix& out, const Matrix& dout,
                         AttentionState* state, const Matrix& dq, const Matrix& dkv, void* scratch) = 0;
 
-  // The innermost core's view of the last Forward (and Backward, where `outer.backward`; its matrices are then
-  // apart from q and kv) of `state`, whose matrices `outer` names. Valid until the next call, and of backward
-  // as long as its scratch is left alone.
+  // The innermost core's view of the last Forward (and Backward, where `outer.backward`; its matrices are
+  // then apart from q and kv) of `state`, whose matrices `outer` names. Valid until the next call, and of
+  // backward as long as its scratch is left alone.
   virtual AttentionView Innermost(const AttentionView& outer, const AttentionState& state) const = 0;
 };
 

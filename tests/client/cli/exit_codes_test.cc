@@ -25,10 +25,6 @@ TEST(ExitCodeOf, Errors) {
   EXPECT_EQ(ExitCodeOf(absl::UnauthenticatedError("")), 8);
   EXPECT_EQ(ExitCodeOf(absl::PermissionDeniedError("")), 8);
   EXPECT_EQ(ExitCodeOf(absl::InternalError("")), 1);
-  const absl::Status refused =
-      MakeError(absl::StatusCode::kResourceExhausted, reason::kOverloaded, "too many calls");
-  EXPECT_EQ(ExitCodeOf(refused), 1) << "it does not pass by waiting";
-  EXPECT_EQ(ExitCodeOf(WithRetry(refused, 2)), 5);
 }
 
 TEST(ExitCodeOf, Jobs) {

@@ -19,7 +19,7 @@ struct LayerCase {
   Recompute recompute = Recompute::kNone;
   int64_t mlp_piece_rows = 24;  // several pieces also where there are few tokens
   bool inspect = false;
-  LayerProblem problem;         // config.layers layers
+  LayerProblem problem;  // config.layers layers
   std::string ToString() const;
 };
 

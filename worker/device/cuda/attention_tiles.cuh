@@ -1,5 +1,5 @@
-// What both passes of our own attention kernels are made of: tiles in shared memory, products of them, and the
-// keys and queries that a tile's masks leave. True float32.
+// What both passes of our own attention kernels are made of: tiles in shared memory, products of them, and
+// the keys and queries that a tile's masks leave. True float32.
 //
 // Nomenclature: a block of threads is a square of 16 x 16; thread (y, x) owns rows y, y + 16, ... of a tile.
 // Tiles lie in shared memory row by row, each row padded by four floats: 16 neighbouring rows read at one
