@@ -152,7 +152,7 @@ class Service(Clients, ClusterTest):
         self.assertEqual(client.wait(first).state, seqpar.JobState.SUCCEEDED)
 
     def test_a_coordinator_that_says_nothing_any_more_is_noticed_while_a_job_waits(self):
-        options = [(name, 1000 if name.startswith("grpc.keepalive_") else value)
+        options = [(name, 1000 if name.startswith("grpc.keepalive_") or name == "grpc.http2.ping_timeout_ms" else value)
                    for name, value in seqpar.client._CHANNEL_OPTIONS]  # the same, sooner
         channel = grpc.insecure_channel(self.server, options=options)
         self.addCleanup(channel.close)

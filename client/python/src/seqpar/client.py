@@ -33,7 +33,8 @@ _CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_s
                     ("grpc.primary_user_agent", f"seqpar-python/{__version__}"),
                     ("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 5000),
                     ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.keepalive_time_ms", 20000),
-                    ("grpc.keepalive_timeout_ms", 10000), ("grpc.http2.max_pings_without_data", 0)]
+                    ("grpc.keepalive_timeout_ms", 10000), ("grpc.http2.max_pings_without_data", 0),
+                    ("grpc.http2.ping_timeout_ms", 10000)]  # newer ones wait for a minute beside the other
 
 
 class Client:
