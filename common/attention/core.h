@@ -64,9 +64,13 @@ class AttentionCore {
   // Device memory that a call computes in, in bytes; 64-byte aligned. What is in it does not matter before
   // the call, nor after it but for a view of backward.
   virtual int64_t ScratchBytes(Pass pass) const = 0;
+  // Whether Backward reads q and kv once more. Where it does not (the core has what it traded them for), they
+  // may be overwritten when Forward has happened, and dq and dkv may take their place whatever the storage
+  // type.
+  virtual bool ReadsInputsAgain() const = 0;
   // out [as q], storage type. After it happened q and kv may be overwritten unless backward is to follow with
-  // this state: then q, kv and out must stay unchanged until Backward has happened. `scratch`:
-  // ScratchBytes(kForward).
+  // this state: then out, and q and kv where they are read again, must stay unchanged until Backward has
+  // happened. `scratch`: ScratchBytes(kForward).
   virtual void Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state,
                        void* scratch) = 0;
   // dout, dq [as q], dkv [as kv]: storage type, contiguous. q, kv, out as given to and by Forward. Where

@@ -59,6 +59,8 @@ class ScheduledAttention : public AttentionCore {
     return Carve(pass, &scratch).bytes();
   }
 
+  bool ReadsInputsAgain() const override { return true; }
+
   void Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state,
                void* scratch) override {
     CheckShapes(q, kv);

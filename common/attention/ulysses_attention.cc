@@ -58,6 +58,8 @@ class UlyssesAttention : public AttentionCore {
     return absl::StatusOr<std::unique_ptr<AttentionState>>(std::move(state));
   }
 
+  bool ReadsInputsAgain() const override { return false; }
+
   void Forward(const Matrix& q, const Matrix& kv, const Matrix& out, AttentionState* state,
                void* scratch) override {
     CheckShapes(q, kv);

@@ -27,7 +27,11 @@ absl::StatusOr<std::unique_ptr<AttentionHalf>> AttentionHalf::Create(const Layer
   return absl::StatusOr<std::unique_ptr<AttentionHalf>>(std::move(half));
 }
 
-void AttentionHalf::AddGradients(Carver* carver, int64_t spare_bytes) {
+void AttentionHalf::AddScratch(Carver* carver, int64_t spare_bytes) {
+  if (!core_->ReadsInputsAgain()) {
+    carver->Add(&q_, plan_.dtype, axis_->group_rows(), q_cols());
+    carver->Add(&kv_, plan_.dtype, axis_->group_rows(), kv_cols());
+  }
   if (!plan_.backward) return;
   dout_ = Matrix(nullptr, plan_.dtype, axis_->group_rows(), q_cols());
   dout_in_spare_ = dout_.bytes() <= spare_bytes;
@@ -70,8 +74,13 @@ absl::StatusOr<std::shared_ptr<AttentionActivations>> AttentionHalf::NewActivati
   auto kept = std::make_shared<AttentionActivations>();
   Carver carver;
   carver.Add(&kept->stats, DType::kF32, axis_->own_rows(), 2);
-  carver.Add(&kept->q, plan_.dtype, axis_->group_rows(), q_cols());
-  carver.Add(&kept->kv, plan_.dtype, axis_->group_rows(), kv_cols());
+  if (core_->ReadsInputsAgain()) {
+    carver.Add(&kept->q, plan_.dtype, axis_->group_rows(), q_cols());
+    carver.Add(&kept->kv, plan_.dtype, axis_->group_rows(), kv_cols());
+  } else {
+    kept->q = q_;
+    kept->kv = kv_;
+  }
   carver.Add(&kept->out, plan_.dtype, axis_->group_rows(), q_cols());
   SEQPAR_ASSIGN_OR_RETURN(kept->buffer, carver.Allocate(streams_.device, "attention activations"));
   SEQPAR_ASSIGN_OR_RETURN(kept->state, core_->NewState());
@@ -166,8 +175,8 @@ AttentionView AttentionHalf::View(const AttentionActivations& kept, bool backwar
   outer.out = kept.out;
   if (backward) {
     outer.dout = dout_;
-    outer.dq = dq_;
-    outer.dkv = dkv_;
+    outer.dq = replaces_inputs() ? kept.q : dq_;
+    outer.dkv = replaces_inputs() ? kept.kv : dkv_;
   }
   return core_->Innermost(outer, *kept.state);
 }

@@ -25,8 +25,8 @@ namespace seqpar {
 struct AttentionActivations {
   Buffer buffer;
   Matrix stats;  // float32 [own rows, 2], of the norm
-  Matrix q;      // [group rows, hq head_dim], rotated
-  Matrix kv;     // [group rows, 2 hkv head_dim], K rotated
+  Matrix q;      // [group rows, hq head_dim], rotated; of all layers where the core does not read it again
+  Matrix kv;     // [group rows, 2 hkv head_dim], K rotated; likewise
   Matrix out;    // as q
   std::unique_ptr<AttentionState> state;
 };
@@ -40,9 +40,9 @@ class AttentionHalf {
                                                                const NormRows* rows);
 
   // --- memory, before the first call ---
-  // Gradients of the output, of q, K and V, as far as they have no place elsewhere; `spare_bytes`: of what
-  // Backward is given to spare.
-  void AddGradients(Carver* carver, int64_t spare_bytes);
+  // q, K and V where they are not kept, and gradients of the output, of q, K and V as far as they have no
+  // place elsewhere; `spare_bytes`: of what Backward is given to spare.
+  void AddScratch(Carver* carver, int64_t spare_bytes);
   int64_t CoreScratchBytes() const;
   void UseCoreScratch(void* scratch) { core_scratch_ = scratch; }
 
@@ -66,7 +66,10 @@ class AttentionHalf {
   absl::Status UploadRotaryTable();
   void Attend(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept);
   void Rotate(const Matrix& q, const Matrix& kv, bool inverse);
-  bool replaces_inputs() const { return plan_.dtype != DType::kF32 && !plan_.inspect; }
+  // dQ, dK and dV take the place of q, K and V.
+  bool replaces_inputs() const {
+    return !core_->ReadsInputsAgain() || (plan_.dtype != DType::kF32 && !plan_.inspect);
+  }
   int64_t q_cols() const { return int64_t{core_->heads().q_heads()} * plan_.config.head_dim; }
   int64_t kv_cols() const { return int64_t{2} * core_->heads().kv_heads() * plan_.config.head_dim; }
 
@@ -78,6 +81,7 @@ class AttentionHalf {
   std::unique_ptr<AttentionCore> core_;
   Buffer rotary_;  // float32 [tokens of the tensor group, head_dim]; empty without rotary
   void* core_scratch_ = nullptr;
+  Matrix q_, kv_;  // where they are not kept
   bool dout_in_spare_ = false;
   Matrix dout_;
   Matrix dq_, dkv_;            // of the core; empty where they take the place of q, K and V

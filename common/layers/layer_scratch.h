@@ -2,12 +2,10 @@
 // use together lies in the same place. Pure sizes, in bytes: the layer places by them, the planner predicts
 // by them (coordinator/planner/memory.cc).
 //
-//                            gradients  pieces  rows  core
-//   attention, projections   as long    -       yes   -
-//   attention, the core      as it has  -       -     yes
-//   the MLP                  any        yes     yes   -
-//
-// So pieces may lie where gradients do, and the core's memory where rows and pieces are.
+//                           attention  pieces  rows  core
+//   attention, projections  yes        -       yes   -
+//   attention, the core     yes        -       -     yes
+//   the MLP                 -          yes     yes   -
 #ifndef SEQPAR_COMMON_LAYERS_LAYER_SCRATCH_H_
 #define SEQPAR_COMMON_LAYERS_LAYER_SCRATCH_H_
 
@@ -17,22 +15,23 @@
 namespace seqpar {
 
 struct LayerScratchSizes {
-  int64_t gradients = 0;  // of attention: of its output, of q, k and v, where they have no place elsewhere
-  int64_t pieces = 0;     // of the MLP
-  int64_t rows = 0;       // what a norm gave, rows of the tensor group, parts of sums
-  int64_t core = 0;       // what the attention core computes in
+  int64_t attention = 0;  // gradients of its output, of q, k and v, where they have no place elsewhere; q, k
+                          // and v themselves where nobody reads them again
+  int64_t pieces = 0;  // of the MLP
+  int64_t rows = 0;    // what a norm gave, rows of the tensor group, parts of sums
+  int64_t core = 0;    // what the attention core computes in
 };
 
 struct LayerScratchPlaces {
-  int64_t gradients = 0, pieces = 0, rows = 0, core = 0;  // offsets
+  int64_t attention = 0, pieces = 0, rows = 0, core = 0;  // offsets
   int64_t bytes = 0;                                      // of the whole
 };
 
 // `inspect`: what the core computed in stays as it was until the layer's end, for whoever looks at it.
 constexpr LayerScratchPlaces PlaceLayerScratch(const LayerScratchSizes& sizes, bool inspect) {
   LayerScratchPlaces places;
-  places.rows = std::max(sizes.gradients, sizes.pieces);
-  places.core = inspect ? places.rows + sizes.rows : sizes.gradients;
+  places.rows = std::max(sizes.attention, sizes.pieces);
+  places.core = inspect ? places.rows + sizes.rows : sizes.attention;
   places.bytes = std::max(places.rows + sizes.rows, places.core + sizes.core);
   return places;
 }

@@ -19,14 +19,14 @@ absl::StatusOr<std::unique_ptr<TransformerLayer>> TransformerLayer::Create(const
 
 absl::Status TransformerLayer::Allocate() {
   SEQPAR_ASSIGN_OR_RETURN(attention_, AttentionHalf::Create(plan_, streams_, *groups_, &axis_, &rows_));
-  Carver gradients, pieces, rows_carver;
+  Carver attention, pieces, rows_carver;
   int64_t spare_bytes = 0;
   if (plan_.config.mlp != MlpKind::kNone) {
     mlp_ = std::make_unique<MlpHalf>(plan_, streams_, table_, &axis_, &rows_);
     mlp_->AddPieces(&pieces);
     spare_bytes = mlp_->SpareBytes();
   }
-  attention_->AddGradients(&gradients, spare_bytes);
+  attention_->AddScratch(&attention, spare_bytes);
   axis_.AddScratch(&rows_carver);
   // What a norm gave is last read by the product that comes before the one that writes its gradient; without
   // a norm that is the input itself, which stays.
@@ -35,13 +35,13 @@ absl::Status TransformerLayer::Allocate() {
   if (!has_norm && plan_.backward) rows_carver.Add(&rows_.gradient, plan_.dtype, rows(), hidden());
 
   const LayerScratchPlaces places = PlaceLayerScratch(
-      {gradients.bytes(), pieces.bytes(), rows_carver.bytes(), attention_->CoreScratchBytes()},
+      {attention.bytes(), pieces.bytes(), rows_carver.bytes(), attention_->CoreScratchBytes()},
       plan_.backward && plan_.inspect);
   if (places.bytes > 0) {
     SEQPAR_ASSIGN_OR_RETURN(scratch_, streams_.device->Allocate(places.bytes, "layer scratch"));
   }
   const auto at = [&](int64_t offset) { return static_cast<char*>(scratch_.data()) + offset; };
-  gradients.Place(at(places.gradients));
+  attention.Place(at(places.attention));
   pieces.Place(at(places.pieces));
   rows_carver.Place(at(places.rows));
   attention_->UseCoreScratch(at(places.core));

@@ -104,7 +104,7 @@ class Counter {
 
   // AttentionActivations and the states of the cores.
   double KeptAttention() const {
-    double bytes = own_ * 2 * kFloat + group_ * (2 * q_ + kv_) * e_;
+    double bytes = own_ * 2 * kFloat + group_ * (q_ + (keeps_inputs() ? q_ + kv_ : 0)) * e_;
     bytes += share_ * inner_heads_ * kFloat;
     if (mesh_.ulysses > 1) bytes += share_ * (2 * inner_q_ + inner_kv_) * e_;
     if (gather_) bytes += Keys(load_.buffer_keys) * e_;
@@ -121,22 +121,27 @@ class Counter {
   // What one layer computes in, which its parts share (common/layers/layer_scratch.h), and the rotary table.
   double Layer() const {
     const auto bytes = [](double b) { return static_cast<int64_t>(b); };
-    const LayerScratchSizes sizes{bytes(Gradients()), bytes(has_mlp() ? Pieces() : 0), bytes(Rows()),
+    const LayerScratchSizes sizes{bytes(Attention()), bytes(has_mlp() ? Pieces() : 0), bytes(Rows()),
                                   bytes(Core())};
     const double table = c_.rope_theta ? group_tokens_ * dim_ * kFloat : 0;
     return static_cast<double>(PlaceLayerScratch(sizes, inspected()).bytes) + table;
   }
   bool inspected() const { return job_.backward() && job_.verify_rows > 0; }
-  // Gradients of q, K and V lie apart from them.
+  // Gradients of the q, K and V that a core reads again lie apart from them.
   bool apart() const { return job_.dtype == DType::kF32 || inspected(); }
 
-  // AttentionHalf: the gradient of the output takes the place of what the MLP kept, where that has room on
-  // every rank.
-  double Gradients() const {
-    if (!job_.backward()) return 0;
+  // UlyssesAttention has its own q, K and V, which it traded those of the layer for.
+  bool keeps_inputs() const { return mesh_.ulysses == 1; }
+
+  // AttentionHalf: q, K and V where they are not kept; the gradient of the output takes the place of what the
+  // MLP kept, where that has room on every rank.
+  double Attention() const {
+    const double inputs = keeps_inputs() ? 0 : group_ * (q_ + kv_) * e_;
+    if (!job_.backward()) return inputs;
     const bool elsewhere = has_mlp() && group_ * q_ * e_ <= KeptMlp(least_own_);
     const bool back = inspected() && c_.rope_theta.has_value();
-    return group_ * ((elsewhere ? 0 : q_) + ((apart() ? 1 : 0) + (back ? 1 : 0)) * (q_ + kv_)) * e_;
+    const double apart_from_inputs = keeps_inputs() ? ((apart() ? 1 : 0) + (back ? 1 : 0)) * (q_ + kv_) : 0;
+    return inputs + group_ * ((elsewhere ? 0 : q_) + apart_from_inputs) * e_;
   }
 
   // TensorAxis, and what a norm gave.

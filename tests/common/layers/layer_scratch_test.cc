@@ -20,10 +20,10 @@ bool Apart(const Block& a, const Block& b) {
 std::vector<LayerScratchSizes> AllSizes() {
   std::vector<LayerScratchSizes> all;
   const std::vector<int64_t> sizes = {0, 64, 192, 640};
-  for (const int64_t gradients : sizes) {
+  for (const int64_t attention : sizes) {
     for (const int64_t pieces : sizes) {
       for (const int64_t rows : sizes) {
-        for (const int64_t core : sizes) all.push_back({gradients, pieces, rows, core});
+        for (const int64_t core : sizes) all.push_back({attention, pieces, rows, core});
       }
     }
   }
@@ -34,13 +34,13 @@ TEST(LayerScratchTest, WhatIsInUseTogetherLiesApart) {
   for (const LayerScratchSizes& sizes : AllSizes()) {
     for (const bool inspect : {false, true}) {
       const LayerScratchPlaces p = PlaceLayerScratch(sizes, inspect);
-      const Block gradients{p.gradients, sizes.gradients}, pieces{p.pieces, sizes.pieces},
+      const Block attention{p.attention, sizes.attention}, pieces{p.pieces, sizes.pieces},
           rows{p.rows, sizes.rows}, core{p.core, sizes.core};
-      EXPECT_TRUE(Apart(gradients, rows)) << "projections";
-      EXPECT_TRUE(Apart(gradients, core)) << "the attention core";
+      EXPECT_TRUE(Apart(attention, rows)) << "projections";
+      EXPECT_TRUE(Apart(attention, core)) << "the attention core";
       EXPECT_TRUE(Apart(pieces, rows)) << "the MLP";
-      if (inspect) EXPECT_TRUE(Apart(rows, core)) << "projections while the core is looked at";
-      for (const Block& block : {gradients, pieces, rows, core}) {
+      EXPECT_TRUE(!inspect || Apart(rows, core)) << "projections while the core is looked at";
+      for (const Block& block : {attention, pieces, rows, core}) {
         EXPECT_GE(block.offset, 0);
         EXPECT_LE(block.offset + block.size, p.bytes);
       }
@@ -51,7 +51,7 @@ TEST(LayerScratchTest, WhatIsInUseTogetherLiesApart) {
 TEST(LayerScratchTest, TakesNoMoreThanWhatIsInUseTogether) {
   for (const LayerScratchSizes& sizes : AllSizes()) {
     const int64_t most =
-        std::max({sizes.gradients + sizes.rows, sizes.gradients + sizes.core, sizes.pieces + sizes.rows});
+        std::max({sizes.attention + sizes.rows, sizes.attention + sizes.core, sizes.pieces + sizes.rows});
     EXPECT_EQ(PlaceLayerScratch(sizes, false).bytes, most);
   }
 }
