@@ -2,7 +2,7 @@
 //
 // A thousand nodes have half a million pairs, so not each is measured. Nodes with the same label `zone` (or
 // without one) are taken to be alike: each node is measured with a few others of its zone, so that one with a
-// bad link is found, and each zone with a few other zones, between one node of each. That is at most
+// bad link is found, and each zone with a few other zones, between one node of each. That is about
 // `peers` * nodes / 2 pairs, and up to `peers` + 1 nodes every pair. One pair at a time, so that no
 // measurement disturbs another.
 #ifndef SEQPAR_COORDINATOR_LINKS_NEXT_LINK_H_
