@@ -1,23 +1,14 @@
 #include "common/attention/scheduled_attention.h"
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
+#include "common/attention/scheduled_tiles.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/device/carve.h"
 
 namespace seqpar {
 namespace {
-
-// A tile of the schedule: everything that is known before the data is.
-struct PlannedTile {
-  AttentionTile tile;      // without its matrices
-  bool at_home = false;    // keys lie in the rank's own K/V, else in the receive buffer
-  int64_t first_key = 0;   // there, in keys
-  int64_t first_grad = 0;  // in the rank's own dK/dV or in the gradient buffer, in keys
-};
 
 class State : public AttentionState {
  public:
@@ -37,9 +28,10 @@ class ScheduledAttention : public AttentionCore {
         tokens_(shares[schedule.rank]),
         mask_(mask),
         schedule_(std::move(schedule)),
-        operation_(operation) {
+        operation_(operation),
+        tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_, Pass::kForward)),
+        backward_tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_, Pass::kBackward)) {
     SEQPAR_CHECK(schedule_.ranks == 1 || (group_ != nullptr && group_->size() == schedule_.ranks));
-    PlanTiles();
   }
 
   const TokenShare& tokens() const override { return tokens_; }
@@ -169,60 +161,6 @@ class ScheduledAttention : public AttentionCore {
     return m.Rows(first * shape_.batch, (first + keys) * shape_.batch);
   }
 
-  // A piece away from home is one tile; one at home is a tile for each of its ranges of the rank's own K/V,
-  // backward in two parts where some of its keys are late.
-  void PlanTiles() {
-    tiles_.resize(schedule_.slots.size());
-    backward_tiles_.resize(schedule_.slots.size());
-    for (size_t s = 0; s < tiles_.size(); ++s) {
-      for (int index : schedule_.slots[s].work) {
-        const KvPiece& piece = schedule_.pieces[index];
-        if (!AtHome(piece)) {
-          tiles_[s].push_back(MakeTile(false, piece.keys, piece.buffer_offset, piece.grad_offset));
-          backward_tiles_[s].push_back(tiles_[s].back());
-          continue;
-        }
-        for (const IndexRange& range : piece.ranges) {
-          tiles_[s].push_back(HomeTile(range.begin, range.end));
-          const int64_t late = std::clamp(schedule_.late_keys, range.begin, range.end);
-          const auto add = [&](size_t slot, int64_t begin, int64_t end) {
-            if (begin == end) return;
-            const bool whole = begin == range.begin && end == range.end;
-            backward_tiles_[slot].push_back(whole ? tiles_[s].back() : HomeTile(begin, end));
-          };
-          add(s, range.begin, late);
-          add(tiles_.size() - 1, late, range.end);
-        }
-      }
-    }
-  }
-
-  PlannedTile HomeTile(int64_t begin, int64_t end) const {
-    return MakeTile(true, tokens_.Slice(begin, end), begin, begin);
-  }
-
-  PlannedTile MakeTile(bool at_home, TokenShare keys, int64_t first_key, int64_t first_grad) const {
-    auto ranges = std::make_shared<KeyRanges>(ComputeKeyRanges(mask_, tokens_, keys));
-    SEQPAR_CHECK(ranges->overlap != Overlap::kEmpty);
-    PlannedTile planned;
-    planned.at_home = at_home;
-    planned.first_key = first_key;
-    planned.first_grad = first_grad;
-    AttentionTile& tile = planned.tile;
-    tile.batch = shape_.batch;
-    tile.heads = heads_;
-    tile.group = shape_.group;
-    tile.head_dim = shape_.head_dim;
-    tile.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
-    tile.queries = tokens_.size();
-    tile.keys = keys.size();
-    tile.ranges = std::move(ranges);
-    tile.mask = &mask_;
-    tile.query_positions = tokens_;
-    tile.key_positions = std::move(keys);
-    return planned;
-  }
-
   AttentionTile Fill(const PlannedTile& planned, const Matrix& q, const Matrix& kv,
                      const Matrix& received) const {
     AttentionTile tile = planned.tile;
@@ -340,8 +278,8 @@ class ScheduledAttention : public AttentionCore {
   const Mask mask_;
   const KvSchedule schedule_;
   const Operation operation_;
-  std::vector<std::vector<PlannedTile>> tiles_, backward_tiles_;  // by slot
-  Scratch scratch_;                                               // of the call
+  const std::vector<std::vector<PlannedTile>> tiles_, backward_tiles_;  // by slot
+  Scratch scratch_;                                                     // of the call
 };
 
 }  // namespace

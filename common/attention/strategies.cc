@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/attention/scheduled_attention.h"
+#include "common/attention/scheduled_tiles.h"
 #include "common/attention/ulysses_attention.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
@@ -17,31 +18,33 @@ namespace {
 using CorePtr = std::unique_ptr<AttentionCore>;
 
 // Along the ring axis: the ring share's tokens with the heads of (tensor, ulysses).
-CorePtr MakeScheduled(const AttentionPlan& plan, CoreKind core, const RankStreams& streams,
-                      const AttentionGroups& groups) {
-  const Mesh& mesh = plan.tokens.mesh();
-  const MeshCoord at = mesh.CoordOf(plan.rank);
+struct RingAxis {
+  explicit RingAxis(const AttentionPlan& plan)
+      : gather(StrategyOf(plan.strategy).along_ring.value_or(plan.core) == CoreKind::kGather) {
+    const Mesh& mesh = plan.tokens.mesh();
+    const MeshCoord at = mesh.CoordOf(plan.rank);
+    heads = plan.heads.Of(at.tensor, at.ulysses);
+    for (int r = 0; r < mesh.ring; ++r) shares.push_back(plan.tokens.OfRing(r));
+    schedule = gather ? GatherSchedule(shares, plan.mask, at.ring)
+                      : RingSchedule(shares, plan.mask, at.ring, std::min(mesh.inner, mesh.ring));
+  }
+
+  const bool gather;
+  HeadRange heads;
   std::vector<TokenShare> shares;
-  for (int r = 0; r < mesh.ring; ++r) shares.push_back(plan.tokens.OfRing(r));
-  const bool gather = core == CoreKind::kGather;
-  KvSchedule schedule = gather ? GatherSchedule(shares, plan.mask, at.ring)
-                               : RingSchedule(shares, plan.mask, at.ring, std::min(mesh.inner, mesh.ring));
-  return MakeScheduledAttention(streams, groups.ring, plan.shape, plan.heads.Of(at.tensor, at.ulysses),
-                                std::move(shares), plan.mask, std::move(schedule),
-                                gather ? Operation::kGather : Operation::kRing);
-}
+  KvSchedule schedule;
+};
 
 CorePtr MakeRingCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
-  return MakeScheduled(plan, CoreKind::kRing, streams, groups);
-}
-
-CorePtr MakeGatherCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
-  return MakeScheduled(plan, CoreKind::kGather, streams, groups);
+  RingAxis axis(plan);
+  return MakeScheduledAttention(streams, groups.ring, plan.shape, axis.heads, std::move(axis.shares),
+                                plan.mask, std::move(axis.schedule),
+                                axis.gather ? Operation::kGather : Operation::kRing);
 }
 
 // Ulysses around what computes along the ring axis; where either axis has one rank, the other alone.
 CorePtr MakeHybridCore(const AttentionPlan& plan, const RankStreams& streams, const AttentionGroups& groups) {
-  CorePtr inner = MakeScheduled(plan, plan.core, streams, groups);
+  CorePtr inner = MakeRingCore(plan, streams, groups);
   const Mesh& mesh = plan.tokens.mesh();
   if (mesh.ulysses == 1) return inner;
   const MeshCoord at = mesh.CoordOf(plan.rank);
@@ -59,12 +62,12 @@ CorePtr MakeHybridCore(const AttentionPlan& plan, const RankStreams& streams, co
 
 const std::vector<Strategy>& Strategies() {
   static const auto& table = *new std::vector<Strategy>{
-      // kind                      tensor ulysses ring   core
-      {StrategyKind::kMegatronSp, true, false, false, MakeRingCore},
-      {StrategyKind::kUlysses, false, true, false, MakeHybridCore},
-      {StrategyKind::kRing, false, false, true, MakeRingCore},
-      {StrategyKind::kGather, false, false, true, MakeGatherCore},
-      {StrategyKind::kHybrid, true, true, true, MakeHybridCore},
+      // kind                      tensor ulysses ring  along_ring       core
+      {StrategyKind::kMegatronSp, true, false, false, CoreKind::kRing, MakeRingCore},
+      {StrategyKind::kUlysses, false, true, false, std::nullopt, MakeHybridCore},
+      {StrategyKind::kRing, false, false, true, CoreKind::kRing, MakeRingCore},
+      {StrategyKind::kGather, false, false, true, CoreKind::kGather, MakeRingCore},
+      {StrategyKind::kHybrid, true, true, true, std::nullopt, MakeHybridCore},
   };
   return table;
 }
@@ -124,6 +127,18 @@ absl::StatusOr<CorePtr> MakeAttention(const AttentionPlan& plan, const RankStrea
                                       const AttentionGroups& groups) {
   SEQPAR_RETURN_IF_ERROR(CheckMesh(plan.strategy, plan.tokens.mesh(), plan.heads.heads()));
   return StrategyOf(plan.strategy).make_core(plan, streams, groups);
+}
+
+absl::StatusOr<std::vector<AttentionTile>> AttentionTiles(const AttentionPlan& plan, Pass pass) {
+  SEQPAR_RETURN_IF_ERROR(CheckMesh(plan.strategy, plan.tokens.mesh(), plan.heads.heads()));
+  const RingAxis axis(plan);
+  const int rank = axis.schedule.rank;
+  std::vector<AttentionTile> tiles;
+  for (std::vector<PlannedTile>& slot :
+       PlanTiles(plan.shape, axis.heads, axis.shares[rank], plan.mask, axis.schedule, pass)) {
+    for (PlannedTile& planned : slot) tiles.push_back(std::move(planned.tile));
+  }
+  return tiles;
 }
 
 }  // namespace seqpar

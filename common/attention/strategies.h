@@ -4,6 +4,7 @@
 #define SEQPAR_COMMON_ATTENTION_STRATEGIES_H_
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,7 +36,8 @@ struct AttentionGroups {
 
 struct Strategy {
   StrategyKind kind;
-  bool tensor, ulysses, ring;  // axes that it may use
+  bool tensor, ulysses, ring;          // axes that it may use
+  std::optional<CoreKind> along_ring;  // what computes along the ring axis; none: what the plan says
   std::unique_ptr<AttentionCore> (*make_core)(const AttentionPlan&, const RankStreams&,
                                               const AttentionGroups&);
 };
@@ -58,6 +60,11 @@ absl::Status CheckMesh(StrategyKind strategy, const Mesh& mesh, int heads);
 absl::StatusOr<std::unique_ptr<AttentionCore>> MakeAttention(const AttentionPlan& plan,
                                                              const RankStreams& streams,
                                                              const AttentionGroups& groups);
+
+// The tiles that the core of plan.rank calls the attention kernels with in every such pass, in this order;
+// without data (scheduled_tiles.h). Nothing is made or allocated. CheckMesh's
+// errors. `plan` must outlive them.
+absl::StatusOr<std::vector<AttentionTile>> AttentionTiles(const AttentionPlan& plan, Pass pass);
 
 }  // namespace seqpar
 

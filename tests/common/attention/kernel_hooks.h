@@ -18,8 +18,12 @@ class HookedDevice : public Device {
   // `on_tile` is called when a tile is enqueued; dk is null forward.
   using OnTile = std::function<void(Stream&, const AttentionTile&, const Matrix* dk)>;
   using MakeStream = std::function<std::unique_ptr<Stream>(const std::string& name)>;
-  HookedDevice(MakeStream make_stream, OnTile on_tile)
-      : make_stream_(std::move(make_stream)), on_tile_(std::move(on_tile)) {}
+  // `on_prepare`: when a tile is announced.
+  using OnPrepare = std::function<void(const AttentionTile&, bool backward)>;
+  HookedDevice(MakeStream make_stream, OnTile on_tile, OnPrepare on_prepare = {})
+      : make_stream_(std::move(make_stream)),
+        on_tile_(std::move(on_tile)),
+        on_prepare_(std::move(on_prepare)) {}
 
   const DeviceInfo& info() const override { return info_; }
   absl::StatusOr<Buffer> Allocate(int64_t bytes, const char* what) override {
@@ -30,6 +34,9 @@ class HookedDevice : public Device {
   void ResetPeak() override {}
   std::unique_ptr<Stream> CreateStream(const std::string& name) override { return make_stream_(name); }
 
+  void PrepareAttention(const AttentionTile& tile, bool backward) override {
+    if (on_prepare_) on_prepare_(tile, backward);
+  }
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
     on_tile_(s, tile, nullptr);
@@ -68,6 +75,7 @@ class HookedDevice : public Device {
   const DeviceInfo info_;
   const MakeStream make_stream_;
   const OnTile on_tile_;
+  const OnPrepare on_prepare_;
 };
 
 }  // namespace seqpar

@@ -33,7 +33,7 @@ class RecordingCommunicator : public Communicator {
   }
   void AllToAll(Stream& s, TrafficKey key, std::vector<std::vector<Span>> sends,
                 std::vector<std::vector<Span>> recvs) override {
-    SEQPAR_CHECK(false);
+    recording_->Add(RecordedOperation::Kind::kExchange, s, Flat(sends), Flat(recvs));
   }
   void ReduceScatter(Stream& s, TrafficKey key, const Matrix& in, const std::vector<int64_t>& rows,
                      const Matrix& out) override {
@@ -52,10 +52,13 @@ class RecordingCommunicator : public Communicator {
 
  private:
   static std::vector<Span> Spans(const std::vector<Transfer>& transfers) {
+    std::vector<std::vector<Span>> all;
+    for (const Transfer& transfer : transfers) all.push_back(transfer.spans);
+    return Flat(all);
+  }
+  static std::vector<Span> Flat(const std::vector<std::vector<Span>>& all) {
     std::vector<Span> spans;
-    for (const Transfer& transfer : transfers) {
-      spans.insert(spans.end(), transfer.spans.begin(), transfer.spans.end());
-    }
+    for (const std::vector<Span>& some : all) spans.insert(spans.end(), some.begin(), some.end());
     return spans;
   }
 

@@ -29,7 +29,7 @@ struct RecordedOperation {
 class Recording {
  public:
   std::unique_ptr<Stream> MakeStream();
-  // Of which only SendRecv may be used. A transfer's spans are read or written by the exchange.
+  // Of which only SendRecv and AllToAll may be used. Their spans are read or written by the exchange.
   std::unique_ptr<Communicator> MakeCommunicator(int rank, int size);
 
   void Add(RecordedOperation::Kind kind, const Stream& stream, std::vector<Span> reads,
