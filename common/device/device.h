@@ -107,6 +107,10 @@ struct DeviceInfo {
 struct AttentionUse {
   std::string kernel;         // of several, joined by +
   bool deterministic = true;  // the same bits from run to run
+  // What a library had to make for a shape before it could compute it, and how long that took the host: by
+  // PrepareAttention, and by calls that found nothing made, which waited for it.
+  int64_t made_ahead = 0, made_late = 0;
+  double ahead_seconds = 0, late_seconds = 0;
 };
 
 struct MemoryUse {
@@ -178,6 +182,11 @@ class Device {
                       bool inverse) = 0;
 
   // --- attention ---
+  // Makes now what AttentionForward, or where `backward` AttentionBackward, of such a tile would make when a
+  // first one comes, up to a bound of the device's own: what is left is made then. Of q, k and v only types,
+  // shapes and strides are looked at, their data may be null; dout's are q's. Work of the host alone:
+  // nothing is enqueued. From the thread that enqueues kernels.
+  virtual void PrepareAttention(const AttentionTile& tile, bool backward) = 0;
   // Partial attention of the tile, merged into out float32 [queries * batch, q_heads * head_dim] and lse
   // float32 [queries * batch, q_heads] (natural log-sum-exp of the scaled scores; -inf where no key was seen,
   // and then out is 0). first: out and lse hold nothing yet and are overwritten. Merging never exponentiates

@@ -64,6 +64,9 @@ class TimedDevice : public Device {
                           const Matrix* dgate, const Matrix& dup) override;
   void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,
               bool inverse) override;
+  void PrepareAttention(const AttentionTile& tile, bool backward) override {
+    device_->PrepareAttention(tile, backward);
+  }
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override;
   void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,

@@ -196,6 +196,10 @@ class MirrorDevice : public Device {
       device_->Rotary(*inner_, c.Of(x), batch, head_dim, c.Floats(table, x.rows / batch * head_dim), inverse);
     });
   }
+  void PrepareAttention(const AttentionTile& tile, bool backward) override {
+    std::lock_guard<std::mutex> lock(OneAtATime());
+    device_->PrepareAttention(tile, backward);
+  }
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
     On(s,

@@ -25,7 +25,7 @@ for file in "$out"/bin/* "$out/lib/libseqpar-cuda.so"; do ldd "$file" | awk '/=>
 cma=$(ldconfig -p | awk '/libucp\.so/{print $NF; exit}')
 [ -z "$cma" ] || cp -L "$(dirname "$cma")"/ucx/libuct_cma.so.0 "$out/lib/ucx/"
 strip --strip-unneeded "$out"/bin/* "$out"/lib/*.so*
-cp "$here/run.sh" "$here/service.sh" "$here/cudnn.sh" "$here/faults.py" "$here/longest.py" "$here/tests.txt" "$here"/../bench/gpu_*_peer.py \
+cp "$here/run.sh" "$here/shards.sh" "$here/service.sh" "$here/cudnn.sh" "$here/faults.py" "$here/longest.py" "$here/tests.txt" "$here"/../bench/gpu_*_peer.py \
   "$here/../bench/bench_process.py" "$out/"
 # What bfloat16 attention can run on, what it does first.
 {

@@ -107,9 +107,11 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   config.deterministic = job.deterministic;
   const auto warm_up = [&](const RankRuntime& runtime) {
     if (IsHost(runtime.device->info().kind)) return absl::OkStatus();
-    absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
+    const absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
+    if (!warm.ok() && !absl::IsResourceExhausted(warm)) return warm;
+    SEQPAR_RETURN_IF_ERROR(WarmUpAttention(job, plan, context.rank, *runtime.device));
     runtime.device->ResetPeak();
-    return absl::IsResourceExhausted(warm) ? absl::OkStatus() : warm;
+    return absl::OkStatus();
   };
   SEQPAR_ASSIGN_OR_RETURN(RankRuntime runtime,
                           ConnectWorld(context, config, LinksFrom(context.run->node(), plan), warm_up));

@@ -66,6 +66,10 @@ v1::RankReport MakeReport(const RankContext& context, const JobSpec& job, const 
   const AttentionUse attention = runtime.device->attention_use();
   report.set_kernel(attention.kernel);
   report.set_deterministic(attention.deterministic);
+  if (attention.made_late > 0) {
+    LogInfo("attention kernels made within the step",
+            {{"kernels", attention.made_late}, {"seconds", attention.late_seconds}});
+  }
   report.set_tokens(mine.tokens.size());
   const PassFigures total = figures.total();
   report.set_compute_seconds(total.compute_seconds);

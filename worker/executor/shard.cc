@@ -12,6 +12,15 @@
 namespace seqpar {
 namespace {
 
+absl::Status LoadTokenMatrix(const JobSpec& job, const std::string& name, const Source& source,
+                             const TokenShare& share, const DataRoots& roots, Transfers* transfers,
+                             const Matrix& to) {
+  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<TensorReader> reader, OpenSource(source, roots));
+  return transfers->LoadTokens(reader.get(), TokenTensor(job, name), share, to);
+}
+
+}  // namespace
+
 LayerPlan MakeLayerPlan(const JobSpec& job, const Plan& plan, int rank) {
   LayerPlan layer;
   layer.config = job.config;
@@ -27,15 +36,6 @@ LayerPlan MakeLayerPlan(const JobSpec& job, const Plan& plan, int rank) {
   layer.rank = rank;
   return layer;
 }
-
-absl::Status LoadTokenMatrix(const JobSpec& job, const std::string& name, const Source& source,
-                             const TokenShare& share, const DataRoots& roots, Transfers* transfers,
-                             const Matrix& to) {
-  SEQPAR_ASSIGN_OR_RETURN(const std::unique_ptr<TensorReader> reader, OpenSource(source, roots));
-  return transfers->LoadTokens(reader.get(), TokenTensor(job, name), share, to);
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<TensorReader>> OpenSource(const Source& source, const DataRoots& roots) {
   SEQPAR_RETURN_IF_ERROR(Failpoint("executor.shard.open"));

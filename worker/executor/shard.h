@@ -11,6 +11,7 @@
 #include "common/base/data_roots.h"
 #include "common/job/plan.h"
 #include "common/job/tensors.h"
+#include "common/layers/layer_plan.h"
 #include "common/layers/layer_stack.h"
 #include "common/layers/weight_table.h"
 #include "seqpar/v1/fleet.pb.h"
@@ -26,6 +27,9 @@ struct ShardedModel {
   std::deque<WeightSet> weights;  // one a layer, of the job's dtype; a deque keeps them where they are
   std::unique_ptr<LayerStack> stack;
 };
+
+// What `rank` needs to know of the job's layers.
+LayerPlan MakeLayerPlan(const JobSpec& job, const Plan& plan, int rank);
 
 // The layer stack of `rank` with its weights, input and (with backward) output gradient loaded. Where
 // `checkpoints` names a file, its layers are left out, and it is the input. Paths are resolved within

@@ -4,9 +4,12 @@
 #include <utility>
 #include <vector>
 
+#include "common/attention/strategies.h"
+#include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/layers/mlp_pieces.h"
 #include "common/layers/weight_table.h"
+#include "worker/executor/shard.h"
 
 namespace seqpar {
 namespace {
@@ -90,6 +93,20 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
     if (job.backward()) device.Gemm(compute, y, true, x, false, sums, !n.first, nullptr);
   }
   return compute.Synchronize();
+}
+
+absl::Status WarmUpAttention(const JobSpec& job, const Plan& plan, int rank, Device& device) {
+  const AttentionPlan attention = MakeLayerPlan(job, plan, rank).Attention();
+  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+    if (pass == Pass::kBackward && !job.backward()) break;
+    SEQPAR_ASSIGN_OR_RETURN(const std::vector<AttentionTile> tiles, AttentionTiles(attention, pass));
+    for (const AttentionTile& tile : tiles) device.PrepareAttention(tile, pass == Pass::kBackward);
+  }
+  const AttentionUse use = device.attention_use();
+  if (use.made_ahead > 0) {
+    LogInfo("attention prepared", {{"kernels", use.made_ahead}, {"seconds", use.ahead_seconds}});
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace seqpar

@@ -1,5 +1,5 @@
-// What a device does slowly the first time: libraries choose algorithms and load kernels when a product of a
-// new shape comes. Done before the clock of the steps runs.
+// What a device does slowly the first time: libraries choose algorithms and load kernels when a product or an
+// attention tile of a new shape comes. Done before the clock of the steps runs.
 #ifndef SEQPAR_WORKER_EXECUTOR_WARM_UP_H_
 #define SEQPAR_WORKER_EXECUTOR_WARM_UP_H_
 
@@ -14,6 +14,12 @@ namespace seqpar {
 // layer's products take, and what the first of their kind cost. REQUIRES: nothing else of the rank is
 // allocated yet; what it needs is less than the rank will. Errors are the stream's.
 absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Device& device, Stream& compute);
+
+// Has the device make what the attention tiles of the rank's schedule need of a library, in every pass of the
+// job (Device::PrepareAttention): the host's time alone. Nothing of a
+// step depends on the data, so that a step finds all of it made but for what was beyond the device's bound.
+// Errors: the plan's mesh is none.
+absl::Status WarmUpAttention(const JobSpec& job, const Plan& plan, int rank, Device& device);
 
 }  // namespace seqpar
 

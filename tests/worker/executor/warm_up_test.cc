@@ -90,5 +90,79 @@ TEST(WarmUpTest, RunsEveryProductOfAStepAndNoOther) {
   }
 }
 
+JobSpec SmallJob(JobPass pass) {
+  JobSpec job;
+  job.config.hidden_size = 32;
+  job.config.heads = 4;
+  job.config.kv_heads = 2;
+  job.config.head_dim = 8;
+  job.config.intermediate_size = 48;
+  job.config.layers = 3;
+  job.dtype = DType::kBF16;
+  job.pass = pass;
+  job.weights.seed = 1;
+  job.input.seed = 2;
+  job.batch = 2;
+  job.tokens = 61;
+  return job;
+}
+
+struct Prepared {
+  int64_t queries, keys;
+  int q_heads;
+  bool backward;
+  friend bool operator==(const Prepared&, const Prepared&) = default;
+};
+
+std::vector<Prepared> PreparedBy(const JobSpec& job, const Plan& plan, int rank) {
+  std::vector<Prepared> prepared;
+  int ran = 0;
+  HookedDevice device([](const std::string&) { return nullptr; },
+                      [&](Stream&, const AttentionTile&, const Matrix*) { ++ran; },
+                      [&](const AttentionTile& tile, bool backward) {
+                        EXPECT_EQ(tile.batch, job.batch);
+                        EXPECT_EQ(tile.head_dim, job.config.head_dim);
+                        EXPECT_EQ(tile.q.dtype, job.dtype);
+                        prepared.push_back({tile.queries, tile.keys, tile.heads.q_heads(), backward});
+                      });
+  const absl::Status status = WarmUpAttention(job, plan, rank, device);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(ran, 0);
+  return prepared;
+}
+
+TEST(WarmUpAttentionTest, PreparesEachTileOfTheScheduleForThePassesOfTheJob) {
+  for (const JobPass pass : {JobPass::kForward, JobPass::kForwardBackward}) {
+    const JobSpec job = SmallJob(pass);
+    const auto expected = [&](std::vector<Prepared> forward, const std::vector<Prepared>& backward) {
+      if (job.backward()) forward.insert(forward.end(), backward.begin(), backward.end());
+      return forward;
+    };
+    const Plan one = ShardedPlan(job, Mesh{1, 1, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing);
+    EXPECT_EQ(PreparedBy(job, one, 0),
+              expected({{61, 61, 4, false}}, {{61, 61, 4, true}}));  // for all layers
+    // Two ranks of two heads each over a causal ring of two: 31 and 30 tokens; backward keeps half of the own
+    // keys for the last slot.
+    const Plan four = ShardedPlan(job, Mesh{1, 2, 2, 2}, LayoutKind::kContiguous, CoreKind::kRing);
+    for (int rank = 0; rank < 4; ++rank) {
+      const bool early = four.mesh.CoordOf(rank).ring == 0;
+      EXPECT_EQ(PreparedBy(job, four, rank),
+                early ? expected({{31, 31, 2, false}}, {{31, 16, 2, true}, {31, 15, 2, true}})
+                      : expected({{30, 30, 2, false}, {30, 31, 2, false}},
+                                 {{30, 15, 2, true}, {30, 31, 2, true}, {30, 15, 2, true}}))
+          << "rank " << rank;
+    }
+  }
+}
+
+TEST(WarmUpAttentionTest, AMeshThatIsNoneIsAnError) {
+  const JobSpec job = SmallJob(JobPass::kForward);
+  Plan plan = ShardedPlan(job, Mesh{1, 2, 1, 1}, LayoutKind::kContiguous, CoreKind::kRing);
+  plan.strategy = StrategyKind::kRing;  // which has no such axis
+  HookedDevice device([](const std::string&) { return nullptr; },
+                      [](Stream&, const AttentionTile&, const Matrix*) {});
+  EXPECT_EQ(WarmUpAttention(job, plan, 0, device).code(), absl::StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace seqpar

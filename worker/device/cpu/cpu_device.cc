@@ -184,6 +184,9 @@ class CpuDevice : public Device {
     Run(s, [=, this] { cpu::Rotary(rows_, pool_, x, batch, head_dim, table, inverse); });
   }
 
+  // Nothing is made for a shape here.
+  void PrepareAttention(const AttentionTile& tile, bool backward) override {}
+
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
     CheckTile(tile);

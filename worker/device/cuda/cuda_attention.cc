@@ -26,30 +26,55 @@ AttentionUse CudaAttention::Use(const std::string& otherwise) const {
     // Our own has but one order.
     if (kernel != AttentionKernel::kTiledFloat32 && fixed_order_) names += "_fixed_order";
   }
-  return {names.empty() ? otherwise : names, fixed_order_ || !free_order_};
+  AttentionUse use;
+  use.kernel = names.empty() ? otherwise : names;
+  use.deterministic = fixed_order_ || !free_order_;
+  cudnn_.Count(&use);
+  return use;
 }
 
 AttentionKernel CudaAttention::Choose(const AttentionTile& tile, const std::vector<Matrix>& others,
-                                      const std::function<bool(const std::vector<QueryRun>&)>& plan) {
+                                      const std::vector<QueryRun>* runs,
+                                      const std::function<bool(const std::vector<QueryRun>&)>& plan) const {
+  const MaskShape mask = runs != nullptr ? MaskShape::kRegular : MaskShape::kIrregular;
+  return ChooseAttention(capability_, tile.q.dtype, tile.head_dim, mask, [&](AttentionKernel one) {
+    if (only_.has_value() && one != *only_) return false;
+    return one == AttentionKernel::kFa4 ? Fa4Attention::Serves(tile, others) : plan(*runs);
+  });
+}
+
+AttentionKernel CudaAttention::ChooseNow(const AttentionTile& tile, const std::vector<Matrix>& others,
+                                         const std::function<bool(const std::vector<QueryRun>&)>& plan) {
   const std::vector<QueryRun>* runs = nullptr;
   if (tile.q.dtype == DType::kBF16) {  // no kernel of float32 asks for them
     const auto& found = runs_.Get(tile.ranges);
     if (found.has_value()) runs = &*found;
   }
-  const MaskShape mask = runs != nullptr ? MaskShape::kRegular : MaskShape::kIrregular;
-  const AttentionKernel kernel =
-      ChooseAttention(capability_, tile.q.dtype, tile.head_dim, mask, [&](AttentionKernel one) {
-        if (only_.has_value() && one != *only_) return false;
-        return one == AttentionKernel::kFa4 ? Fa4Attention::Serves(tile, others) : plan(*runs);
-      });
+  const AttentionKernel kernel = Choose(tile, others, runs, plan);
   attended_[static_cast<int>(kernel)] = true;
   return kernel;
 }
 
+void CudaAttention::Prepare(const AttentionTile& tile, bool backward) {
+  if (tile.q.dtype != DType::kBF16) return;  // no kernel of float32 makes anything
+  const std::optional<std::vector<QueryRun>> runs = RunCache::Cut(*tile.ranges);
+  const auto floats = [](const Matrix& m) { return Matrix(nullptr, DType::kF32, m.rows, m.cols, m.ld); };
+  const Matrix out = floats(tile.q), dk = floats(tile.k), dv = floats(tile.v);
+  if (!backward) {
+    Choose(tile, {out}, runs.has_value() ? &*runs : nullptr,
+           [&](const std::vector<QueryRun>& all) { return cudnn_.PrepareForward(tile, all, out); });
+    return;
+  }
+  Choose(tile, {tile.q, out, dk, dv}, runs.has_value() ? &*runs : nullptr,
+         [&](const std::vector<QueryRun>& all) {
+           return cudnn_.PrepareBackward(tile, all, tile.q, {out, dk, dv});
+         });
+}
+
 absl::Status CudaAttention::Forward(cudaStream_t stream, const AttentionTile& tile, const Matrix& out,
                                     const Matrix& lse, bool first) {
-  std::optional<CudnnAttention::Plan> plan;
-  const AttentionKernel kernel = Choose(tile, {out}, [&](const std::vector<QueryRun>& runs) {
+  std::optional<CudnnPlan> plan;
+  const AttentionKernel kernel = ChooseNow(tile, {out}, [&](const std::vector<QueryRun>& runs) {
     plan = cudnn_.PlanForward(tile, runs, out, first);
     return plan.has_value();
   });
@@ -68,8 +93,8 @@ absl::Status CudaAttention::Forward(cudaStream_t stream, const AttentionTile& ti
 absl::Status CudaAttention::Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout,
                                      const Matrix& lse, const Matrix& delta, const Matrix& dq,
                                      const Matrix& dk, const Matrix& dv) {
-  std::optional<CudnnAttention::Plan> plan;
-  const AttentionKernel kernel = Choose(tile, {dout, dq, dk, dv}, [&](const std::vector<QueryRun>& runs) {
+  std::optional<CudnnPlan> plan;
+  const AttentionKernel kernel = ChooseNow(tile, {dout, dq, dk, dv}, [&](const std::vector<QueryRun>& runs) {
     plan = cudnn_.PlanBackward(tile, runs, dout, {dq, dk, dv});
     return plan.has_value();
   });

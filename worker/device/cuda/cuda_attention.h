@@ -37,6 +37,8 @@ class CudaAttention {
         fa4_(fixed_order, scratch),
         cudnn_(fixed_order, scratch) {}
 
+  // As Device::PrepareAttention.
+  void Prepare(const AttentionTile& tile, bool backward);
   absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                        bool first);
   absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
@@ -46,9 +48,13 @@ class CudaAttention {
   AttentionUse Use(const std::string& otherwise) const;
 
  private:
-  // By the table, and remembered for Use. `plan` asks cuDNN for the tile's runs.
+  // By the table. `plan` asks cuDNN for the tile's runs; `runs` is null where they are too many.
   AttentionKernel Choose(const AttentionTile& tile, const std::vector<Matrix>& others,
-                         const std::function<bool(const std::vector<QueryRun>&)>& plan);
+                         const std::vector<QueryRun>* runs,
+                         const std::function<bool(const std::vector<QueryRun>&)>& plan) const;
+  // The same, and remembered for Use.
+  AttentionKernel ChooseNow(const AttentionTile& tile, const std::vector<Matrix>& others,
+                            const std::function<bool(const std::vector<QueryRun>&)>& plan);
   // The tile's queries of `span` by our own kernel.
   absl::Status OwnForward(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span,
                           const Matrix& out, const Matrix& lse, bool first);

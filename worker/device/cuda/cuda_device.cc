@@ -190,6 +190,11 @@ class CudaDevice : public Device {
     });
   }
 
+  void PrepareAttention(const AttentionTile& tile, bool backward) override {
+    cudaSetDevice(ordinal_);
+    attention_.Prepare(tile, backward);
+  }
+
   void AttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
                         bool first) override {
     static_cast<CudaStream&>(s).EnqueueStatus(

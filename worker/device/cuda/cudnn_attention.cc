@@ -1,11 +1,10 @@
 #include "worker/device/cuda/cudnn_attention.h"
 
 #include <algorithm>
-#include <set>
+#include <chrono>
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/cuda_status.h"
 #include "worker/device/cuda/cudnn_sums.h"
 #include "worker/device/cuda/fa4_sums.h"
@@ -14,22 +13,6 @@
 namespace seqpar::cuda {
 namespace {
 
-// A new shape takes a tenth of a second to get its graph: runs of more than these are left to kernels that
-// take any.
-constexpr size_t kShapesMax = 32;
-
-HeadPart Queries(const AttentionTile& tile, const CudnnPiece& piece, const HeadGrid& grid, int64_t width) {
-  return {grid, tile.batch, piece.first, piece.count, width, false};
-}
-HeadPart Keys(const AttentionTile& tile, const CudnnPiece& piece, const HeadGrid& grid) {
-  return {grid, tile.batch, piece.first_key, piece.keys, tile.head_dim, true};
-}
-
-// Of one outer step the stride means nothing, and cuDNN wants one.
-CudnnStrides StridesOf(const HeadPart& part, const Matrix& m) {
-  const int64_t outer = part.grid.outer == 1 ? part.count * part.TokenStride(m) : part.OuterStride(m);
-  return {outer, part.InnerStride(), part.TokenStride(m)};
-}
 HeadRows RowsOf(const HeadPart& part, const Matrix& m) {
   return {part.Data(m), part.OuterStride(m), part.InnerStride(), part.TokenStride(m)};
 }
@@ -42,54 +25,18 @@ bool Aligned(const AttentionTile& tile, const std::vector<Matrix>& others) {
          std::all_of(others.begin(), others.end(), AlignedForTensorCores);
 }
 
-// What a launch computes in beside the library's own workspace.
-int64_t OwnBytes(CudnnPass pass, const CudnnPiece& piece, const HeadGrid& grid, int head_dim) {
-  const int64_t rows = grid.outer * grid.inner * piece.count, keys = grid.outer * grid.inner * piece.keys;
-  // Forward O; backward dQ, what stands for O, dK and dV: 16 bits. Log-sum-exps: 32.
-  const int64_t elements = (pass == CudnnPass::kForward ? rows : 2 * rows + 2 * keys) * head_dim;
-  return (elements * 2 + rows * 4 + 255) / 256 * 256;
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// How tiles are cut, so that what a launch computes in is at most what the plan counts on.
-struct Cutting {
-  Cutting(CudnnPass pass, const AttentionTile& tile)
-      : pass(pass),
-        head_dim(tile.head_dim),
-        budget(CudaAttentionBudget(pass != CudnnPass::kForward, tile.queries,
-                                   tile.batch * tile.heads.q_heads(), tile.head_dim)),
-        block(CudnnBlock(pass, head_dim, budget / std::min<int64_t>(4, tile.batch * tile.heads.q_heads()))),
-        grids(HeadGrids(tile.batch, tile.heads, tile.group, /*shared_kv=*/true)) {}
-
-  std::vector<HeadGrid> GridsOf(const CudnnPiece& piece) const {
-    constexpr int64_t kRounding = 64 << 10;  // to whole tiles and alignments
-    const int64_t most = (budget - kRounding) / CudnnHeadBytes(pass, head_dim, piece.count, piece.keys);
-    std::vector<HeadGrid> all;
-    for (const HeadGrid& whole : grids) {
-      for (const HeadGrid& grid : SplitGrid(whole, most)) all.push_back(grid);
-    }
-    return all;
-  }
-
-  const CudnnPass pass;
-  const int head_dim;
-  const int64_t budget, block;
-  const std::vector<HeadGrid> grids;
-};
-
-// The shapes of pieces and grids that have been asked for.
-class ShapeCount {
- public:
-  // False past kShapesMax.
-  bool Add(const CudnnPiece& piece, const HeadGrid& grid) {
-    seen_.insert({static_cast<int64_t>(piece.mask), piece.count, piece.keys, grid.outer, grid.inner});
-    return seen_.size() <= kShapesMax;
-  }
-
- private:
-  std::set<std::vector<int64_t>> seen_;
-};
-
 }  // namespace
+
+CudnnAttention::CudnnAttention(bool fixed_order, Scratch* scratch)
+    : fixed_order_(fixed_order),
+      scratch_(scratch),
+      made_(
+          {.made_ahead_max = kMadeAheadMax, .ahead_seconds_max = kAheadSecondsMax},
+          [this](const CudnnShape& shape) { return graphs_->Make(shape); }, Seconds) {}
 
 CudnnGraphs* CudnnAttention::Graphs() {
   if (!opened_) {
@@ -100,82 +47,50 @@ CudnnGraphs* CudnnAttention::Graphs() {
   return graphs_.get();
 }
 
-bool CudnnAttention::Add(CudnnPass pass, const AttentionTile& tile, const CudnnPiece& piece,
-                         const HeadGrid& grid, bool first, const Matrix* dout, int64_t budget,
-                         std::vector<Launch>* launches) {
-  // Of single queries cuDNN refuses some backward, and has other kernels forward: they are not worth a graph.
-  if (piece.count == 1) return false;
-  const HeadPart q = Queries(tile, piece, grid, tile.head_dim), kv = Keys(tile, piece, grid);
-  CudnnShape shape;
-  shape.pass = pass;
-  shape.mask = piece.mask;
-  shape.head_dim = tile.head_dim;
-  shape.scale = tile.scale;
-  shape.outer = grid.outer, shape.heads = grid.inner;
-  shape.queries = piece.count, shape.keys = piece.keys;
-  shape.q = StridesOf(q, tile.q), shape.k = StridesOf(kv, tile.k), shape.v = StridesOf(kv, tile.v);
-  if (dout != nullptr) shape.dout = StridesOf(q, *dout);
-  Launch launch{piece, grid, graphs_->Find(shape), 0, 0, first};
-  if (launch.graph == nullptr) return false;
-  launch.own_bytes = OwnBytes(pass, piece, grid, tile.head_dim);
-  launch.workspace_bytes = graphs_->WorkspaceBytes(*launch.graph);
-  if (launch.own_bytes + launch.workspace_bytes > budget) return false;
-  launches->push_back(std::move(launch));
-  return true;
-}
-
-std::optional<CudnnAttention::Plan> CudnnAttention::PlanRuns(CudnnPass pass, const AttentionTile& tile,
-                                                             const std::vector<QueryRun>& runs, bool first,
-                                                             const Matrix* dout) {
+std::optional<CudnnPlan> CudnnAttention::Plan(CudnnPass pass, const AttentionTile& tile,
+                                              const std::vector<QueryRun>& runs, bool first,
+                                              const Matrix* dout, bool ahead) {
   if (Graphs() == nullptr) return std::nullopt;
-  const Cutting cutting(pass, tile);
-  ShapeCount shapes;
-  Plan plan;
-  const auto add = [&](const QueryRun& run) {
-    if (TooSmallForCudnn(run)) return false;
-    int64_t written = first ? run.first : run.first + run.count;  // queries before it have results
-    for (const CudnnPiece& piece : CutIntoPieces(run, cutting.block)) {
-      for (const HeadGrid& grid : cutting.GridsOf(piece)) {
-        if (!shapes.Add(piece, grid) ||
-            !Add(pass, tile, piece, grid, piece.first >= written, dout, cutting.budget, &plan.launches)) {
-          return false;
-        }
-      }
-      written = std::max(written, piece.first + piece.count);
-    }
-    return true;
-  };
-  for (const QueryRun& run : runs) {
-    if (run.mask == RunMask::kEmpty) continue;
-    const size_t before = plan.launches.size();
-    if (add(run)) continue;
-    plan.launches.erase(plan.launches.begin() + static_cast<std::ptrdiff_t>(before), plan.launches.end());
-    if (!plan.left.empty() && plan.left.back().end() == run.first) {
-      plan.left.back().count += run.count;
-    } else {
-      plan.left.push_back({run.first, run.count});
-    }
-  }
-  if (plan.launches.empty()) return std::nullopt;
-  return plan;
+  return PlanCudnn(pass, tile, runs, first, dout, [&](const CudnnShape& shape) -> CudnnKernel {
+    if (!ahead) return made_.Get(shape);
+    const CudnnKernel* kernel = made_.GetAhead(shape);
+    return kernel == nullptr ? CudnnKernel() : *kernel;
+  });
 }
 
-std::optional<CudnnAttention::Plan> CudnnAttention::PlanForward(const AttentionTile& tile,
-                                                                const std::vector<QueryRun>& runs,
-                                                                const Matrix& out, bool first) {
+std::optional<CudnnPlan> CudnnAttention::PlanForward(const AttentionTile& tile,
+                                                     const std::vector<QueryRun>& runs, const Matrix& out,
+                                                     bool first) {
   if (!Aligned(tile, {out})) return std::nullopt;
-  return PlanRuns(CudnnPass::kForward, tile, runs, first, nullptr);
+  return Plan(CudnnPass::kForward, tile, runs, first, nullptr, false);
 }
 
-std::optional<CudnnAttention::Plan> CudnnAttention::PlanBackward(const AttentionTile& tile,
-                                                                 const std::vector<QueryRun>& runs,
-                                                                 const Matrix& dout,
-                                                                 const std::vector<Matrix>& gradients) {
+std::optional<CudnnPlan> CudnnAttention::PlanBackward(const AttentionTile& tile,
+                                                      const std::vector<QueryRun>& runs, const Matrix& dout,
+                                                      const std::vector<Matrix>& gradients) {
   if (!Aligned(tile, gradients) || !AlignedForTensorCores(dout)) return std::nullopt;
-  return PlanRuns(fixed_order_ ? CudnnPass::kBackwardFixed : CudnnPass::kBackward, tile, runs, false, &dout);
+  return Plan(backward_pass(), tile, runs, false, &dout, false);
 }
 
-absl::StatusOr<char*> CudnnAttention::TakeFor(cudaStream_t stream, const Launch& launch) {
+bool CudnnAttention::PrepareForward(const AttentionTile& tile, const std::vector<QueryRun>& runs,
+                                    const Matrix& out) {
+  return Aligned(tile, {out}) && Plan(CudnnPass::kForward, tile, runs, true, nullptr, true).has_value();
+}
+
+bool CudnnAttention::PrepareBackward(const AttentionTile& tile, const std::vector<QueryRun>& runs,
+                                     const Matrix& dout, const std::vector<Matrix>& gradients) {
+  return Aligned(tile, gradients) && AlignedForTensorCores(dout) &&
+         Plan(backward_pass(), tile, runs, false, &dout, true).has_value();
+}
+
+void CudnnAttention::Count(AttentionUse* use) const {
+  use->made_ahead += made_.made_ahead();
+  use->made_late += made_.made_late();
+  use->ahead_seconds += made_.ahead_seconds();
+  use->late_seconds += made_.late_seconds();
+}
+
+absl::StatusOr<char*> CudnnAttention::TakeFor(cudaStream_t stream, const CudnnLaunch& launch) {
   SEQPAR_ASSIGN_OR_RETURN(
       void* const scratch,
       scratch_->Take(stream, launch.own_bytes + launch.workspace_bytes, "results of an attention tile"));
@@ -183,8 +98,8 @@ absl::StatusOr<char*> CudnnAttention::TakeFor(cudaStream_t stream, const Launch&
 }
 
 absl::Status CudnnAttention::Forward(cudaStream_t stream, const AttentionTile& tile,
-                                     const std::vector<QueryRun>& runs, const Plan& plan, const Matrix& out,
-                                     const Matrix& lse, bool first) {
+                                     const std::vector<QueryRun>& runs, const CudnnPlan& plan,
+                                     const Matrix& out, const Matrix& lse, bool first) {
   for (const QueryRun& run : runs) {
     if (!first || run.mask != RunMask::kEmpty) continue;
     const int64_t begin = run.first * tile.batch, end = begin + run.count * tile.batch;
@@ -193,10 +108,10 @@ absl::Status CudnnAttention::Forward(cudaStream_t stream, const AttentionTile& t
                                            static_cast<float*>(l.data), l.ld, l.cols, o.rows),
                                 "queries that see nothing");
   }
-  for (const Launch& launch : plan.launches) {
-    const HeadPart q = Queries(tile, launch.piece, launch.grid, tile.head_dim),
-                   one = Queries(tile, launch.piece, launch.grid, 1),
-                   kv = Keys(tile, launch.piece, launch.grid);
+  for (const CudnnLaunch& launch : plan.launches) {
+    const HeadPart q = CudnnQueries(tile, launch.piece, launch.grid, tile.head_dim),
+                   one = CudnnQueries(tile, launch.piece, launch.grid, 1),
+                   kv = CudnnKeys(tile, launch.piece, launch.grid);
     const HeadDims dims = DimsOf(launch.grid, launch.piece.count, tile.head_dim);
     SEQPAR_ASSIGN_OR_RETURN(char* const scratch, TakeFor(stream, launch));
     auto* const partial_lse =
@@ -211,13 +126,13 @@ absl::Status CudnnAttention::Forward(cudaStream_t stream, const AttentionTile& t
   return absl::OkStatus();
 }
 
-absl::Status CudnnAttention::Backward(cudaStream_t stream, const AttentionTile& tile, const Plan& plan,
+absl::Status CudnnAttention::Backward(cudaStream_t stream, const AttentionTile& tile, const CudnnPlan& plan,
                                       const Matrix& dout, const Matrix& lse, const Matrix& delta,
                                       const Matrix& dq, const Matrix& dk, const Matrix& dv) {
-  for (const Launch& launch : plan.launches) {
-    const HeadPart q = Queries(tile, launch.piece, launch.grid, tile.head_dim),
-                   one = Queries(tile, launch.piece, launch.grid, 1),
-                   kv = Keys(tile, launch.piece, launch.grid);
+  for (const CudnnLaunch& launch : plan.launches) {
+    const HeadPart q = CudnnQueries(tile, launch.piece, launch.grid, tile.head_dim),
+                   one = CudnnQueries(tile, launch.piece, launch.grid, 1),
+                   kv = CudnnKeys(tile, launch.piece, launch.grid);
     const HeadDims q_dims = DimsOf(launch.grid, launch.piece.count, tile.head_dim),
                    kv_dims = DimsOf(launch.grid, launch.piece.keys, tile.head_dim);
     const int64_t heads = q_dims.outer * q_dims.heads, row_bytes = 2 * heads * tile.head_dim;

@@ -6,7 +6,7 @@
 #include <cudnn_frontend.h>
 
 #include <exception>
-#include <map>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -23,13 +23,9 @@ namespace fe = cudnn_frontend;
 class CudnnGraph {
  public:
   fe::graph::Graph graph;
-  int64_t workspace_bytes = 0;
 };
 
 namespace {
-
-// So many shapes are kept; then the one that was not asked for the longest goes.
-constexpr size_t kKept = 1024;
 
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 enum Uid : int64_t { kQ = 1, kK, kV, kO, kLse, kDout, kDq, kDk, kDv };
@@ -107,22 +103,27 @@ absl::Status Failed(const std::string& what) {
 class Graphs : public CudnnGraphs {
  public:
   explicit Graphs(cudnnHandle_t handle) : handle_(handle) {}
-  ~Graphs() override {
-    graphs_.clear();
-    cudnnDestroy(handle_);
-  }
+  ~Graphs() override { cudnnDestroy(handle_); }
 
-  std::shared_ptr<const CudnnGraph> Find(const CudnnShape& shape) override {
-    const auto found = graphs_.find(shape);
-    if (found != graphs_.end()) {
-      found->second.asked = ++asked_;
-      return found->second.graph;
+  // cudnn-frontend reports most errors and throws the others.
+  CudnnKernel Make(const CudnnShape& shape) override {
+    auto made = std::make_shared<CudnnGraph>();
+    fe::graph::Graph& graph = made->graph;
+    CudnnKernel kernel;
+    try {
+      Build(shape, &graph);
+      if (graph.validate().is_bad() || graph.build_operation_graph(handle_).is_bad() ||
+          graph.create_execution_plans({fe::HeurMode_t::A}).is_bad() ||
+          graph.check_support(handle_).is_bad() || graph.build_plans(handle_).is_bad() ||
+          graph.get_workspace_size(kernel.workspace_bytes).is_bad()) {
+        return {};
+      }
+    } catch (const std::exception&) {
+      return {};
     }
-    if (graphs_.size() >= kKept) DropOne();
-    return graphs_.emplace(shape, Entry{Make(shape), ++asked_}).first->second.graph;
+    kernel.graph = std::move(made);
+    return kernel;
   }
-
-  int64_t WorkspaceBytes(const CudnnGraph& graph) const override { return graph.workspace_bytes; }
 
   absl::Status Forward(cudaStream_t stream, const CudnnGraph& graph, const CudnnForwardCall& c,
                        void* workspace) override {
@@ -144,37 +145,6 @@ class Graphs : public CudnnGraphs {
   }
 
  private:
-  struct Entry {
-    std::shared_ptr<const CudnnGraph> graph;  // null: it has none
-    int64_t asked;
-  };
-
-  // cudnn-frontend reports most errors and throws the others.
-  std::shared_ptr<const CudnnGraph> Make(const CudnnShape& shape) {
-    auto made = std::make_shared<CudnnGraph>();
-    fe::graph::Graph& graph = made->graph;
-    try {
-      Build(shape, &graph);
-      if (graph.validate().is_bad() || graph.build_operation_graph(handle_).is_bad() ||
-          graph.create_execution_plans({fe::HeurMode_t::A}).is_bad() ||
-          graph.check_support(handle_).is_bad() || graph.build_plans(handle_).is_bad() ||
-          graph.get_workspace_size(made->workspace_bytes).is_bad()) {
-        return nullptr;
-      }
-    } catch (const std::exception&) {
-      return nullptr;
-    }
-    return made;
-  }
-
-  void DropOne() {
-    auto oldest = graphs_.begin();
-    for (auto it = graphs_.begin(); it != graphs_.end(); ++it) {
-      if (it->second.asked < oldest->second.asked) oldest = it;
-    }
-    graphs_.erase(oldest);
-  }
-
   absl::Status Execute(cudaStream_t stream, const CudnnGraph& graph,
                        const std::vector<std::pair<Uid, const void*>>& operands, void* workspace) {
     std::unordered_map<int64_t, void*> pack;
@@ -191,8 +161,6 @@ class Graphs : public CudnnGraphs {
   }
 
   const cudnnHandle_t handle_;
-  std::map<CudnnShape, Entry> graphs_;
-  int64_t asked_ = 0;
 };
 
 }  // namespace

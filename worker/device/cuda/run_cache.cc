@@ -23,9 +23,12 @@ const std::optional<std::vector<QueryRun>>& RunCache::Get(const std::shared_ptr<
     }
     drop_at_ = std::max<size_t>(64, 2 * entries_.size());
   }
-  const auto queries = static_cast<int64_t>(ranges->lo.size());
-  Entry entry{ranges, CutIntoRuns(*ranges, std::max(kFewRuns, queries / kQueriesARun))};
-  return entries_.emplace(ranges.get(), std::move(entry)).first->second.runs;
+  return entries_.emplace(ranges.get(), Entry{ranges, Cut(*ranges)}).first->second.runs;
+}
+
+std::optional<std::vector<QueryRun>> RunCache::Cut(const KeyRanges& ranges) {
+  const auto queries = static_cast<int64_t>(ranges.lo.size());
+  return CutIntoRuns(ranges, std::max(kFewRuns, queries / kQueriesARun));
 }
 
 }  // namespace seqpar::cuda

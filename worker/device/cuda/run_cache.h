@@ -18,6 +18,8 @@ class RunCache {
   // Nothing where the ranges come to more runs than are worth a launch each. Valid until the ranges' last
   // other owner lets go of them and Get is called again.
   const std::optional<std::vector<QueryRun>>& Get(const std::shared_ptr<const KeyRanges>& ranges);
+  // The same of ranges that are looked at once.
+  static std::optional<std::vector<QueryRun>> Cut(const KeyRanges& ranges);
 
  private:
   struct Entry {
