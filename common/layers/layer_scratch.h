@@ -17,9 +17,9 @@ namespace seqpar {
 struct LayerScratchSizes {
   int64_t attention = 0;  // gradients of its output, of q, k and v, where they have no place elsewhere; q, k
                           // and v themselves where nobody reads them again
-  int64_t pieces = 0;  // of the MLP
-  int64_t rows = 0;    // what a norm gave, rows of the tensor group, parts of sums
-  int64_t core = 0;    // what the attention core computes in
+  int64_t pieces = 0;     // of the MLP
+  int64_t rows = 0;       // what a norm gave, rows of the tensor group, parts of sums
+  int64_t core = 0;       // what the attention core computes in
 };
 
 struct LayerScratchPlaces {
