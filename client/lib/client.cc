@@ -7,9 +7,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/version.h"
-#include "common/job/proto.h"
+#include "common/job/rpc_status.h"
 #include "common/rpc/channel.h"
-#include "google/rpc/error_details.pb.h"
 #include "seqpar/v1/service.grpc.pb.h"
 
 namespace seqpar {
@@ -27,14 +26,7 @@ constexpr int kConnectMs = 5000;
 constexpr int kKeepaliveMs = 20'000, kKeepaliveTimeoutMs = 10'000;
 
 absl::Status FromGrpc(const grpc::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  google::rpc::Status details;
-  if (!status.error_details().empty() && details.ParseFromString(status.error_details())) {
-    details.set_code(status.error_code());
-    details.set_message(status.error_message());
-    return StatusFromProto(details);
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  return StatusFromRpc(status.error_code(), status.error_message(), status.error_details());
 }
 
 std::chrono::system_clock::time_point After(double seconds) {

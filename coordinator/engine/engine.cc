@@ -34,7 +34,8 @@ Engine::Engine(const EngineConfig& config, Store* store, const DataRoots* roots,
       on_fatal_(std::move(on_fatal)),
       observer_(hooks.observer != nullptr ? hooks.observer : &nobody_),
       plan_(std::move(hooks.plan)),
-      leases_(config.lease_us) {}
+      leases_(config.lease_us),
+      backlog_(config.backlog) {}
 
 Engine::~Engine() {
   if (thread_.joinable()) Stop();
@@ -151,7 +152,10 @@ void Engine::Loop() {
     }
     if (stopping && tasks.empty()) return;
     last_round_us_ = clock_->BootMicros();
-    for (const std::function<void()>& task : tasks) task();
+    for (std::function<void()>& task : tasks) {
+      task();
+      task = nullptr;  // with what it holds: a message may be large
+    }
     Tick();
     // A new attempt is more to write, and the disk is full.
     if (schedule_ && !scheduling_ && store_->has_reserve()) Schedule();

@@ -25,6 +25,7 @@
 #include "coordinator/admission/tenant_ledger.h"
 #include "coordinator/admission/tenant_limits.h"
 #include "coordinator/engine/alarms.h"
+#include "coordinator/engine/backlog.h"
 #include "coordinator/engine/log_collector.h"
 #include "coordinator/engine/observer.h"
 #include "coordinator/engine/revisions.h"
@@ -55,6 +56,7 @@ struct EngineConfig {
   size_t max_live_jobs = 20'000;  // that have not ended; above them submits are refused
   TenantPolicy tenants;           // beside that
   LinkPolicy links;
+  BacklogLimits backlog;
 };
 
 // What others put around the engine.
@@ -103,10 +105,12 @@ class Engine {
                                         std::optional<int> attempt);
 
   // --- from the streams of workers; these never wait ---
+  // RESOURCE_EXHAUSTED (OVERLOADED), with a time after which to try again, where too much waits to be handled
+  // already: the message is lost, and with it its stream, as if it had broken.
 
   // Takes `hello` as received now on `stream` (a number that is never used again).
-  void OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link);
-  void OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message);
+  absl::Status OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link);
+  absl::Status OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message);
   void OnBroken(const std::string& node, int64_t stream);
 
   int64_t term() const { return store_->term(); }
@@ -238,6 +242,7 @@ class Engine {
   EngineObserver* const observer_;
   const Planner plan_;
   LeaseTable leases_;
+  Backlog backlog_;
 
   Mutex mutex_;
   ConditionVariable wake_;

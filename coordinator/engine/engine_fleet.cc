@@ -24,14 +24,20 @@ bool IsTooLarge(const v1::Blob& blob) {
 
 }  // namespace
 
-void Engine::OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link) {
+absl::Status Engine::OnHello(const v1::Hello& hello, int64_t stream, std::shared_ptr<NodeLink> link) {
   const int64_t received_us = clock_->BootMicros();
-  Post([this, hello, stream, link = std::move(link), received_us] {
+  const auto bytes = static_cast<int64_t>(hello.ByteSizeLong());
+  SEQPAR_RETURN_IF_ERROR(backlog_.Enter(stream, bytes, false));
+  Post([this, hello, stream, bytes, link = std::move(link), received_us] {
+    backlog_.Leave(stream, bytes);
     HandleHello(hello, stream, link, received_us);
   });
+  return absl::OkStatus();
 }
 
-void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message) {
+absl::Status Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessage message) {
+  const auto bytes = static_cast<int64_t>(message.ByteSizeLong());
+  SEQPAR_RETURN_IF_ERROR(backlog_.Enter(stream, bytes, message.has_heartbeat()));
   // Counted here, so that a busy engine never makes a lease run out. The answer comes from the engine, after
   // all that arrived before it is durable: workers forget what an answered heartbeat covers.
   std::optional<int64_t> left_us;  // of the lease, as it was
@@ -39,12 +45,14 @@ void Engine::OnMessage(const std::string& node, int64_t stream, v1::WorkerMessag
   if (message.has_heartbeat()) left_us = leases_.Extend(node, stream, received_us);
   if (left_us) observer_->LeaseExtended(node, *left_us);
   auto shared = std::make_shared<v1::WorkerMessage>(std::move(message));
-  Post([this, node, stream, extended = left_us.has_value(), received_us, shared] {
+  Post([this, node, stream, bytes, extended = left_us.has_value(), received_us, shared] {
+    backlog_.Leave(stream, bytes);
     const NodeEntry* entry = registry_.Find(node);
     if (entry == nullptr || entry->stream != stream) return;  // of a stream that was replaced
     if (shared->has_heartbeat() && !extended) return;         // too late: Tick will say so
     HandleMessage(node, *shared, received_us);
   });
+  return absl::OkStatus();
 }
 
 void Engine::OnBroken(const std::string& node, int64_t stream) {

@@ -48,12 +48,18 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     if (lost_) {
       link_->Close(absl::UnavailableError("a message was lost (failpoint)"));
     } else if (!node_.empty()) {
-      engine_->OnMessage(node_, number_, std::move(message_));
+      const absl::Status taken = engine_->OnMessage(node_, number_, std::move(message_));
+      if (!taken.ok()) {
+        engine_->OnBroken(node_, number_);
+        return link_->Close(taken);
+      }
     } else if (message_.has_hello() && IsNodeName(message_.hello().node())) {
       const absl::Status admitted = Admit(message_.hello());
       if (!admitted.ok()) return link_->Close(admitted);
+      const absl::Status taken =
+          engine_->OnHello(message_.hello(), number_, FailpointsOn() ? MakeFaultyLink(link_) : link_);
+      if (!taken.ok()) return link_->Close(taken);
       node_ = message_.hello().node();
-      engine_->OnHello(message_.hello(), number_, FailpointsOn() ? MakeFaultyLink(link_) : link_);
     } else {
       return link_->Close(InvalidInput(
           reason::kInvalidArgument,

@@ -102,7 +102,7 @@ class Coordinator {
       v1::WorkerMessage answer;
       answer.mutable_logs()->set_query(message.logs().query());
       answer.mutable_logs()->set_last(true);
-      engine_->OnMessage(node_, stream_, answer);
+      engine_->OnMessage(node_, stream_, answer).IgnoreError();
     }
     void Close(const absl::Status&) override {}
 
@@ -142,7 +142,10 @@ class Coordinator {
   void Say(const fuzz::Said& said) {
     if (said.worker() < 0 || said.worker() >= kWorkersMax) return;
     Stream& stream = streams_[said.worker()];
-    if (stream.number != 0) return engine_.OnMessage(stream.node, stream.number, said.message());
+    if (stream.number != 0) {
+      if (!engine_.OnMessage(stream.node, stream.number, said.message()).ok()) Break(said.worker());
+      return;
+    }
     // What the edge does with a first message.
     const v1::Hello& hello = said.message().hello();
     if (!said.message().has_hello() || !IsNodeName(hello.node()) ||
@@ -151,7 +154,9 @@ class Coordinator {
       return;
     }
     stream = {hello.node(), ++stream_number_};
-    engine_.OnHello(hello, stream.number, std::make_shared<Link>(&engine_, stream.node, stream.number));
+    const absl::Status taken =
+        engine_.OnHello(hello, stream.number, std::make_shared<Link>(&engine_, stream.node, stream.number));
+    if (!taken.ok()) stream = {};
   }
 
   void Break(int worker) {

@@ -197,7 +197,7 @@ TEST(Exchanges, AWorkerOfTheReleaseRunsAJob) {
   const auto link = std::make_shared<Link>();
   const v1::Hello& hello = said.at(0).hello();
   ASSERT_TRUE(ServesWorker(VersionRule(), hello.node(), hello.version()).ok());
-  engine.OnHello(hello, 1, link);
+  EXPECT_TRUE(engine.OnHello(hello, 1, link).ok());
   const v1::Welcome welcome = link->Wait(Kind::kWelcome).welcome();
   ASSERT_EQ(welcome.term(), 1) << "as the exchange was recorded";
 
@@ -209,7 +209,7 @@ TEST(Exchanges, AWorkerOfTheReleaseRunsAJob) {
   ASSERT_TRUE(engine.Submit(record, "bytes").ok());
   const v1::StartRanks start = link->Wait(Kind::kStart).start();
   EXPECT_THAT(start.ranks(), SizeIs(2));
-  for (size_t i = 1; i < said.size(); ++i) engine.OnMessage(hello.node(), 1, said[i]);
+  for (size_t i = 1; i < said.size(); ++i) EXPECT_TRUE(engine.OnMessage(hello.node(), 1, said[i]).ok());
   EXPECT_THAT(link->Wait(Kind::kBlobs).blobs().blobs(), ElementsAre("address of 0", "address of 1"));
   EXPECT_EQ(link->Wait(Kind::kHeartbeat, 2).heartbeat().sequence(), 2);
   while (engine.ViewLive("j-1").has_value()) std::this_thread::yield();  // merge, rename, report

@@ -9,6 +9,8 @@
 #include <thread>
 
 #include "common/base/mutex.h"
+#include "common/base/retry.h"
+#include "common/job/rpc_status.h"
 #include "common/rpc/channel.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
@@ -39,7 +41,7 @@ grpc::ChannelArguments Arguments() {
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::UnavailableError("the coordinator closed the stream");
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  return StatusFromRpc(status.error_code(), status.error_message(), status.error_details());
 }
 
 }  // namespace
@@ -83,9 +85,11 @@ class FleetClient::Impl {
     std::minstd_rand random(std::random_device{}());
     auto pause = kPauseMin;
     while (true) {
-      if (RunStream()) pause = kPauseMin;
-      const auto jittered = std::chrono::milliseconds(
-          std::uniform_int_distribution<int64_t>(pause.count() / 2, pause.count())(random));
+      std::chrono::milliseconds asked(0);
+      if (RunStream(&asked)) pause = kPauseMin;
+      // A coordinator that has too much to do says after how long it may be asked again.
+      const auto jittered = asked + std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(
+                                        pause.count() / 2, pause.count())(random));
       pause = std::min(2 * pause, kPauseMax);
       MutexLock lock(mutex_);
       const auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_; };
@@ -97,8 +101,9 @@ class FleetClient::Impl {
     }
   }
 
-  // One stream from its beginning to its end. True where the coordinator said anything.
-  bool RunStream() {
+  // One stream from its beginning to its end. True where the coordinator said anything. `asked`: for how long
+  // it does not want to be asked again.
+  bool RunStream(std::chrono::milliseconds* asked) {
     grpc::ClientContext context;
     FleetEvent event;
     {
@@ -128,6 +133,7 @@ class FleetClient::Impl {
     }
     writer.join();
     event.error = FromGrpc(stream->Finish());
+    *asked = std::chrono::seconds(RetrySecondsOf(event.error));
     {
       MutexLock lock(mutex_);
       context_ = nullptr;

@@ -132,7 +132,7 @@ class EngineHarness {
     for (int i = 0; i < devices; ++i) *hello.add_devices() = Device();
     hello.mutable_local()->set_latency(1e-6);
     hello.mutable_local()->set_bandwidth(1e10);
-    engine_.OnHello(hello, 1, link_);
+    EXPECT_TRUE(engine_.OnHello(hello, 1, link_).ok());
     EXPECT_TRUE(link_->WaitFor(v1::CoordinatorMessage::kWelcome));
   }
   ~EngineHarness() {

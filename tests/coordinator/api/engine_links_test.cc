@@ -105,7 +105,7 @@ class EngineLinksTest : public ::testing::Test, protected EngineHarness {
       *hello.add_devices() = Device();
       hello.mutable_local()->set_latency(1e-6);
       hello.mutable_local()->set_bandwidth(1e10);
-      engine_.OnHello(hello, static_cast<int64_t>(1 + links_.size()), links_.back());
+      EXPECT_TRUE(engine_.OnHello(hello, static_cast<int64_t>(1 + links_.size()), links_.back()).ok());
       ASSERT_TRUE(links_.back()->Take(v1::CoordinatorMessage::kWelcome));
     }
   }
@@ -119,7 +119,7 @@ class EngineLinksTest : public ::testing::Test, protected EngineHarness {
     return message;
   }
   void Say(int node, const v1::WorkerMessage& message) {
-    engine_.OnMessage(node == 0 ? "b" : "c", node + 2, message);
+    EXPECT_TRUE(engine_.OnMessage(node == 0 ? "b" : "c", node + 2, message).ok());
   }
   // The gang that both were told to start.
   v1::GangId Started() {
@@ -272,7 +272,7 @@ TEST_F(EngineLinksTest, ANodeThatComesAgainAsAnotherIsMeasuredAgain) {
   hello.set_version("1");
   hello.set_link_key("eth1");
   *hello.add_devices() = Device();
-  engine_.OnHello(hello, 4, links_[1]);
+  EXPECT_TRUE(engine_.OnHello(hello, 4, links_[1]).ok());
   ASSERT_TRUE(links_[1]->Take(v1::CoordinatorMessage::kWelcome));
   EXPECT_TRUE(NodeB().links(0).outdated());
   EXPECT_TRUE(engine_.Cluster().first->links.empty()) << "no plan is made with it";

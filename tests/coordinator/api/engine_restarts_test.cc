@@ -46,7 +46,7 @@ class OneStart : public EngineHarness {
     *progress->mutable_gang() = link_->gang();
     progress->set_phase(v1::JOB_PHASE_EXECUTE);
     progress->set_percent(percent);
-    engine_.OnMessage("a", 1, message);
+    EXPECT_TRUE(engine_.OnMessage("a", 1, message).ok());
     return Revision(link_->gang().job());
   }
   int64_t Revision(const std::string& id) { return engine_.ViewLive(id).value().revision(); }

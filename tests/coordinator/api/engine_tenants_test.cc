@@ -56,7 +56,7 @@ class TenantsTest : public EngineTest {
     event->mutable_gang()->set_job(id);
     event->mutable_gang()->set_attempt(job->attempt());
     event->set_kind(v1::RankEvent::STOPPED);
-    engine_.OnMessage("a", 1, message);
+    EXPECT_TRUE(engine_.OnMessage("a", 1, message).ok());
     Await(id, [](const v1::Job& j) { return j.id().empty(); });
   }
 };

@@ -33,8 +33,8 @@ TEST_F(EngineTest, WhatAnAnsweredHeartbeatCoversIsOnDisk) {
   blob.mutable_blob()->set_group("world");
   blob.mutable_blob()->set_data("blob");
   heartbeat.mutable_heartbeat()->set_sequence(1);
-  engine_.OnMessage("a", 1, blob);
-  engine_.OnMessage("a", 1, heartbeat);
+  EXPECT_TRUE(engine_.OnMessage("a", 1, blob).ok());
+  EXPECT_TRUE(engine_.OnMessage("a", 1, heartbeat).ok());
   ASSERT_TRUE(link_->WaitFor(v1::CoordinatorMessage::kHeartbeat));
   EXPECT_TRUE(link_->blob_on_disk());
 }
@@ -108,6 +108,70 @@ TEST_F(EngineTest, WhatWasSubmittedTogetherIsWrittenTogetherAndAnsweredOneByOne)
 }
 
 // A planner that takes until the test says so.
+// The engine stands still while it says that a job was submitted.
+class HeldObserver : public EngineObserver {
+ public:
+  void JobSubmitted(const JobRecord&) override {
+    reached_.set_value();
+    released_.get_future().wait();
+  }
+  void WaitReached() { reached_.get_future().wait(); }
+  void Release() { released_.set_value(); }
+
+ private:
+  std::promise<void> reached_, released_;
+};
+
+class HeldObserverOwner {
+ protected:
+  HeldObserver observer_;
+};
+class OverloadTest : private HeldObserverOwner, public ::testing::Test, protected EngineHarness {
+ protected:
+  OverloadTest() : EngineHarness(Small(), {.observer = &observer_}) {}
+  static EngineConfig Small() {
+    EngineConfig config = Config();
+    config.backlog = {.stream_messages = 4, .messages = 2};
+    return config;
+  }
+  absl::Status Say(bool heartbeat) {
+    v1::WorkerMessage message;
+    if (heartbeat) {
+      message.mutable_heartbeat()->set_sequence(++sequence_);
+    } else {
+      message.mutable_event()->mutable_gang()->set_job("j-0");
+    }
+    return engine_.OnMessage("a", 1, message);
+  }
+  void HoldEngine() {
+    submit_ = std::async(std::launch::async, [this] { return engine_.Submit(Record("j-1"), "bytes").ok(); });
+    observer_.WaitReached();
+  }
+  void ReleaseEngine() {
+    observer_.Release();
+    EXPECT_TRUE(submit_.get());
+  }
+
+  std::future<bool> submit_;
+  int64_t sequence_ = 0;
+};
+
+TEST_F(OverloadTest, OfAnEngineThatStandsStillIsBoundedAndHeartbeatsComeFirst) {
+  HoldEngine();
+  EXPECT_TRUE(Say(false).ok());
+  EXPECT_TRUE(Say(false).ok());
+  EXPECT_EQ(ReasonOf(Say(false)), reason::kOverloaded) << "all may have two";
+  EXPECT_TRUE(Say(true).ok());
+  EXPECT_TRUE(Say(true).ok());
+  EXPECT_EQ(ReasonOf(Say(true)), reason::kOverloaded) << "this stream may have four";
+  v1::Hello hello;
+  hello.set_node("b");
+  EXPECT_EQ(ReasonOf(engine_.OnHello(hello, 2, link_)), reason::kOverloaded);
+  ReleaseEngine();
+  EXPECT_TRUE(link_->WaitAnswered(2));
+  EXPECT_TRUE(Say(false).ok()) << "it has come to all of it";
+}
+
 class SlowPlanner {
  public:
   EngineHooks hooks() {
@@ -146,7 +210,7 @@ TEST_F(PlanningTest, NeverDelaysAHeartbeatOrASubmit) {
   v1::WorkerMessage heartbeat;
   for (int sequence = 1; sequence <= 3; ++sequence) {
     heartbeat.mutable_heartbeat()->set_sequence(sequence);
-    engine_.OnMessage("a", 1, heartbeat);
+    EXPECT_TRUE(engine_.OnMessage("a", 1, heartbeat).ok());
     EXPECT_TRUE(link_->WaitAnswered(sequence)) << "the plan is not there yet";
   }
   EXPECT_TRUE(engine_.Submit(Record("j-2"), "bytes").ok());

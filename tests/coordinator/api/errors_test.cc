@@ -1,4 +1,6 @@
 // Every error of every call has an ErrorInfo of domain "seqpar" with a reason that never changes.
+#include "common/base/retry.h"
+#include "common/job/rpc_status.h"
 #include "google/rpc/error_details.pb.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 #include "tests/coordinator/api/coordinator_fixture.h"
@@ -168,6 +170,36 @@ TEST_F(ErrorsTest, OfMessagesThatAreTooLarge) {
   EXPECT_EQ(Attach(hello).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(Nodes().size(), 1u);
   EXPECT_EQ(WaitEnded(Create(Job()).id()).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
+class OverloadedTest : public ErrorsTest {
+ protected:
+  void Configure(CoordinatorConfig* config) override { config->engine.backlog.stream_bytes = 4096; }
+};
+
+TEST_F(OverloadedTest, AWorkerThatSaysTooMuchAtOnceIsToldSo) {
+  const auto fleet =
+      v1::FleetService::NewStub(grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials()));
+  Call call;
+  const auto stream = fleet->Attach(&call.context);
+  v1::WorkerMessage message;
+  message.mutable_hello()->set_node("a");
+  message.mutable_hello()->set_version(kVersion);
+  *message.mutable_hello()->add_devices() = FakeWorker::Device();
+  ASSERT_TRUE(stream->Write(message));
+  v1::CoordinatorMessage answer;
+  ASSERT_TRUE(stream->Read(&answer));
+  ASSERT_TRUE(answer.has_welcome());
+  message.mutable_blob()->set_data(std::string(8192, 'x'));
+  ASSERT_TRUE(stream->Write(message));
+  while (stream->Read(&answer)) {
+  }
+  const grpc::Status ended = stream->Finish();
+  EXPECT_EQ(Told(ended), "RESOURCE_EXHAUSTED: OVERLOADED");
+  EXPECT_EQ(RetrySecondsOf(StatusFromRpc(ended.error_code(), ended.error_message(), ended.error_details())),
+            1);
+  // The same worker, or another, attaches again as if the stream had broken.
+  Worker();
 }
 
 TEST_F(ErrorsTest, OfWorkers) {
