@@ -127,10 +127,14 @@ def predictions():
                     for quantity in ("time", "memory")], "none", width=8, decimals=2),
         timeseries("Imbalance", "Compute of the rank that computed longest over the mean of its gang, mean over the time "
                    "range, by strategy; 0: none finished.",
-                   mean("seqpar_rank_imbalance_ratio", STRATEGY, "{{strategy}}"), "none", decimals=2),
+                   mean("seqpar_rank_imbalance_ratio", STRATEGY, "{{strategy}}"), "none", width=8, decimals=2),
         timeseries("Skew", "Execute seconds of the slowest rank less those of the fastest, mean over the time range, by "
                    "strategy.",
-                   mean("seqpar_step_skew_seconds", STRATEGY, "{{strategy}}"), "s"),
+                   mean("seqpar_step_skew_seconds", STRATEGY, "{{strategy}}"), "s", width=8),
+        timeseries("Links measured", "Measurements of links between idle nodes, each hour, by how they ended: plans over "
+                   "nodes go by them.",
+                   query(f"3600 * sum by (outcome) (rate(seqpar_link_measurements_total{RATE}))", "{{outcome}}"), "short",
+                   width=8),
     ]
 
 
