@@ -83,11 +83,14 @@ class Outcomes : public EngineObserver {
   std::vector<LinkOutcome> outcomes_;
 };
 
-class EngineLinksTest : public ::testing::Test, protected EngineHarness {
+// A base before the harness: the engine's thread looks at it until it is stopped.
+struct WithOutcomes {
+  const std::unique_ptr<Outcomes> outcomes_ = std::make_unique<Outcomes>();
+};
+
+class EngineLinksTest : public ::testing::Test, protected WithOutcomes, protected EngineHarness {
  protected:
-  EngineLinksTest() : EngineLinksTest(std::make_shared<Outcomes>()) {}
-  explicit EngineLinksTest(const std::shared_ptr<Outcomes>& outcomes)
-      : EngineHarness(LongLeases(), {outcomes.get(), PlanJob}), outcomes_(outcomes) {}
+  EngineLinksTest() : EngineHarness(LongLeases(), {outcomes_.get(), PlanJob}) {}
 
   static EngineConfig LongLeases() {
     EngineConfig config = Config();
@@ -163,7 +166,6 @@ class EngineLinksTest : public ::testing::Test, protected EngineHarness {
     return {};
   }
 
-  const std::shared_ptr<Outcomes> outcomes_;
   std::vector<std::shared_ptr<RecordingLink>> links_;
   int64_t sequence_ = 0;
 };
