@@ -29,8 +29,7 @@ class ScheduledAttention : public AttentionCore {
         mask_(mask),
         schedule_(std::move(schedule)),
         operation_(operation),
-        tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_, Pass::kForward)),
-        backward_tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_, Pass::kBackward)) {
+        tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_)) {
     SEQPAR_CHECK(schedule_.ranks == 1 || (group_ != nullptr && group_->size() == schedule_.ranks));
   }
 
@@ -180,7 +179,7 @@ class ScheduledAttention : public AttentionCore {
     Stream& comm = *streams_.comm;
     const bool backward = pass == Pass::kBackward;
     Event computed = compute.Record();
-    for (size_t s = 0; s < tiles_.size(); ++s) {
+    for (size_t s = 0; s < schedule_.slots.size(); ++s) {
       const KvSlot& slot = schedule_.slots[s];
       Event exchanged;
       if (schedule_.ranks > 1) {
@@ -196,7 +195,7 @@ class ScheduledAttention : public AttentionCore {
         group_->SendRecv(comm, {operation_, pass}, std::move(sends), std::move(receives));
         exchanged = comm.Record();
       }
-      for (const PlannedTile& planned : (backward ? backward_tiles_ : tiles_)[s]) run_tile(planned);
+      for (const PlannedTile& planned : tiles_.Of(pass)[s]) run_tile(planned);
       compute.Wait(exchanged);
       if (backward) AddArrived(slot, home_grads);
       computed = compute.Record();
@@ -278,8 +277,8 @@ class ScheduledAttention : public AttentionCore {
   const Mask mask_;
   const KvSchedule schedule_;
   const Operation operation_;
-  const std::vector<std::vector<PlannedTile>> tiles_, backward_tiles_;  // by slot
-  Scratch scratch_;                                                     // of the call
+  const PlannedTiles tiles_;
+  Scratch scratch_;  // of the call
 };
 
 }  // namespace

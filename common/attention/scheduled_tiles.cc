@@ -1,6 +1,5 @@
 #include "common/attention/scheduled_tiles.h"
 
-#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -38,28 +37,36 @@ AttentionTile MakeTile(const AttentionShape& shape, const HeadRange& heads, cons
 
 // A piece away from home is one tile; one at home is a tile for each of its ranges of the rank's own K/V,
 // backward in two parts where some of its keys are late.
-std::vector<std::vector<PlannedTile>> PlanTiles(const AttentionShape& shape, const HeadRange& heads,
-                                                const TokenShare& tokens, const Mask& mask,
-                                                const KvSchedule& schedule, Pass pass) {
-  std::vector<std::vector<PlannedTile>> tiles(schedule.slots.size());
-  const auto add_home = [&](size_t slot, int64_t begin, int64_t end) {
-    if (begin == end) return;
-    tiles[slot].push_back(
-        {MakeTile(shape, heads, tokens, mask, tokens.Slice(begin, end)), true, begin, begin});
+PlannedTiles PlanTiles(const AttentionShape& shape, const HeadRange& heads, const TokenShare& tokens,
+                       const Mask& mask, const KvSchedule& schedule) {
+  const size_t slots = schedule.slots.size();
+  PlannedTiles tiles;
+  tiles.forward.resize(slots);
+  tiles.backward.resize(slots);
+  const auto home_tile = [&](int64_t begin, int64_t end) {
+    return PlannedTile{MakeTile(shape, heads, tokens, mask, tokens.Slice(begin, end)), true, begin, begin};
   };
-  const int64_t late = pass == Pass::kForward ? tokens.size() : schedule.late_keys;
-  for (size_t s = 0; s < tiles.size(); ++s) {
+  for (size_t s = 0; s < slots; ++s) {
     for (const int index : schedule.slots[s].work) {
       const KvPiece& piece = schedule.pieces[index];
       if (piece.home != schedule.rank) {
-        tiles[s].push_back({MakeTile(shape, heads, tokens, mask, piece.keys), false, piece.buffer_offset,
-                            piece.grad_offset});
+        tiles.forward[s].push_back({MakeTile(shape, heads, tokens, mask, piece.keys), false,
+                                    piece.buffer_offset, piece.grad_offset});
+        tiles.backward[s].push_back(tiles.forward[s].back());
         continue;
       }
       for (const IndexRange& range : piece.ranges) {
-        const int64_t cut = std::clamp(late, range.begin, range.end);
-        add_home(s, range.begin, cut);
-        add_home(tiles.size() - 1, cut, range.end);
+        const PlannedTile whole = home_tile(range.begin, range.end);
+        tiles.forward[s].push_back(whole);
+        const int64_t cut = schedule.late_keys;
+        if (cut >= range.end) {
+          tiles.backward[s].push_back(whole);
+        } else if (cut <= range.begin) {
+          tiles.backward.back().push_back(whole);
+        } else {
+          tiles.backward[s].push_back(home_tile(range.begin, cut));
+          tiles.backward.back().push_back(home_tile(cut, range.end));
+        }
       }
     }
   }

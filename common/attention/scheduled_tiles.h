@@ -18,11 +18,18 @@ struct PlannedTile {
   int64_t first_grad = 0;  // in the rank's own dK/dV or in the gradient buffer, in keys
 };
 
-// Of a pass of rank schedule.rank, which holds `tokens`: a vector a slot, in the order in which they run.
-// `mask` must outlive them.
-std::vector<std::vector<PlannedTile>> PlanTiles(const AttentionShape& shape, const HeadRange& heads,
-                                                const TokenShare& tokens, const Mask& mask,
-                                                const KvSchedule& schedule, Pass pass);
+// By slot, in the order in which they run. A tile of both passes has the same key ranges in both, as one
+// value: devices keep what they make of ranges by their address.
+struct PlannedTiles {
+  std::vector<std::vector<PlannedTile>> forward, backward;
+  const std::vector<std::vector<PlannedTile>>& Of(Pass pass) const {
+    return pass == Pass::kForward ? forward : backward;
+  }
+};
+
+// Of rank schedule.rank, which holds `tokens`. `mask` must outlive them.
+PlannedTiles PlanTiles(const AttentionShape& shape, const HeadRange& heads, const TokenShare& tokens,
+                       const Mask& mask, const KvSchedule& schedule);
 
 }  // namespace seqpar
 

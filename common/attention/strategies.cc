@@ -129,16 +129,20 @@ absl::StatusOr<CorePtr> MakeAttention(const AttentionPlan& plan, const RankStrea
   return StrategyOf(plan.strategy).make_core(plan, streams, groups);
 }
 
-absl::StatusOr<std::vector<AttentionTile>> AttentionTiles(const AttentionPlan& plan, Pass pass) {
+absl::StatusOr<AttentionCalls> AttentionTiles(const AttentionPlan& plan) {
   SEQPAR_RETURN_IF_ERROR(CheckMesh(plan.strategy, plan.tokens.mesh(), plan.heads.heads()));
   const RingAxis axis(plan);
-  const int rank = axis.schedule.rank;
-  std::vector<AttentionTile> tiles;
-  for (std::vector<PlannedTile>& slot :
-       PlanTiles(plan.shape, axis.heads, axis.shares[rank], plan.mask, axis.schedule, pass)) {
-    for (PlannedTile& planned : slot) tiles.push_back(std::move(planned.tile));
+  const TokenShare& own = axis.shares[axis.schedule.rank];
+  const PlannedTiles planned = PlanTiles(plan.shape, axis.heads, own, plan.mask, axis.schedule);
+  AttentionCalls calls;
+  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+    for (const std::vector<PlannedTile>& slot : planned.Of(pass)) {
+      for (const PlannedTile& one : slot) {
+        (pass == Pass::kForward ? calls.forward : calls.backward).push_back(one.tile);
+      }
+    }
   }
-  return tiles;
+  return calls;
 }
 
 }  // namespace seqpar

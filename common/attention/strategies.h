@@ -61,10 +61,12 @@ absl::StatusOr<std::unique_ptr<AttentionCore>> MakeAttention(const AttentionPlan
                                                              const RankStreams& streams,
                                                              const AttentionGroups& groups);
 
-// The tiles that the core of plan.rank calls the attention kernels with in every such pass, in this order;
-// without data (scheduled_tiles.h). Nothing is made or allocated. CheckMesh's
-// errors. `plan` must outlive them.
-absl::StatusOr<std::vector<AttentionTile>> AttentionTiles(const AttentionPlan& plan, Pass pass);
+// The tiles that the core of plan.rank calls the attention kernels with in every pass, in this order; without
+// data (scheduled_tiles.h). Nothing is made or allocated. CheckMesh's errors. `plan` must outlive them.
+struct AttentionCalls {
+  std::vector<AttentionTile> forward, backward;
+};
+absl::StatusOr<AttentionCalls> AttentionTiles(const AttentionPlan& plan);
 
 }  // namespace seqpar
 

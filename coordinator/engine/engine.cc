@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kTickPeriodUs = 50'000, kIdlePeriodUs = 1'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
-constexpr char kCalibration[] = "calibration", kRevisions[] = "revisions", kLinks[] = "links";
+constexpr char kCalibration[] = "calibration", kRevisions[] = "revisions";
 constexpr int64_t kExpiryPeriodUs = 10'000'000, kReservePeriodUs = 5'000'000;
 
 }  // namespace
@@ -47,7 +47,7 @@ absl::Status Engine::Start() {
   SEQPAR_RETURN_IF_ERROR(ReserveFirstRevisions());
   SEQPAR_ASSIGN_OR_RETURN(const std::string calibration, store_->Setting(kCalibration));
   calibration_ = CalibrationFromText(calibration);
-  SEQPAR_ASSIGN_OR_RETURN(const std::string links, store_->Setting(kLinks));
+  SEQPAR_ASSIGN_OR_RETURN(const std::string links, store_->Setting(kLinksSetting));
   registry_.SetLinks(LinksFromText(links));
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<std::string> drains, store_->LoadDrains());
   for (const std::string& node : drains) registry_.SetDrained(node, true);

@@ -221,6 +221,7 @@ class Engine {
   void HideOthers(const std::string& tenant, v1::Node* node) const;
 
   // engine_links.cc
+  static constexpr char kLinksSetting[] = "links";  // of the store
   void TickLinks();
   void BeginLink(LinkWish wish);
   void EndLink(LinkOutcome outcome, const absl::Status& why);

@@ -164,7 +164,7 @@ void Engine::KeepLink(const LinkWish& wish, const LinkRates& rates) {
     const bool old = it->second.measured_us + kAgesKept * config_.links.age_us < now_us;
     it = old && !registry_.Holds(it->first, it->second) ? links.erase(it) : std::next(it);
   }
-  batch_.settings["links"] = LinksToText(links);
+  batch_.settings[kLinksSetting] = LinksToText(links);
   registry_.SetLinks(std::move(links));
   LogInfo("link measured", {{"kind", wish.ends.kind},
                             {"node", wish.ends.a},

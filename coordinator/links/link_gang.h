@@ -35,7 +35,6 @@ class LinkGang {
   const LinkWish& wish() const { return wish_; }
   const std::vector<Rank>& ranks() const { return ranks_; }
   int64_t deadline_us() const { return deadline_us_; }
-  bool IsOn(const std::string& node) const { return node == wish_.ends.a || node == wish_.ends.b; }
   bool Holds(const std::string& node, int rank) const {
     return rank >= 0 && rank < static_cast<int>(ranks_.size()) && ranks_[rank].node == node;
   }

@@ -28,8 +28,8 @@ namespace seqpar {
 // How a process ended.
 struct ExecutorExit {
   std::string how;  // "exited with code 1", "was killed by signal 9 (Killed)"
-  bool lease_over =
-      false;        // it ended itself: by its own clock, and that is not the daemon's, its lease was over
+  // It ended itself: its lease was over by its own clock, which is not the daemon's.
+  bool lease_over = false;
   int64_t pid = 0;  // 0: not known
 };
 

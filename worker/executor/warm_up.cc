@@ -97,10 +97,10 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
 
 absl::Status WarmUpAttention(const JobSpec& job, const Plan& plan, int rank, Device& device) {
   const AttentionPlan attention = MakeLayerPlan(job, plan, rank).Attention();
-  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
-    if (pass == Pass::kBackward && !job.backward()) break;
-    SEQPAR_ASSIGN_OR_RETURN(const std::vector<AttentionTile> tiles, AttentionTiles(attention, pass));
-    for (const AttentionTile& tile : tiles) device.PrepareAttention(tile, pass == Pass::kBackward);
+  SEQPAR_ASSIGN_OR_RETURN(const AttentionCalls calls, AttentionTiles(attention));
+  for (const AttentionTile& tile : calls.forward) device.PrepareAttention(tile, false);
+  if (job.backward()) {
+    for (const AttentionTile& tile : calls.backward) device.PrepareAttention(tile, true);
   }
   const AttentionUse use = device.attention_use();
   if (use.made_ahead > 0) {

@@ -10,15 +10,15 @@
 
 namespace seqpar {
 
-// Runs each product of one layer once, in every pass of the job, on memory that is given back: as long as a
-// layer's products take, and what the first of their kind cost. REQUIRES: nothing else of the rank is
-// allocated yet; what it needs is less than the rank will. Errors are the stream's.
+// Runs each product that a step has, in every pass of the job and by the rows that a layer runs it in, on
+// memory that is given back: at most as long as a layer's products take and once more its weights' gradients,
+// and what the first of their kind cost. REQUIRES: nothing else of the rank is allocated yet; what it needs
+// is less than the rank will. Errors are the stream's.
 absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Device& device, Stream& compute);
 
 // Has the device make what the attention tiles of the rank's schedule need of a library, in every pass of the
-// job (Device::PrepareAttention): the host's time alone. Nothing of a
-// step depends on the data, so that a step finds all of it made but for what was beyond the device's bound.
-// Errors: the plan's mesh is none.
+// job (Device::PrepareAttention): the host's time alone. Nothing of a step depends on the data, so that a
+// step finds all of it made but for what was beyond the device's bound. Errors: the plan's mesh is none.
 absl::Status WarmUpAttention(const JobSpec& job, const Plan& plan, int rank, Device& device);
 
 }  // namespace seqpar

@@ -2,6 +2,7 @@
 #include "common/attention/scheduled_tiles.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -75,15 +76,16 @@ absl::StatusOr<Tiles> Run(const AttentionPlan& plan) {
 void ExpectKnown(const AttentionPlan& plan) {
   const absl::StatusOr<Tiles> ran = Run(plan);
   ASSERT_TRUE(ran.ok()) << ran.status();
-  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
-    const absl::StatusOr<std::vector<AttentionTile>> known = AttentionTiles(plan, pass);
-    ASSERT_TRUE(known.ok()) << known.status();
-    for (const AttentionTile& tile : *known) {
+  const absl::StatusOr<AttentionCalls> known = AttentionTiles(plan);
+  ASSERT_TRUE(known.ok()) << known.status();
+  for (const auto* tiles : {&known->forward, &known->backward}) {
+    for (const AttentionTile& tile : *tiles) {
       EXPECT_EQ(tile.q.data, nullptr);
       EXPECT_EQ(tile.k.data, nullptr);
     }
-    EXPECT_EQ(ToStrings(*known), pass == Pass::kForward ? ran->forward : ran->backward);
   }
+  EXPECT_EQ(ToStrings(known->forward), ran->forward);
+  EXPECT_EQ(ToStrings(known->backward), ran->backward);
 }
 
 // Every mesh of the matrix up to six ranks, each rank, by what its axes are: `core` where there is a ring.
@@ -118,6 +120,27 @@ TEST(ScheduledTilesTest, AreWhatAGatherCalls) {
   }
 }
 
+// Devices keep what they make of key ranges by their address: alike ones are one.
+TEST(ScheduledTilesTest, ShareTheirRangesBetweenPasses) {
+  const Mesh mesh{1, 1, 4, 4};
+  AttentionPlan plan{StrategyKind::kRing,
+                     CoreKind::kRing,
+                     TokenLayout(mesh, LayoutKind::kZigzag, 64),
+                     HeadLayout(mesh, 2, 1),
+                     Mask(MaskKind::kCausal, 64),
+                     AttentionShape{1, 8, 2, DType::kBF16},
+                     0};
+  // The last rank's two segments are one, which backward cuts.
+  for (plan.rank = 0; plan.rank < mesh.size() - 1; ++plan.rank) {
+    const AttentionCalls calls = AttentionTiles(plan).value();
+    std::set<const KeyRanges*> forward, backward;
+    for (const AttentionTile& tile : calls.forward) forward.insert(tile.ranges.get());
+    for (const AttentionTile& tile : calls.backward) backward.insert(tile.ranges.get());
+    EXPECT_GT(forward.size(), 1u);
+    EXPECT_EQ(forward, backward) << "rank " << plan.rank;
+  }
+}
+
 TEST(ScheduledTilesTest, OfAMeshThatIsNoneAreRefused) {
   const Mesh mesh{1, 4, 1, 1};
   const AttentionPlan plan{StrategyKind::kUlysses,
@@ -127,7 +150,7 @@ TEST(ScheduledTilesTest, OfAMeshThatIsNoneAreRefused) {
                            Mask(MaskKind::kCausal, 64),
                            AttentionShape{1, 8, 3, DType::kBF16},
                            0};
-  EXPECT_EQ(AttentionTiles(plan, Pass::kForward).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(AttentionTiles(plan).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
