@@ -217,9 +217,7 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
       "row, gives way to another device, where the job is then predicted to end sooner; 0: never");
   add("--measure-links", &raw->measure_links, "SEQPAR_COORDINATOR_MEASURE_LINKS",
       "Once no job has waited for so long, measure links between idle nodes, a pair at a time, for plans "
-      "over "
-      "several "
-      "nodes (docs/planner.md); a job that comes ends it; off: never");
+      "over several nodes (docs/planner.md); a job that comes ends it; off: never");
   add("--keep-jobs", &config->engine.keep_jobs, "SEQPAR_COORDINATOR_KEEP_JOBS",
       "Forget the oldest of the jobs that have ended where there are more of them; 0: keep all")
       ->check(Between(int64_t{0}, int64_t{1'000'000'000}));
