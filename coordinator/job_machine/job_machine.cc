@@ -79,6 +79,7 @@ void Stepper::On(const event::Tick&) {
                            now_.boot_us);
   if (!stuck) return;
   BeginStop(stuck->cause, true);
+  NoteCause(stuck->rank, {stuck->cause});
   r_.consequences = stuck->others;
   if (AttemptRecord* attempt = Current()) attempt->consequences = r_.consequences;
 }

@@ -117,6 +117,7 @@ std::optional<Stuck> FindMissingAtBootstrap(const JobRecord& record, int64_t tim
                                  record.ranks[rank].state == RankState::kAssigned ? " (never started)" : ""));
   }
   Stuck stuck;
+  stuck.rank = *missing.begin();
   stuck.cause = MakeError(absl::StatusCode::kDeadlineExceeded, reason::kBootstrapTimeout,
                           absl::StrCat(missing.size(), " of ", record.ranks.size(),
                                        " ranks did not arrive in phase bootstrap within ",
@@ -147,6 +148,7 @@ std::optional<Stuck> FindStandstill(const JobRecord& record, const Patience& pat
   const int culprit = FindCulprit(record, stale);
   const int64_t stood_us = PatienceWith(record.ranks[culprit], patience);
   Stuck stuck;
+  stuck.rank = culprit;
   stuck.cause = MakeError(absl::StatusCode::kDeadlineExceeded, reason::kNoProgress,
                           absl::StrCat("no progress for ", Seconds(stood_us), ": ", Describe(record, culprit),
                                        Edge(record, culprit)));

@@ -14,6 +14,7 @@ namespace seqpar {
 
 struct Stuck {
   absl::Status cause;
+  int rank = 0;                     // that is named first
   std::vector<std::string> others;  // "rank 1 on a/1 waits in ring #12 for rank 2"
 };
 
