@@ -19,6 +19,17 @@ absl::Status Execute(sqlite3* db, const char* sql) {
   return absl::OkStatus();
 }
 
+void TellOfFailedCheckpoints(sqlite3* db) {
+  constexpr int kFrames = 1000;  // SQLite's own default
+  const auto checkpoint = [](void*, sqlite3* written, const char* name, int frames) {
+    if (frames < kFrames) return SQLITE_OK;
+    const int result = sqlite3_wal_checkpoint_v2(written, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    const int code = result & 0xff;
+    return code == SQLITE_FULL || code == SQLITE_BUSY || code == SQLITE_LOCKED ? SQLITE_OK : result;
+  };
+  sqlite3_wal_hook(db, checkpoint, nullptr);
+}
+
 Statement::Statement(sqlite3* db, const std::string& sql) : db_(db) {
   error_ = sqlite3_prepare_v2(db, sql.c_str(), static_cast<int>(sql.size()), &statement_, nullptr);
 }

@@ -17,6 +17,12 @@ absl::Status SqliteError(sqlite3* db, const std::string& what);
 
 absl::Status Execute(sqlite3* db, const char* sql);
 
+// From now on what goes wrong in a checkpoint is an error of the commit that it is made by, which stands.
+// SQLite by itself checkpoints at the same times, keeps a failed write or fsync to itself, and tries again at
+// the next commit. No room in the file is no error: what was committed is in the log, and stays there until
+// there is.
+void TellOfFailedCheckpoints(sqlite3* db);
+
 // `body` in one transaction: all of it or nothing.
 template <typename Body>
 absl::Status InTransaction(sqlite3* db, Body body) {

@@ -131,6 +131,7 @@ absl::Status SqliteStore::BeginTerm() {
        {"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"}) {
     SEQPAR_RETURN_IF_ERROR(Execute(db_, pragma));
   }
+  TellOfFailedCheckpoints(db_);
   SEQPAR_RETURN_IF_ERROR(MigrateSchema(db_, folder_.Path("jobs.sqlite.schema-")));
   Statement read(db_,
                  "SELECT (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'term'), "

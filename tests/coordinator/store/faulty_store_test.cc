@@ -54,6 +54,21 @@ TEST_F(FaultyStoreTest, AnErrorIsBeforeTheTransactionAndALostResponseBehindIt) {
   EXPECT_TRUE(Insert(store.get(), "c").ok());
 }
 
+// Of a commit that is large enough for a checkpoint: the first fsync is of the commit, the second of the log
+// once more, the third of the file.
+TEST_F(FaultyStoreTest, AnFsyncThatFailsInACheckpointIsNotKeptFromTheCommit) {
+  for (const char* order : {"error", "error skip=1", "error skip=2"}) {
+    const std::unique_ptr<Store> store = Open();
+    WriteBatch batch;
+    batch.settings["large"] = std::string(8 << 20, 'x');
+    failpoints_.Arm("coordinator.store.fsync", order);
+    std::vector<std::string> taken;
+    const absl::Status written = store->Write(batch, &taken);
+    EXPECT_TRUE(absl::IsInternal(written)) << order << ": " << written;
+    EXPECT_EQ(ReasonOf(written), reason::kStorage);
+  }
+}
+
 TEST_F(FaultyStoreTest, EachPartOfABatchHasItsPoint) {
   const std::unique_ptr<Store> store = Open();
   ASSERT_TRUE(Insert(store.get(), "a").ok());
