@@ -172,7 +172,7 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
       ->capture_default_str()
       ->check(OneOf({"text", "json"}));
   app->add_option("--test-hold", raw->holds,
-                  "PHASE:FILE, for tests: executors wait at PHASE while FILE exists");
+                  "PHASE:FILE, for tests: executors wait at PHASE while FILE exists; not with TLS");
   app->add_option("--test-failpoints", config->test_failpoints,
                   "DIR, for tests: daemon and executors fail at the points that files in DIR/armed name, as "
                   "they say (docs/reliability.md); not with TLS");
@@ -204,6 +204,9 @@ void FillConfig(const RawFlags& raw, WorkerConfig* config) {
     if (!ParseExecutorHold(text, &hold))
       throw CLI::ValidationError("--test-hold", "'" + text + "' is not PHASE:FILE");
     config->holds.push_back(hold);
+  }
+  if (config->tls.enabled() && !config->holds.empty()) {
+    throw CLI::ValidationError("--test-hold", "is for tests: not with TLS");
   }
   if (config->tls.enabled() && !config->test_failpoints.empty()) {
     throw CLI::ValidationError("--test-failpoints", "is for tests: not with TLS");

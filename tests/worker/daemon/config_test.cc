@@ -88,6 +88,7 @@ TEST(WorkerConfigTest, WhatIsWrongIsAUsageError) {
                                              {"--labels", "k=" + std::string(64, 'v')},
                                              {"--test-hold", "submit:/tmp/h"},
                                              {"--test-hold", "merge:"},
+                                             {"--test-hold", "merge:/tmp/h", "--tls"},
                                              {"--test-failpoints", "/tmp/f", "--tls"},
                                              {"--test-failpoints", "/tmp/f", "--tls-ca", "ca.crt"},
                                              {"--log-level", "loud"},
