@@ -223,7 +223,8 @@ class Tls(ChartTest):
     def test_the_notes_say_how_to_connect(self):
         notes = self.result(with_tls(SECRET, requireClientCert=True))["notes"]
         for text in ("r-seqpar-coordinator-tls", "SEQPAR_TLS_CA=ca.crt", "SEQPAR_TLS_SERVER_NAME=r-seqpar-coordinator",
-                     "SEQPAR_TOKEN_FILE=", "SEQPAR_TLS_CERT=", "UCX and NCCL"):
+                     "SEQPAR_TOKEN_FILE=", "SEQPAR_TLS_CERT=",
+                     "Neither encrypted nor authenticated: metrics, and tensors between workers (UCX and NCCL)"):
             self.assertIn(text, notes)
 
     def test_high_security_closes_what_there_is_to_close(self):
