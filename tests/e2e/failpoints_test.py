@@ -131,6 +131,30 @@ class Failpoints(Armed):
         self.wait_ready("node-a")
 
 
+class Edges(Armed):
+    """On which edge a gang stands: where a rank does not come to a collective, and where what was sent does not arrive."""
+    lease = "20s"
+    step_timeout = "5s"
+
+    def verdict(self, point, line):
+        """What is said of the first attempt of a ring of three."""
+        self.arm(point, line)
+        job = self.submit(self.write_job(
+            config={"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64,
+                    "num_hidden_layers": 100},
+            input={"seed": 2, "tokens": 300}, workers={"min": 3, "max": 3}, parallelism={"strategy": "ring", "ring": 3}))
+        error = self.wait_succeeded(job)["attempts"][0]["error"]
+        self.assertEqual(error["details"][0]["reason"], "NO_PROGRESS")
+        return error["message"]
+
+    def test_is_in_the_verdict(self):
+        layer = r"no progress for 5 s: rank 2 on node-a/\d: phase execute, layer \d+, forward, step \d+"
+        self.assertRegex(self.verdict("executor.layer.forward", "hang skip=50 who=executor:node-a:2"),
+                         layer + r"; rank 1 on node-a/\d waits for it in ring #\d+, which it has not entered \(missing enter\)$")
+        self.assertRegex(self.verdict("executor.exchange", "drop_request skip=100 who=executor:node-a:1"),
+                         layer + r"; in ring #\d+, waits for rank 1; rank 1 on node-a/\d has left it \(missing exit\)$")
+
+
 class Every(Armed):
     """A point that nothing passes would be one that nothing tests: jobs, faults and restarts that together pass all."""
     autostart = False
