@@ -1,9 +1,11 @@
 """Workers that are told to stop, and workers that are killed, while a job runs on them."""
 import os
 import signal
+import socket
+import subprocess
 import unittest
 
-from harness import alive, wait_for
+from harness import BIN, alive, scaled, wait_for
 from held import Held
 
 
@@ -28,12 +30,16 @@ class Drain(Held):
 
 class LongDrain(Drain):
     worker_flags = ("--drain-seconds", "600")
+    metrics = True
 
     def test_running_ranks_end_and_the_worker_after_them(self):
         with self.held("executor", "execute"):
             job = self.held_job("executor", "execute")
+            self.assertEqual(self.http("node-a", "/readyz"), (200, "ok\n"))
             self.worker.kill(signal.SIGTERM, wait=False)
             self.draining()
+            self.assertEqual(self.http("node-a", "/readyz"), (503, "this worker was told to stop\n"))
+            self.assertEqual(self.http("node-a", "/healthz")[0], 200)
             waits = self.submit(self.write_job("waits.yaml"))
             wait_for(lambda: "waits for a node" in self.get(waits).get("reason", ""), "the next job to wait")
             self.release("executor", "execute")
@@ -91,6 +97,20 @@ class LongDrain(Drain):
             self.worker.popen.wait()
             self.cli("cancel", job)
             self.again()
+
+
+class Orphan(unittest.TestCase):
+    """The second of the two ways in which an executor ends with its daemon: the daemon's end of its channel is gone, while
+    the process that started it lives."""
+
+    def test_ends_with_its_channel(self):
+        ours, its = socket.socketpair()
+        executor = subprocess.Popen([BIN / "seqpar-worker", "executor", "--channel-fd", str(its.fileno())],
+                                    pass_fds=[its.fileno()], stderr=subprocess.PIPE)
+        its.close()
+        ours.close()
+        _, said = executor.communicate(timeout=scaled(30))
+        self.assertEqual(executor.returncode, 3, said)
 
 
 class ShortDrain(Drain):
