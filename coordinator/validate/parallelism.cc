@@ -69,6 +69,10 @@ void CheckInnerAndCore(const v1::Parallelism& asked, const ParallelismSpec& p, V
   if (asked.has_inner() && v->Range("parallelism.inner", asked.inner(), 1, kMaxRanks) && p.inner > 1) {
     if (p.strategy == StrategyKind::kGather || p.core == CoreKind::kGather) {
       v->Add("parallelism.inner", "gather has no inner ring", "1");
+    } else if (!AxesOf(p.strategy).ring) {
+      v->Add("parallelism.inner",
+             absl::StrCat("strategy ", StrategyName(p.strategy), " has no ring to divide"),
+             p.strategy == StrategyKind::kAuto ? "strategy: ring, with its degree" : "1");
     } else if (p.ring == 0) {
       v->Add("parallelism.inner", "needs the degree of the ring that it divides",
              absl::StrCat("ring: ", p.inner));

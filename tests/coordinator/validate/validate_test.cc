@@ -232,6 +232,14 @@ const BadJob kBadJobs[] = {
        j->mutable_parallelism()->set_inner(2);
      },
      "parallelism.inner", "needs the degree of the ring", "ring: 2"},
+    {"InnerOfUlysses",
+     [](v1::Job* j) {
+       j->mutable_parallelism()->set_strategy(v1::STRATEGY_ULYSSES);
+       j->mutable_parallelism()->set_inner(2);
+     },
+     "parallelism.inner", "strategy ulysses has no ring to divide", "1"},
+    {"InnerOfAuto", [](v1::Job* j) { j->mutable_parallelism()->set_inner(2); }, "parallelism.inner",
+     "strategy auto has no ring to divide", "strategy: ring, with its degree"},
     {"InnerOfGather",
      [](v1::Job* j) {
        j->mutable_parallelism()->set_strategy(v1::STRATEGY_GATHER);
