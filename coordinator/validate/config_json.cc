@@ -91,14 +91,22 @@ class ConfigJson {
     bool given = Theta(json_);
     if (Has("rope_parameters") && json_["rope_parameters"].is_object()) {
       const Json& parameters = json_["rope_parameters"];
-      if (parameters.contains("rope_type") && parameters["rope_type"] != "default") {
-        Unsupported("rope_parameters");
-      }
+      if (!ArePlain(parameters)) Unsupported("rope_parameters");
       given = Theta(parameters) || given;
     }
     if (!given && KnownFamilies().count(FamilyName()) > 0) {
       SameTheta(kRopeThetaDefault, "has none, which means 10000", "10000");
     }
+  }
+  // Rotation of all dimensions by theta alone, the same in every layer. Some families keep an object for each
+  // kind of layer there.
+  static bool ArePlain(const Json& parameters) {
+    for (const auto& [key, value] : parameters.items()) {
+      if (value.is_object()) return false;
+      if (key == "rope_type" && value != "default") return false;
+      if (key == "partial_rotary_factor" && !value.is_null() && value != 1.0) return false;
+    }
+    return true;
   }
   // Whether it is there, and then the same.
   bool Theta(const Json& holder) {

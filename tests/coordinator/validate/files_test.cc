@@ -245,6 +245,10 @@ TEST_F(FilesTest, ComparesConfigJson) {
       {"rope_scaling", Json{{"type", "linear"}, {"factor", 2.0}}, "weights.file",
        "config.json has rope_scaling = ", ""},
       {"rope_parameters", Json{{"rope_type", "yarn"}}, "weights.file", "rope_parameters", ""},
+      {"rope_parameters", Json{{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}, "weights.file",
+       "rope_parameters", ""},
+      {"rope_parameters", Json{{"full_attention", {{"rope_type", "yarn"}}}}, "weights.file",
+       "rope_parameters", ""},
       {"partial_rotary_factor", 0.5, "weights.file", "partial_rotary_factor = 0.5, which changes the result",
        ""},
       {"attn_logit_softcapping", 50.0, "weights.file", "attn_logit_softcapping = 50.0", ""},
@@ -265,7 +269,8 @@ TEST_F(FilesTest, AcceptsKeysThatChangeNothing) {
       {"sliding_window", nullptr},
       {"sliding_window", 100},
       {"partial_rotary_factor", 1.0},
-      {"rope_parameters", Json{{"rope_type", "default"}, {"rope_theta", 10000.0}}},
+      {"rope_parameters",
+       Json{{"rope_type", "default"}, {"rope_theta", 10000.0}, {"partial_rotary_factor", 1.0}}},
       {"head_dim", 8},
       {"layer_types", Json{"full_attention", "full_attention"}}};
   for (const auto& [key, value] : cases) {
