@@ -10,6 +10,8 @@
 namespace seqpar {
 namespace {
 
+constexpr size_t kNamed = 8;  // of the nodes that take no ranks; the rest is counted
+
 bool HasLabels(const NodeSnapshot& node, const std::map<std::string, std::string>& labels) {
   for (const auto& [key, value] : labels) {
     const auto found = node.labels.find(key);
@@ -42,6 +44,29 @@ std::string WhyNoLabel(const ClusterSnapshot& cluster, const std::string& key, c
                       nearest.empty() ? "" : absl::StrCat(", nearest: ", nearest));
 }
 
+// "; w2, w3/0 take no ranks now": the nodes, and devices of others, that would be admitted if they did.
+std::string WhoTakesNoRanks(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
+  std::vector<std::string> names;
+  for (const NodeSnapshot& now : cluster.nodes) {
+    NodeSnapshot node = now;
+    node.ready = true;
+    node.set_aside.clear();
+    for (int d = 0; d < static_cast<int>(node.devices.size()); ++d) {
+      if (now.TakesRanks(d) || !filter.Admits(node, d)) continue;
+      names.push_back(now.ready ? absl::StrCat(now.name, "/", d) : now.name);
+      if (!now.ready) break;
+    }
+  }
+  if (names.empty()) return "";
+  const char* take = names.size() == 1 ? " takes" : " take";
+  if (names.size() > kNamed) {
+    const std::string rest = absl::StrCat("and ", names.size() - kNamed, " more");
+    names.resize(kNamed);
+    names.push_back(rest);
+  }
+  return absl::StrCat("; ", absl::StrJoin(names, ", "), take, " no ranks now");
+}
+
 }  // namespace
 
 bool DeviceFilter::Admits(const NodeSnapshot& node, int device) const {
@@ -70,7 +95,7 @@ std::string DevicesOf(int count, const DeviceFilter& filter) {
   return text;
 }
 
-std::string WhyNoneMatches(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
+std::string WhyTooFew(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
   DeviceFilter any = filter;
   any.only_free = false;
   any.least_memory = 0;
@@ -80,7 +105,8 @@ std::string WhyNoneMatches(const ClusterSnapshot& cluster, const DeviceFilter& f
     matches = matches || any.Admits(node, device);
     kinds.insert(node.devices[device].kind);
   });
-  if (matches || kinds.empty()) return "";
+  std::string later = WhoTakesNoRanks(cluster, any);
+  if (matches || !later.empty() || kinds.empty()) return later;
   std::string why;
   if (!filter.kind.empty() && kinds.count(filter.kind) == 0) {
     absl::StrAppend(&why, "; attached are ", absl::StrJoin(kinds, " and "), " devices");

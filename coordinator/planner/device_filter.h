@@ -27,9 +27,11 @@ DeviceFilter FilterOf(const JobSpec& job, bool only_free);
 // "4 devices", "1 cuda device", "2 devices on nodes with pool=a".
 std::string DevicesOf(int count, const DeviceFilter& filter);
 
-// "; attached nodes have pool b, c", "; no attached node has a label pol, nearest: pool": why the kind or the
-// selector admits nothing. "" where it does, busy devices counted, or where nothing is attached.
-std::string WhyNoneMatches(const ClusterSnapshot& cluster, const DeviceFilter& filter);
+// What to add where there are too few. "; w2 takes no ranks now": nodes that are draining or lost, and
+// devices that are set aside, which would be admitted otherwise. Where there are none, and none is admitted,
+// busy ones counted: "; attached nodes have pool b, c", "; no attached node has a label pol, nearest: pool".
+// Else "".
+std::string WhyTooFew(const ClusterSnapshot& cluster, const DeviceFilter& filter);
 
 }  // namespace seqpar
 

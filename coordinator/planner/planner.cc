@@ -161,7 +161,7 @@ absl::StatusOr<PlannedJob> PlanOn(const JobSpec& job, const ClusterSnapshot& clu
   const std::vector<int> possible(allowed.begin(), std::upper_bound(allowed.begin(), allowed.end(), have));
   if (possible.empty()) {
     return Waits(absl::StrCat("waits for ", DevicesOf(allowed.front(), filter), ", ", have,
-                              options.only_free ? " free" : " attached", WhyNoneMatches(cluster, filter)));
+                              options.only_free ? " free" : " attached", WhyTooFew(cluster, filter)));
   }
   const std::optional<Gang> largest = PlaceGang(cluster, possible.back(), filter);
   SEQPAR_CHECK(largest.has_value());

@@ -80,6 +80,27 @@ TEST(DeviceFilter, NamesTheKindsThatThereAre) {
   EXPECT_EQ(NodesOf(PlanOn(Asking(DeviceKind::kCuda, {}), none)), "waits for 1 cuda device, 0 attached");
 }
 
+TEST(DeviceFilter, NamesTheNodesThatWouldDoButTakeNoRanksNow) {
+  ClusterSnapshot cluster = MixedCluster();
+  cluster.nodes[1].ready = false;
+  EXPECT_EQ(NodesOf(PlanOn(Asking(DeviceKind::kCpu, {{"pool", "b"}}), cluster)),
+            "waits for 1 cpu device on nodes with pool=b, 0 attached; node-1 takes no ranks now");
+  cluster.nodes[2].set_aside = {{0, "holds memory"}, {1, "holds memory"}};
+  EXPECT_EQ(
+      NodesOf(PlanOn(Asking(DeviceKind::kAuto, {{"zone", "1"}}), cluster)),
+      "waits for 1 device on nodes with zone=1, 0 attached; node-1, node-2/0, node-2/1 take no ranks now");
+  ClusterSnapshot alone = FourSlots();
+  alone.nodes[0].ready = false;
+  EXPECT_EQ(NodesOf(PlanOn(TextJob(), alone)), "waits for 1 device, 0 attached; node-0 takes no ranks now");
+  // Also where some would do, only not enough of them; of many some are named.
+  ClusterSnapshot many = MakeCluster(11, 4, CpuSlot(), {20e-6, 5e9}, {100e-6, 1e9});
+  for (size_t n = 1; n < many.nodes.size(); ++n) many.nodes[n].ready = false;
+  EXPECT_EQ(
+      NodesOf(PlanOn(WithWorkers(TextJob(), 5, 0), many)),
+      "waits for 5 devices, 4 attached; node-1, node-2, node-3, node-4, node-5, node-6, node-7, node-8, and "
+      "2 more take no ranks now");
+}
+
 TEST(DeviceFilter, BusyDevicesAreNoMismatch) {
   ClusterSnapshot cluster = MixedCluster();
   cluster.nodes[2].free = {false, false};
@@ -111,7 +132,7 @@ TEST(DeviceFilter, DevicesThatAreSetAsideTakeNoRanks) {
   cluster.nodes[2].set_aside[1] = "holds memory";
   EXPECT_EQ(NodesOf(PlanOn(Asking(DeviceKind::kCuda, {}), cluster)), "node-2");
   EXPECT_EQ(NodesOf(PlanOn(Asking(DeviceKind::kCuda, {}, 2), cluster)),
-            "waits for 2 cuda devices, 1 attached");
+            "waits for 2 cuda devices, 1 attached; node-2/1 takes no ranks now");
   // What fits only on more devices waits for those that may come back.
   for (DeviceSpec& device : cluster.nodes[2].devices) device.memory_bytes = 500 << 20;
   JobSpec job = WithWorkers(Asking(DeviceKind::kCuda, {}), 1, 2);
