@@ -107,6 +107,9 @@ absl::Status WhyNothingFits(const JobSpec& job, const Gang& gang, const std::vec
   if (beyond) {
     absl::StrAppend(&text, "; without the limits ", beyond->ToString(), " on ", Devices(beyond->size()),
                     " would fit");
+  } else {
+    absl::StrAppend(&text, "; nor does any that was tried on up to ", Devices(kMostDevicesSuggested),
+                    " like these");
   }
   return Infeasible(text);
 }
