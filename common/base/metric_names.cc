@@ -66,9 +66,12 @@ const MetricLabel kCode = {
     {"OK", "CANCELLED", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
      "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
      "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}};
-// Of a histogram: each code more is as many series as it has buckets, for each method.
-const MetricLabel kOkOrOther = {
-    "code", "of gRPC; other: any but OK, which seqpar_rpcs_total tells apart", {"OK", "other"}};
+// Of a histogram: each code more is as many series as it has buckets, for each method, and most never come.
+const MetricLabel kCodeOnceSeen = {kCode.name,
+                                   "of gRPC; OK starts at zero, another code's series come with its first "
+                                   "call, which seqpar_rpcs_total counts "
+                                   "from zero",
+                                   kCode.values};
 const MetricLabel kKernel = {
     "kernel", "kind of kernel; other: copies and transposes", {"attention", "product", "pointwise", "other"}};
 const MetricLabel kOperation = {
@@ -208,7 +211,7 @@ std::vector<MetricInfo> CoordinatorRows() {
       in.Histogram(
           Metric::kRpcSeconds, "seqpar_rpc_seconds",
           "Time from a call's arrival to its status; of WatchJob and Attach how long the stream lived",
-          {kMethod, kOkOrOther}, kRpcSeconds),
+          {kMethod, kCodeOnceSeen}, kRpcSeconds),
       in.Gauge(Metric::kRpcsOpen, "seqpar_rpcs_open", "Calls under way", {kMethod}),
   };
 }

@@ -18,10 +18,10 @@ still for 30 s, or half of systemd's watchdog, is to be ended and started anew. 
 store and takes calls, a worker was welcomed by a coordinator. Executors have no port: their daemon counts for them, so
 counters do not fall when one is replaced, and one that is stopped or stuck delays no scrape.
 
-Every series whose labels are known beforehand starts at zero. Series of a node or device go with it. Times are seconds,
-sizes bytes, ratios plain numbers; histograms are classic ones. No label carries the id of a job or a user, but for
-`seqpar_rank_info`: one series for each rank that runs now, gone with it. What a device does is joined with the job that
-it does it for:
+Every series whose labels are known beforehand starts at zero, where its metric says nothing else. Series of a node or
+device go with it. Times are seconds, sizes bytes, ratios plain numbers; histograms are classic ones. No label carries the
+id of a job or a user, but for `seqpar_rank_info`: one series for each rank that runs now, gone with it. What a device
+does is joined with the job that it does it for:
 
 ```
 sum by (job_id, strategy) (

@@ -25,7 +25,9 @@ std::string MethodLabel(const std::string& method) {
 RpcMetrics::RpcMetrics(MetricRegistry* registry) : registry_(registry) {
   registry_->StartAtZero(Metric::kRpcsOpen);
   registry_->StartAtZero(Metric::kRpcs);
-  registry_->StartAtZero(Metric::kRpcSeconds);
+  for (const std::string& method : InfoOf(Metric::kRpcSeconds).labels[0].values) {
+    registry_->Histogram(Metric::kRpcSeconds, {method, "OK"});
+  }
 }
 
 void RpcMetrics::Begun(const std::string& method) {
@@ -33,13 +35,11 @@ void RpcMetrics::Begun(const std::string& method) {
 }
 
 void RpcMetrics::Ended(const std::string& method, const std::string& code, double seconds) {
-  const std::string label = MethodLabel(method);
-  registry_->Gauge(Metric::kRpcsOpen, {label}).Decrement();
-  registry_->Counter(Metric::kRpcs, {label, Known(InfoOf(Metric::kRpcs).labels[1], code, "UNKNOWN")})
-      .Increment();
-  registry_
-      ->Histogram(Metric::kRpcSeconds, {label, Known(InfoOf(Metric::kRpcSeconds).labels[1], code, "other")})
-      .Observe(seconds);
+  const MetricRegistry::Values labels = {MethodLabel(method),
+                                         Known(InfoOf(Metric::kRpcs).labels[1], code, "UNKNOWN")};
+  registry_->Gauge(Metric::kRpcsOpen, {labels[0]}).Decrement();
+  registry_->Counter(Metric::kRpcs, labels).Increment();
+  registry_->Histogram(Metric::kRpcSeconds, labels).Observe(seconds);
 }
 
 }  // namespace seqpar

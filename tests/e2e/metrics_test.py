@@ -95,7 +95,7 @@ class Metrics(WithMetrics):
             for name, labels, number in scrape.series:
                 if name.endswith(("_total", "_count", "_sum", "_bucket")) and not NEVER_ZERO.match(name):
                     self.assertEqual(number, 0, f"{name} {labels}")
-        self.assertLess(len(coordinator.series), 1500)  # small, whatever it is asked
+        self.assertLess(len(coordinator.series), 1300)  # small, whatever it is asked
         self.assertEqual(len(coordinator.find("seqpar_jobs")), 2 * 9)
         self.assertEqual(coordinator.find("seqpar_devices", state="FREE"), [({"state": "FREE"}, 4)])
         self.assertEqual(coordinator.sum("seqpar_nodes", state="READY"), 1)
@@ -183,6 +183,9 @@ class Metrics(WithMetrics):
         self.assertEqual(coordinator.sum("seqpar_job_queue_wait_seconds_count"), 1)
         self.assertGreater(coordinator.sum("seqpar_plan_seconds_count"), 0)
         self.assertEqual(coordinator.sum("seqpar_rpc_seconds_count", method="JobService/CreateJob", code="OK"), 1)
+        self.cli("get", "j-0000000000000000", check=False)
+        wait_for(lambda: self.scrape("coordinator").sum("seqpar_rpc_seconds_count", method="JobService/GetJob",
+                                                        code="NOT_FOUND") == 1, "the time of a call that failed")
         for phase in ("submit", "validate", "plan", "place", "bootstrap", "execute", "report"):
             self.assertEqual(coordinator.sum("seqpar_job_phase_seconds_count", phase=phase), 1, phase)
         strategy = report["strategy"]
