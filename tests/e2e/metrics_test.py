@@ -292,6 +292,15 @@ class Ports(ClusterTest):
         self.assertEqual(asked.popen.wait(scaled(60)), 1)
         self.assertIn(f"cannot serve metrics on {address}", log_tail(asked.log))
 
+    def test_a_new_state_folder_has_its_space_from_the_start(self):
+        folder, ports = self.dir / "new" / "state", self.dir / "node-b.metrics"
+        process = Process([BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", "node-b", "--state-dir",
+                           folder, "--metrics-listen", "127.0.0.1:0", "--metrics-port-file", ports], self.dir / "new.log")
+        self.processes.append(process)
+        wait_for(ports.exists, "the metrics port")
+        self.assertTrue(folder.is_dir())  # it is asked for its space now, and then after ten seconds
+        wait_for(lambda: self.scrape("node-b").find("seqpar_state_dir_free_bytes"), "its space")
+
     def test_off(self):
         file = self.dir / "off.metrics"
         process = Process([BIN / "seqpar-worker", "--coordinator", self.server, "--node-name", "node-b", "--state-dir",

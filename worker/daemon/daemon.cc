@@ -337,6 +337,9 @@ absl::Status Run(const WorkerConfig& config) {
   if (!config.pid_file.empty()) {
     SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
   }
+  // Before its space is asked for; where it cannot be made, calibration says so.
+  std::error_code ignored;
+  std::filesystem::create_directories(config.state_dir, ignored);
   Pulse pulse(&manager);
   WorkerMetrics metrics(config.node_name, config.tls, config.state_dir, roots, &Clock::System());
   SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &pulse, &metrics));
