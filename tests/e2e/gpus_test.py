@@ -1,14 +1,9 @@
-"""GPUs as the service sees them, on a machine that has none: NVML and the plug-in are libraries that read what they say
-from a file (tests/fake_gpu), and each GPU computes as a CPU slot does."""
+"""GPUs as the service sees them, on a machine that has none (fake_gpus.py)."""
 import json
-import os
-import pathlib
 import unittest
 
+from fake_gpus import GIB, FakeGpus
 from harness import ClusterTest, scaled, wait_for
-
-FAKE = pathlib.Path(os.environ["SEQPAR_FAKE_GPU"])
-GIB = 1 << 30
 
 
 class Gpus(ClusterTest):
@@ -18,21 +13,10 @@ class Gpus(ClusterTest):
 
     def setUp(self):
         super().setUp()
-        self.script = self.dir / "gpus"
-        self.used = [600 << 20, 600 << 20]
-        self.extra = []
-        self.write_script()
-
-    def write_script(self):
-        lines = [f"gpu GPU-{i} {16 * GIB} {used} 90 0000:{i + 1}b:00.0 Fake GPU" for i, used in enumerate(self.used)]
-        whole = self.dir / "gpus.new"
-        whole.write_text("\n".join(lines + ["switch GPU-0 18", "switch GPU-1 18"] + self.extra) + "\n")
-        whole.rename(self.script)
+        self.gpus = FakeGpus(self.dir / "gpus", 2)
 
     def start_gpu_worker(self, name="node-gpu", *more):
-        env = {"SEQPAR_CUDA_PLUGIN": str(FAKE / "libseqpar-fake-cuda.so"),
-               "SEQPAR_NVML_LIBRARY": str(FAKE / "libseqpar-fake-nvml.so"), "SEQPAR_FAKE_GPUS": str(self.script),
-               "NCCL_COMM_ID": "10.0.0.1:1", "NCCL_DEBUG": "WARN"}
+        env = {**self.gpus.environment(), "NCCL_COMM_ID": "10.0.0.1:1", "NCCL_DEBUG": "WARN"}
         worker = self.start_worker(name, "--devices", "cuda", "--test-gpu-retry", 0.2, *more, env=env)
         self.wait_ready(name)
         return worker
@@ -91,8 +75,8 @@ class Gpus(ClusterTest):
         job = {"workers": {"min": 2, "max": 2}}
         self.wait_succeeded(self.submit(self.write_job(**job)))
         self.wait_succeeded(self.submit(self.write_job(**job)))  # given away again
-        self.used[1] += GIB
-        self.write_script()
+        self.gpus.used[1] += GIB
+        self.gpus.write()
         # What holds it is seen at the end of this job, or already at the end of the one before; then this one waits too.
         next_job = self.submit(self.write_job(**job))
         wait_for(lambda: self.set_aside(1), "the GPU to be set aside")
@@ -107,8 +91,8 @@ class Gpus(ClusterTest):
         reason = wait_for(lambda: self.get(waits).get("reason"), "a reason")
         self.assertIn("waits for 2 devices, 1 attached", reason)
         self.wait_succeeded(self.submit(self.write_job(workers={"min": 1, "max": 1})))
-        self.used[1] -= GIB
-        self.write_script()
+        self.gpus.used[1] -= GIB
+        self.gpus.write()
         self.wait_succeeded(next_job)
         done = self.wait_succeeded(waits)
         self.assertEqual(len(done["attempts"]), 1, json.dumps(done["attempts"]))
@@ -120,23 +104,23 @@ class Gpus(ClusterTest):
     def test_a_driver_that_hangs_costs_its_gpus_and_nothing_else(self):
         self.start_coordinator()
         worker = self.start_gpu_worker()
-        self.extra = ["hang nvmlDeviceGetMemoryInfo"]
-        self.write_script()
+        self.gpus.extra = ["hang nvmlDeviceGetMemoryInfo"]
+        self.gpus.write()
         self.wait_succeeded(self.submit(self.write_job(workers={"min": 2, "max": 2})))
         wait_for(lambda: self.set_aside(0) and self.set_aside(1), "the GPUs to be set aside")
         self.assertRegex(self.set_aside(0), "cannot be looked at: (NVML: no answer in time|.* hangs in the driver)|"
                                             "nothing was seen of its memory")
         self.assertIsNone(worker.popen.poll())
         self.assertEqual(self.node_states()["node-gpu"], "READY")
-        self.extra = []
-        self.write_script()
+        self.gpus.extra = []
+        self.gpus.write()
         wait_for(lambda: not self.set_aside(0) and not self.set_aside(1), "the GPUs to come back")
         self.wait_succeeded(self.submit(self.write_job(workers={"min": 2, "max": 2})))
 
     def test_without_nvml_gpus_run_and_the_log_says_what_is_not_known(self):
         self.start_coordinator()
-        self.extra = ["fail nvmlInit_v2 999"]
-        self.write_script()
+        self.gpus.extra = ["fail nvmlInit_v2 999"]
+        self.gpus.write()
         worker = self.start_gpu_worker()
         self.assertNotIn("idle_bytes", self.node("node-gpu")["devices"][0]["spec"]["gpu"])
         self.assertIn("NVML: start: Unknown Error", worker.log.read_text())
@@ -145,8 +129,8 @@ class Gpus(ClusterTest):
 
     def test_a_gpu_that_cannot_be_measured_is_set_aside_and_the_node_joins_with_the_others(self):
         self.start_coordinator()
-        self.extra = ["fail device-1 79"]
-        self.write_script()
+        self.gpus.extra = ["fail device-1 79"]
+        self.gpus.write()
         worker = self.start_gpu_worker()
         self.assertEqual(self.set_aside(0), "")
         self.assertIn("it cannot be measured: ", self.set_aside(1))
@@ -155,8 +139,8 @@ class Gpus(ClusterTest):
         waits = self.submit(self.write_job(workers={"min": 2, "max": 2}))
         reason = wait_for(lambda: self.get(waits).get("reason"), "a reason")
         self.assertIn("waits for 2 devices, 1 attached", reason)
-        self.extra = []
-        self.write_script()
+        self.gpus.extra = []
+        self.gpus.write()
         wait_for(lambda: self.set_aside(1) == "", "the GPU to come back")
         self.wait_succeeded(waits)
         self.assertIn("device is back", worker.log.read_text())

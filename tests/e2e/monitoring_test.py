@@ -19,6 +19,7 @@ import monitoring  # noqa: E402
 monitoring.need(programs=["prometheus"])
 
 from certificates import Authority, Tokens  # noqa: E402
+from fake_gpus import GIB, FakeGpus  # noqa: E402
 from grafana import ALL, Board  # noqa: E402
 from harness import BIN, ClusterTest, Process, alive, log_tail, scaled, wait_for  # noqa: E402
 from prometheus import DcgmExporter, Prometheus, finite  # noqa: E402
@@ -212,6 +213,17 @@ class Alerts(Monitored):
                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
     def start_others(self):
+        return {**self.start_gpu_worker(), **self.start_small_worker()}
+
+    def start_gpu_worker(self):
+        """One with a GPU, drained, so that no job of another fault goes there."""
+        self.gpus = FakeGpus(self.dir / "gpus", 1)
+        self.start_worker("node-gpu", "--devices", "cuda", "--test-gpu-retry", 0.2, env=self.gpus.environment())
+        self.wait_ready("node-gpu")
+        self.cli("drain", "node-gpu")
+        return {"gpu": [self.metrics_address("node-gpu")]}
+
+    def start_small_worker(self):
         """A worker that belongs to no cluster: its state folder and its data root are a file system of its own, for it to
         be filled, and its certificate can be replaced by one that ends soon."""
         folder, ports = self.dir / "small-state", self.dir / "small.metrics"
@@ -262,10 +274,10 @@ class Alerts(Monitored):
             self.verification_error()
             self.attempts_failing()
             self.slow_rank()
+            self.device_set_aside()
             slow_alerts.enter_context(self.fault("SeqparQueueStuck"))
             self.cli("drain", "node-a")
             self.submit(self.write_job())
-            self.device_set_aside()
             self.store_slow()
             self.lease_margin_low()
         if self.small is not None:
@@ -341,9 +353,12 @@ class Alerts(Monitored):
                 self.wait_ended(job)
 
     def device_set_aside(self):
-        """Of a GPU, which this machine does not have: its worker's series comes from the stand-in."""
+        """A GPU whose memory is still held once its rank is gone."""
         with self.fault("SeqparDeviceSetAside"):
-            self.dcgm.more = 'seqpar_device_set_aside{node="gpu-node",device="0"} 1\n'
+            self.cli("drain", "node-gpu", "--undo")
+            self.gpus.used[0] += GIB
+            self.gpus.write()
+            self.wait_succeeded(self.submit(self.write_job(workers={"min": 1, "max": 1}, devices="cuda")))
 
     def store_slow(self):
         with self.fault("SeqparStoreSlow"):

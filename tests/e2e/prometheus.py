@@ -116,7 +116,7 @@ def finite(series):
 
 
 class DcgmExporter:
-    """Serves what dcgm-exporter would of GPUs with these UUIDs, and `more`: lines of Prometheus's text format."""
+    """Serves what dcgm-exporter would of GPUs with these UUIDs."""
     VALUES = {"DCGM_FI_DEV_GPU_UTIL": 93, "DCGM_FI_DEV_FB_USED": 40960, "DCGM_FI_DEV_POWER_USAGE": 612.5,
               "DCGM_FI_DEV_GPU_TEMP": 61, "DCGM_FI_DEV_SM_CLOCK": 1755, "DCGM_FI_DEV_XID_ERRORS": 0,
               "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": 0.61, "DCGM_FI_PROF_PCIE_TX_BYTES": 1.5e9,
@@ -125,18 +125,16 @@ class DcgmExporter:
 
     def __init__(self, uuids):
         assert set(self.VALUES) == monitoring.DCGM
-        self.more = ""
         lines = []
         for name, value in self.VALUES.items():
             lines.append(f"# TYPE {name} gauge")
             lines += [f'{name}{{gpu="{i}",UUID="{uuid}",device="nvidia{i}",modelName="NVIDIA H100 80GB HBM3",'
                       f'Hostname="host"}} {value}' for i, uuid in enumerate(uuids)]
         page = "\n".join(lines) + "\n"
-        stand_in = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                body = (page + stand_in.more).encode()
+                body = page.encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
