@@ -1,5 +1,5 @@
 // Attention straight from its definition, for clarity: the float64 oracle, and in float the plain "one
-// device" run that the error rule compares with (docs/formulas.md, "Oracle").
+// device" run that the error rule compares with (docs/formulas.md, "When a result passes").
 //
 // Values are vectors of rows: row = token * batch + batch index, heads side by side in the columns.
 #ifndef SEQPAR_TESTS_ORACLE_ATTENTION_ORACLE_H_

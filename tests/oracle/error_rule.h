@@ -1,4 +1,4 @@
-// The rule by which a sharded result is right (docs/formulas.md, "Oracle").
+// The rule by which a sharded result is right (docs/formulas.md, "When a result passes").
 #ifndef SEQPAR_TESTS_ORACLE_ERROR_RULE_H_
 #define SEQPAR_TESTS_ORACLE_ERROR_RULE_H_
 

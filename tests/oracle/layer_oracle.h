@@ -1,4 +1,4 @@
-// Transformer layers straight from their definition (docs/formulas.md, "Meaning, to the letter"): the float64
+// Transformer layers straight from their definition (docs/formulas.md, "Meaning"): the float64
 // oracle, and in float the plain "one device" run, which rounds to the storage type between operations.
 //
 // Values are whole tensors: activations [tokens * batch, hidden] with row = token * batch + batch index,

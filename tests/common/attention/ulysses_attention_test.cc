@@ -48,7 +48,7 @@ TEST(UlyssesAttentionTest, SameBitsAsOneRank) {
   }
 }
 
-// docs/formulas.md, "Bytes that each rank sends": exact on every rank, from the real shares.
+// docs/formulas.md, "Bytes that leave a rank": exact on every rank, from the real shares.
 TEST(UlyssesAttentionTest, SendsWhatTheFormulaSays) {
   for (const auto& [heads, kv_heads] : {std::pair(8, 8), {12, 3}, {7, 1}}) {
     for (const Mesh& mesh : {Mesh{1, 4, 1, 1}, {2, 3, 1, 1}, {1, 2, 3, 3}}) {
