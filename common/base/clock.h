@@ -12,8 +12,8 @@ class Clock {
   virtual ~Clock() = default;
   // Microseconds since the Unix epoch; may jump.
   virtual int64_t WallMicros() const = 0;
-  // Microseconds of CLOCK_BOOTTIME: monotonic, counts suspended time; what leases count by (design.md promise
-  // 2).
+  // Microseconds of CLOCK_BOOTTIME: monotonic, counts suspended time; what leases count by
+  // (docs/reliability.md).
   virtual int64_t BootMicros() const = 0;
   // The process-wide system clock. Never destroyed.
   static const Clock& System();

@@ -61,7 +61,7 @@ const char* FailProcessName(FailProcess process);  // "coordinator", "daemon", "
 struct FailpointInfo {
   const char* name;     // "executor.merge.fsync": its process, then what happens
   FailProcess process;  // that passes it
-  const char* phase;    // of a job's life (design.md, section 2), or "any"
+  const char* phase;    // of a job's life (README.md), or "any"
   unsigned actions;     // that it honours
   const char* reason;   // of the error's Status (status.h); null where it honours no error
   const char* where;    // a sentence

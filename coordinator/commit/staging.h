@@ -1,4 +1,4 @@
-// The output file from its first byte to its name (design.md, promise 3). Blocking file I/O: for worker
+// The output file from its first byte to its name (docs/reliability.md). Blocking file I/O: for worker
 // threads only.
 //
 // A job's staging file lies beside its target, ".<target's name>.seqpar-<job>-<attempt>.partial": the same

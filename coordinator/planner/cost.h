@@ -1,4 +1,4 @@
-// Predicted time and memory of a shape on a gang (design.md section 5; docs/formulas.md for the volumes).
+// Predicted time and memory of a shape on a gang (docs/planner.md; docs/formulas.md for the volumes).
 #ifndef SEQPAR_COORDINATOR_PLANNER_COST_H_
 #define SEQPAR_COORDINATOR_PLANNER_COST_H_
 

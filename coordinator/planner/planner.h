@@ -1,5 +1,5 @@
-// The planner: a pure function from job, cluster and calibration to a plan and its explanation (design.md
-// section 5).
+// The planner: a pure function from job, cluster and calibration to a plan and its explanation
+// (docs/planner.md).
 #ifndef SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
 #define SEQPAR_COORDINATOR_PLANNER_PLANNER_H_
 

@@ -1,4 +1,4 @@
-// What keeps a worker from obeying the past (design.md, promise 2). Pure.
+// What keeps a worker from obeying the past (docs/reliability.md). Pure.
 #ifndef SEQPAR_WORKER_DAEMON_FENCE_H_
 #define SEQPAR_WORKER_DAEMON_FENCE_H_
 

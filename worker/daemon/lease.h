@@ -1,4 +1,4 @@
-// The worker's side of a lease (design.md, promise 2). Pure: times are given.
+// The worker's side of a lease (docs/reliability.md). Pure: times are given.
 #ifndef SEQPAR_WORKER_DAEMON_LEASE_H_
 #define SEQPAR_WORKER_DAEMON_LEASE_H_
 

@@ -1,4 +1,4 @@
-// The staging file of an attempt: every rank writes exactly its bytes (design.md, promise 3).
+// The staging file of an attempt: every rank writes exactly its bytes (docs/reliability.md).
 #ifndef SEQPAR_WORKER_EXECUTOR_STAGING_FILE_H_
 #define SEQPAR_WORKER_EXECUTOR_STAGING_FILE_H_
 

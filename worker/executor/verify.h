@@ -1,5 +1,5 @@
 // verify: sampled rows of every layer are computed again in float64 across the ranks and compared with what
-// the layer made of them (design.md, promise 8).
+// the layer made of them.
 //
 // Forward, for the sampled rows of a layer: from its input x (whose rows all ranks get), q, k and v are
 // computed anew; the k and v that ranks hold for these rows are compared with them; attention is computed
