@@ -18,7 +18,7 @@ struct WeightInfo {
   double seeded_constant;      // norm weights 1, biases 0
 };
 
-// Every weight of layer `layer`, in a fixed order (formulas.md and the Llama names).
+// Every weight of layer `layer`, in a fixed order (docs/job.md, "Tensors in files").
 std::vector<WeightInfo> LayerWeights(const ModelConfig& config, int layer);
 
 inline constexpr char kHiddenStates[] = "hidden_states";
