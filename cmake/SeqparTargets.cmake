@@ -82,8 +82,9 @@ function(seqpar_test_settings name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${timeout} ENVIRONMENT "${ARG_ENV}")
 endfunction()
 
-# seqpar_test(NAME SRCS... DEPS... LABELS...): a gtest binary, one ctest entry. Labels: quick (default), full, e2e; rpc in
-# addition where gRPC's threads run, which ThreadSanitizer cannot follow.
+# seqpar_test(NAME SRCS... DEPS... LABELS...): a gtest binary, one ctest entry. Labels: quick (default), full, e2e, and
+# others (public, chart) for what is neither quick nor of real processes; rpc in addition where gRPC's threads run, which
+# ThreadSanitizer cannot follow.
 function(seqpar_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   if("${ARG_LABELS}" STREQUAL "")
