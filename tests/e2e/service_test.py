@@ -204,6 +204,17 @@ class Service(ClusterTest):
         logs = self.cli("logs", job)["logs"]
         self.assertEqual([log["rank"] if "rank" in log else 0 for log in logs], [0, 1, 2, 3])
 
+    def test_ranks_send_by_the_transports_of_ucx_tls(self):
+        self.start_worker("node-tcp", "--labels", "by=tcp", slots=3, env={"UCX_TLS": "tcp,self"})
+        self.wait_ready("node-tcp")
+        job = self.submit(self.write_job(workers={"min": 3, "max": 3}, devices={"selector": {"by": "tcp"}}))
+        self.wait_succeeded(job)
+        connected = [re.search(r'transport="UCX [\d.]+, (\S+) on .*; (.*) to ranks', log["text"]).groups()
+                     for log in self.cli("logs", job)["logs"]]
+        self.assertEqual([asked for asked, _ in connected], ["tcp,self"] * 3)
+        for _, taken in connected:
+            self.assertRegex(taken, r"^tcp/[^+]*$")
+
 
 if __name__ == "__main__":
     unittest.main()
