@@ -26,7 +26,8 @@ def main() -> int:
             try:
                 plan = client.plan(job, cluster=options.cluster)
             except seqpar.InfeasibleError as error:
-                print(f"{tokens:>10}  does not fit: {error.message}")
+                why = "" if error.reason == "TOO_FEW_DEVICES" else "does not fit: "
+                print(f"{tokens:>10}  {why}{error.message}")
                 continue
             print(f"{tokens:>10}  {plan.mesh!s:<16} {plan.strategy:<12} {plan.prediction.step_seconds:.3g} s, "
                   f"{plan.prediction.peak_bytes / 1e9:.3g} GB a rank")

@@ -122,6 +122,11 @@ class Service(Clients, ClusterTest):
         with self.assertRaises(seqpar.InfeasibleError) as caught:
             client.submit(self.job(input={"seed": 2, "tokens": 50_000_000}, workers={"min": 1, "max": 2}))
         self.assertEqual(caught.exception.reason, "INFEASIBLE")
+        # That a job would wait is an answer: asked for once, and no loss of the coordinator.
+        with self.assertRaises(seqpar.InfeasibleError) as caught:
+            client.plan(self.job(workers={"min": 99, "max": 99}))
+        self.assertEqual(caught.exception.reason, "TOO_FEW_DEVICES")
+        self.assertNotIsInstance(caught.exception, ConnectionError)
         self.assertEqual(list(client.list()), [])
 
     def test_what_cannot_be_read_and_what_is_not_legal_are_told_together_as_the_command_line_does(self):
@@ -256,6 +261,7 @@ class Examples(Clients, ClusterTest):
                                EXAMPLES.parents[2] / "examples" / "cluster-4-cpu-slots.yaml", "--explain")
         self.assertEqual([line.split()[0] for line in out.splitlines() if line.startswith(" ")], ["500", "1000"])
         self.assertIn("candidates are feasible", out)
+        self.assertIn("  waits for 99 devices", self.run_example("which_mesh.py", self.write_job(workers={"min": 99, "max": 99}), 500))
         for path in EXAMPLES.glob("*.py"):
             self.assertIn("examples:", self.run_example(path.name, "--help"))
 

@@ -107,7 +107,8 @@ class Client:
         """Which mesh, why, and what was rejected, without running anything.
 
         cluster: machines that need not exist (a path of a YAML file, a dict, or a message); default: the nodes that are
-        attached. InfeasibleError where nothing fits, with the nearest miss in its message."""
+        attached. InfeasibleError where nothing fits, with the nearest miss in its message, and where the job would wait for
+        devices (TOO_FEW_DEVICES)."""
         request = pb.PlanJobRequest(job=self._message(job), all_candidates=all_candidates)
         if cluster is not None:
             request.cluster.CopyFrom(cluster_message(cluster))

@@ -60,7 +60,8 @@ class InvalidError(SeqparError, ValueError):
 
 
 class InfeasibleError(SeqparError):
-    """Valid, but it cannot be done now: no plan fits, or the output is in use (`reason` says which)."""
+    """Valid, but it cannot be done now: no plan fits (INFEASIBLE), the job would wait for devices (TOO_FEW_DEVICES), or the
+    output is in use: `reason` says which."""
 
 
 class AlreadyExistsError(SeqparError):
@@ -112,6 +113,8 @@ _CLASSES: Dict[str, Type[SeqparError]] = {
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineError,
 }
+# Devices are what is unavailable then; the coordinator has answered, and answers the same a moment later.
+_CLASSES_BY_REASON: Dict[str, Type[SeqparError]] = {"TOO_FEW_DEVICES": InfeasibleError}
 
 
 def passes(error: SeqparError) -> bool:
@@ -149,8 +152,9 @@ def from_status(status: Any, cls: Optional[Type[SeqparError]] = None) -> SeqparE
             violations = [_violation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(retry):
             retry_seconds = retry.retry_delay.seconds + retry.retry_delay.nanos * 1e-9
-    return (cls or _CLASSES.get(code, SeqparError))(status.message, code=code, reason=reason, violations=violations,
-                                                   metadata=metadata, retry_seconds=retry_seconds)
+    cls = cls or _CLASSES_BY_REASON.get(reason) or _CLASSES.get(code, SeqparError)
+    return cls(status.message, code=code, reason=reason, violations=violations, metadata=metadata,
+               retry_seconds=retry_seconds)
 
 
 def _violation(field: str, description: str) -> Violation:
