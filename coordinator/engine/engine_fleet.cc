@@ -267,13 +267,14 @@ void Engine::HandleEvent(const v1::RankEvent& event) {
       if (error.ok()) {
         error = MakeError(absl::StatusCode::kUnknown, reason::kRankFailed, "its worker gave no error");
       }
+      const JobPhase phase =
+          event.phase() == v1::JOB_PHASE_UNSPECIFIED ? JobPhase::kBootstrap : PhaseFromProto(event.phase());
       LogWarning("rank failed", {{"job", job},
                                  {"attempt", attempt},
                                  {"rank", event.rank()},
+                                 {"phase", PhaseName(phase)},
                                  {"root_cause", event.root_cause()},
                                  {"error", error.message()}});
-      const JobPhase phase =
-          event.phase() == v1::JOB_PHASE_UNSPECIFIED ? JobPhase::kBootstrap : PhaseFromProto(event.phase());
       return Apply(job, event::RankFailed{attempt, event.rank(), error, event.root_cause(), phase});
     }
     case v1::RankEvent::CHECKPOINTED:

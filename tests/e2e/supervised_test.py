@@ -165,6 +165,14 @@ class Logs(Held):
         self.assertEqual(sorted(r["rank"] for r in records), ["0", "1", "2", "3"])
         for record in records:
             self.assertEqual((record["job"], record["attempt"], record["phase"]), (job, "1", "execute"))
+        of_ranks = [r for r in self.records(self.worker.log) if "rank" in r]
+        for record in of_ranks:
+            self.assertEqual((record["job"], record["attempt"]), (job, "1"))
+            self.assertNotIn("phase=", record["message"])
+        phases = {begin: {r["phase"] for r in of_ranks if r["message"].startswith(begin)}
+                  for begin in ("rank started", "connected", "phase begins", "executor ended")}
+        self.assertEqual(phases, {"rank started": {"bootstrap"}, "connected": {"bootstrap"},
+                                  "phase begins": {"bootstrap", "shard", "execute"}, "executor ended": {"execute"}})
         self.records(self.coordinator.log)
 
 

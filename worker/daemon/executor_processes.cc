@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -52,6 +53,18 @@ constexpr int kReadsAtOnce = 32;
 void RemoveOnce(const std::string& part, std::string* text) {
   const size_t at = text->find(part);
   if (at != std::string::npos) text->erase(at, part.size());
+}
+
+// The phase that a record ends with, taken out of it; nullptr where it ends with none.
+const char* TakePhase(std::string* text) {
+  for (int i = 0; i <= static_cast<int>(JobPhase::kReport); ++i) {
+    const char* const phase = PhaseName(static_cast<JobPhase>(i));
+    const std::string field = absl::StrCat(" phase=", phase);
+    if (!absl::EndsWith(*text, field)) continue;
+    text->resize(text->size() - field.size());
+    return phase;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -190,7 +203,9 @@ void ExecutorProcesses::HandlePolls(const std::vector<pollfd>& fds, size_t first
       if (fds[i].fd == child->output.get()) ReadOutput(child.get());
       if (fds[i].fd != child->channel.get()) continue;
       if ((fds[i].revents & POLLOUT) != 0) Flush(child.get());
-      if ((fds[i].revents & ~POLLOUT) != 0) ReadChannel(child.get());
+      if ((fds[i].revents & ~POLLOUT) == 0) continue;
+      ReadOutput(child.get());  // printed before it says, perhaps, that it is at another phase
+      ReadChannel(child.get());
     }
     if (ended) Reap(child.get());
   }
@@ -235,7 +250,10 @@ void ExecutorProcesses::ReadChannel(Child* child) {
       const auto payload = child->decoder.Next();
       v1::FromExecutor message;
       if (!payload.ok() || (payload->has_value() && !message.ParseFromString(**payload))) {
-        LogError("an executor sent what is no message", {{"job", child->key.job}, {"rank", child->key.rank}});
+        LogError("an executor sent what is no message", {{"job", child->key.job},
+                                                         {"attempt", child->key.attempt},
+                                                         {"rank", child->key.rank},
+                                                         {"phase", child->phase}});
         kill(child->pid, SIGKILL);
         child->channel.Reset();
         return;
@@ -279,7 +297,7 @@ void ExecutorProcesses::LogLine(Child* child) {
     // What a record of its own says of itself is said below.
     const RankKey& key = child->key;
     RemoveOnce(absl::StrCat(" job=", key.job, " attempt=", key.attempt, " rank=", key.rank), &text);
-    RemoveOnce(absl::StrCat(" phase=", child->phase), &text);
+    if (const char* const phase = TakePhase(&text)) child->phase = phase;
   } else {
     text = line;
   }

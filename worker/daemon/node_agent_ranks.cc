@@ -61,6 +61,7 @@ void NodeAgent::OnExecutorMessage(const RankKey& key, const v1::FromExecutor& me
     LogWarning("rank failed", {{"job", key.job},
                                {"attempt", key.attempt},
                                {"rank", key.rank},
+                               {"phase", PhaseName(PhaseFromProto(rank->progress.phase()))},
                                {"root_cause", event.root_cause()},
                                {"error", error.message()}});
     AbortGang(gang, &gangs_[gang], Annotate(error, absl::StrCat("rank ", key.rank, " failed")),
@@ -78,8 +79,11 @@ void NodeAgent::OnExecutorExit(const RankKey& key, const ExecutorExit& exit) {
   rank->running = false;
   rank->kill_at_us = 0;
   observer_->RankEnded(key);
-  LogInfo("executor ended",
-          {{"job", key.job}, {"attempt", key.attempt}, {"rank", key.rank}, {"how", exit.how}});
+  LogInfo("executor ended", {{"job", key.job},
+                             {"attempt", key.attempt},
+                             {"rank", key.rank},
+                             {"phase", PhaseName(PhaseFromProto(rank->progress.phase()))},
+                             {"how", exit.how}});
   if (!rank->reported && !gang.stop_asked) {
     // Executors look at the time as often as this loop does: which of them sees the end first is chance.
     const absl::Status error = exit.lease_over
@@ -178,8 +182,11 @@ void NodeAgent::StartRank(const GangKey& key, int32_t index) {
     logs_.Begin(rank_key, absl::StrCat(identity_.hello.node(), "/", rank.device));
     observer_->RankStarted(rank_key, rank.device, *rank.start);
   }
-  LogInfo("rank started",
-          {{"job", key.first}, {"attempt", key.second}, {"rank", index}, {"device", rank.device}});
+  LogInfo("rank started", {{"job", key.first},
+                           {"attempt", key.second},
+                           {"rank", index},
+                           {"phase", PhaseName(PhaseFromProto(rank.progress.phase()))},
+                           {"device", rank.device}});
   SendEvent(key, index, v1::RankEvent::STARTED, {});
 }
 
