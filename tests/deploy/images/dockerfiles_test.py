@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -145,8 +146,13 @@ class Dockerfiles(unittest.TestCase):
         self.assertTrue(all("==" in wheel for wheel in wheels))  # pinned
         packages = subprocess.run([ROOT / "scripts/install-deps", "--list"], capture_output=True, text=True,
                                   check=True).stdout.split()
+        project = tomllib.loads((ROOT / "client/python/pyproject.toml").read_text())
+        client = set(project["build-system"]["requires"] + project["project"]["dependencies"])
         images = {f"seqpar/{name}:0" for name in ("coordinator", "worker", "worker-cuda")}
-        self.assertLessEqual(foreign | wheels | set(packages), set(listed))
+        self.assertLessEqual(foreign | wheels | client | set(packages), set(listed))
+        install = (ROOT / "docs/install.md").read_text()
+        for requirement in project["build-system"]["requires"]:
+            self.assertIn(requirement, re.search(r"^pip3 download .*client/python .*$", install, flags=re.M)[0])
         self.assertLessEqual(images, {re.sub(r":0.*", ":0", line) for line in listed})
 
 
