@@ -17,6 +17,27 @@ constexpr int kRounds = 10;
 constexpr uint32_t Low(uint64_t v) { return static_cast<uint32_t>(v); }
 constexpr uint32_t High(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 
+// Each value of the sequence once, as it is computed, rounded to T by the assignment alone.
+template <typename T>
+void Fill(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n, T* out) {
+  SEQPAR_CHECK(begin >= 0 && n >= 0 && variance >= 0);
+  const double bound = std::sqrt(3 * variance);
+  const uint64_t hash = Fnv1a64(name);
+  const uint32_t key[2] = {Low(seed), High(seed)};
+  const int64_t end = begin + n;
+  for (int64_t index = begin; index < end;) {
+    const uint64_t block = static_cast<uint64_t>(index) / 4;
+    const uint32_t counter[4] = {Low(block), High(block), Low(hash), High(hash)};
+    uint32_t words[4];
+    Philox4x32(counter, key, words);
+    do {
+      const double fraction = (words[index % 4] >> 8) * 0x1p-24;
+      *out++ = static_cast<T>((2 * fraction - 1) * bound);
+      ++index;
+    } while (index % 4 != 0 && index < end);
+  }
+}
+
 }  // namespace
 
 void Philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
@@ -49,22 +70,12 @@ uint64_t Fnv1a64(const std::string& text) {
 
 void SeededUniform(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n,
                    float* out) {
-  SEQPAR_CHECK(begin >= 0 && n >= 0 && variance >= 0);
-  const double bound = std::sqrt(3 * variance);
-  const uint64_t hash = Fnv1a64(name);
-  const uint32_t key[2] = {Low(seed), High(seed)};
-  const int64_t end = begin + n;
-  for (int64_t index = begin; index < end;) {
-    const uint64_t block = static_cast<uint64_t>(index) / 4;
-    const uint32_t counter[4] = {Low(block), High(block), Low(hash), High(hash)};
-    uint32_t words[4];
-    Philox4x32(counter, key, words);
-    do {
-      const double fraction = (words[index % 4] >> 8) * 0x1p-24;
-      *out++ = static_cast<float>((2 * fraction - 1) * bound);
-      ++index;
-    } while (index % 4 != 0 && index < end);
-  }
+  Fill(seed, name, variance, begin, n, out);
+}
+
+void SeededUniform(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n,
+                   double* out) {
+  Fill(seed, name, variance, begin, n, out);
 }
 
 }  // namespace seqpar

@@ -17,9 +17,12 @@ uint64_t Fnv1a64(const std::string& text);
 // Fills out[0, n) with the values of flat indices [begin, begin + n) of tensor `name`: uniform on
 // [-sqrt(3 variance), sqrt(3 variance)). Key: the seed's low and high words. Counter: low and high word of
 // index / 4, low and high word of the name's FNV-1a; word index % 4 of the output, its upper 24 bits as a
-// fraction. float32, computed in float64 and rounded once.
+// fraction. Computed in float64, and for float32 rounded once; what another type is to hold is rounded from
+// the float64 values, since rounding twice is not always rounding to the nearest.
 void SeededUniform(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n,
                    float* out);
+void SeededUniform(uint64_t seed, const std::string& name, double variance, int64_t begin, int64_t n,
+                   double* out);
 
 }  // namespace seqpar
 

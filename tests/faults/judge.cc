@@ -49,9 +49,12 @@ absl::StatusOr<JobSpec> ReadJob(const std::string& path) {
 
 std::vector<float> Seeded(uint64_t seed, const std::string& name, double variance, int64_t elements,
                           DType dtype) {
+  std::vector<double> exact(elements);
+  SeededUniform(seed, name, variance, 0, elements, exact.data());
+  std::vector<char> stored(elements * SizeOf(dtype));
+  ConvertElements(exact.data(), DType::kF64, stored.data(), dtype, elements);
   std::vector<float> values(elements);
-  SeededUniform(seed, name, variance, 0, elements, values.data());
-  RoundTo(dtype, &values);
+  ConvertElements(stored.data(), dtype, values.data(), DType::kF32, elements);
   return values;
 }
 

@@ -104,10 +104,10 @@ class SeededReader : public TensorReader {
         if (tensor.seeded_variance > 0) {
           SeededUniform(seed_, tensor.name, tensor.seeded_variance, first + begin, n, buffer_.data());
         } else {
-          std::fill_n(buffer_.begin(), n, static_cast<float>(tensor.seeded_constant));
+          std::fill_n(buffer_.begin(), n, tensor.seeded_constant);
         }
         char* to = static_cast<char*>(out) + (done + begin) * SizeOf(dtype);
-        ConvertElements(buffer_.data(), DType::kF32, to, dtype, n);
+        ConvertElements(buffer_.data(), DType::kF64, to, dtype, n);
       }
       return absl::OkStatus();
     });
@@ -115,7 +115,7 @@ class SeededReader : public TensorReader {
 
  private:
   const uint64_t seed_;
-  std::vector<float> buffer_;
+  std::vector<double> buffer_;
 };
 
 }  // namespace

@@ -94,12 +94,29 @@ TEST_F(TensorReaderTest, APartOfASeedIsThatPartOfTheWhole) {
   EXPECT_EQ(Read(reader.get(), kVector, {{0, 9}, 1, {0, 1}}), std::vector<float>(9, 1.0f));
 }
 
+// Of a million values a handful lies so near the middle between two numbers of bfloat16 that rounding to
+// float32 first would choose the farther one.
 TEST_F(TensorReaderTest, SeededValuesAreRoundedOnceToTheType) {
   const auto reader = MakeSeededReader(7);
-  std::vector<float> exact = Read(reader.get(), kMatrix, {{0, 7}, 1, {0, 6}});
+  const WeightInfo large{kTokens.name, {1, 1024, 1024}, 1, 0};
+  const TensorBlock all{{0, 1024}, 1, {0, 1024}};
+  std::vector<double> exact(1024 * 1024);
+  SeededUniform(7, large.name, 1, 0, 1024 * 1024, exact.data());
   std::vector<BF16> rounded(exact.size());
-  ASSERT_TRUE(reader->Read(kMatrix, {{0, 7}, 1, {0, 6}}, DType::kBF16, rounded.data()).ok());
-  for (size_t i = 0; i < exact.size(); ++i) EXPECT_EQ(rounded[i].bits, ToBF16(exact[i]).bits);
+  ASSERT_TRUE(reader->Read(large, all, DType::kBF16, rounded.data()).ok());
+  const std::vector<float> single = Read(reader.get(), large, all);
+  int twice_is_farther = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const auto distance = [&](int steps) {
+      const BF16 there{static_cast<uint16_t>(rounded[i].bits + steps)};
+      return std::fabs(static_cast<double>(ToFloat(there)) - exact[i]);
+    };
+    ASSERT_LE(distance(0), distance(1)) << i;
+    ASSERT_LE(distance(0), distance(-1)) << i;
+    ASSERT_EQ(single[i], static_cast<float>(exact[i])) << i;
+    twice_is_farther += ToBF16(single[i]).bits != rounded[i].bits;
+  }
+  EXPECT_GT(twice_is_farther, 0) << "no value of these tells once from twice";
 }
 
 TEST_F(TensorReaderTest, WhatIsMissingOrMisshapenIsRefusedByName) {
