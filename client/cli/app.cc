@@ -61,7 +61,8 @@ void AddJobFile(CLI::App* command, CliConfig* config) {
           "--set", config->assignments,
           "key=value over what the file says, e.g. --set config.num_hidden_layers=2; the value is YAML")
       ->take_all()
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(KeyValue());
 }
 
 void AddWaiting(CLI::App* command, CliConfig* config) {
@@ -117,7 +118,8 @@ void AddJobs(CLI::App* app, CliConfig* config) {
       ->allow_extra_args(false);
   list->add_option("--label", config->labels, "Only jobs with label key=value; all must match")
       ->take_all()
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(KeyValue());
   list->add_option("--limit", config->limit, "At most this many")
       ->check(Between(1, 1000000))
       ->capture_default_str();

@@ -50,6 +50,17 @@ CLI::Validator AtLeast(T low) {
       absl::StrCat("at least ", low));
 }
 
+// key=value, whatever either is; the key is not empty.
+inline CLI::Validator KeyValue() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        const size_t equals = text.find('=');
+        const bool has_both = equals != std::string::npos && equals > 0;
+        return has_both ? "" : absl::StrCat("is '", text, "'; must be key=value");
+      },
+      "");
+}
+
 // One of these words.
 inline CLI::Validator OneOf(const std::vector<std::string>& words) {
   return CLI::Validator(

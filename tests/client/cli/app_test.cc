@@ -89,6 +89,9 @@ TEST(App, RefusalsNameTheNearest) {
   EXPECT_EQ(Refusal("completion tcsh"), "shell: is 'tcsh'; must be one of bash, zsh, fish; nearest: bash");
   EXPECT_EQ(Refusal("list --server h:99999"),
             "--server: is 'h:99999'; the port must be 0 to 65535; nearest: h:7700");
+  EXPECT_EQ(Refusal("submit -f j --set a.b"), "--set: is 'a.b'; must be key=value");
+  EXPECT_EQ(Refusal("plan -f j --set =1"), "--set: is '=1'; must be key=value");
+  EXPECT_EQ(Refusal("list --label team"), "--label: is 'team'; must be key=value");
   EXPECT_THAT(Refusal("local up --memory-per-slot 5XB"),
               HasSubstr("--memory-per-slot: \"5XB\" is not a size"));
 }
