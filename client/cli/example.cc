@@ -31,7 +31,7 @@ constexpr int64_t kHeadDim = 64;
 constexpr int64_t kBlockRows = 4096;
 
 constexpr char kTemplate[] =
-    R"(# A seqpar job. Every field is here; those that are commented out have the value shown by default.
+    R"(# A seqpar job. Every field is here; those that are commented out show their default or an example.
 name: @NAME
 # workload: layers               # a stack of transformer layers over one long sequence
 
