@@ -43,6 +43,17 @@ JobRow ReadRow(const Statement& statement) {
   return row;
 }
 
+// Of a row that was not updated: OK where it is not there, since its insert was refused. What is there is at
+// a later revision: a decision about a state of the job that is past.
+absl::Status CheckAbsent(sqlite3* db, const JobRow& row) {
+  Statement find(db, "SELECT revision FROM jobs WHERE id = ?");
+  SEQPAR_ASSIGN_OR_RETURN(const bool there, find.BindText(row.id).Next());
+  if (!there) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInternal, reason::kStorage,
+                   absl::StrCat("job store: ", row.id, " is at revision ", find.Int(0), ", later than ",
+                                row.revision, ", which was to be written"));
+}
+
 class SqliteStore : public Store {
  public:
   SqliteStore(StoreFolder folder, const StoreLimits& limits, sqlite3* db)
@@ -230,7 +241,8 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch, std::vector<std::st
   SEQPAR_RETURN_IF_ERROR(InsertRows(batch.inserts, taken));
   Statement job(
       db_,
-      "UPDATE jobs SET state = ?, live = ?, end_us = ?, revision = ?, body = ?, report = ? WHERE id = ?");
+      "UPDATE jobs SET state = ?, live = ?, end_us = ?, revision = ?, body = ?, report = ? WHERE id = ? "
+      "AND revision <= ?");
   for (const JobRow& row : batch.jobs) {
     job.Bind(row.state)
         .Bind(row.live)
@@ -238,8 +250,10 @@ absl::Status SqliteStore::WriteRows(const WriteBatch& batch, std::vector<std::st
         .Bind(row.revision)
         .BindBlob(row.body)
         .BindBlob(row.report)
-        .BindText(row.id);
+        .BindText(row.id)
+        .Bind(row.revision);
     SEQPAR_RETURN_IF_ERROR(job.Run());
+    if (sqlite3_changes(db_) == 0) SEQPAR_RETURN_IF_ERROR(CheckAbsent(db_, row));
   }
   Statement attempt(db_, "INSERT OR REPLACE INTO attempts (job, attempt, plan) VALUES (?, ?, ?)");
   for (const AttemptRow& row : batch.attempts) {

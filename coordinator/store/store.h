@@ -70,7 +70,7 @@ struct TraceRow {
 // One transaction. Rows replace earlier ones with the same key, but for traces, of which the first stays.
 struct WriteBatch {
   std::vector<JobRow> inserts;  // new jobs
-  std::vector<JobRow> jobs;     // of jobs that were inserted
+  std::vector<JobRow> jobs;     // of jobs that were inserted; INTERNAL where one is at a later revision
   std::vector<AttemptRow> attempts;
   std::vector<BlobRow> blobs;
   std::vector<ResultRow> results;

@@ -50,6 +50,29 @@ TEST(Store, KeepsWhatWasWrittenAcrossStarts) {
   EXPECT_EQ(*store->Setting("never written"), "");
 }
 
+TEST(Store, ARowNeverGoesBackToAnEarlierRevision) {
+  TempFolder folder;
+  auto store = Open(folder.path());
+  JobRow row = Row("j-1");
+  row.revision = 5;
+  ASSERT_TRUE(Insert(store.get(), &row).ok());
+  const auto update = [&](const std::string& id, int64_t revision) {
+    WriteBatch batch;
+    batch.jobs = {Row(id)};
+    batch.jobs[0].revision = revision;
+    batch.jobs[0].body = absl::StrCat("at ", revision);
+    batch.settings["written"] = absl::StrCat(revision);
+    return Write(store.get(), batch);
+  };
+  EXPECT_TRUE(update("j-1", 7).ok());
+  EXPECT_TRUE(update("j-1", 7).ok()) << "what was written may be written again";
+  EXPECT_EQ(update("j-1", 6).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ((*store->Get("j-1"))->body, "at 7");
+  EXPECT_EQ(*store->Setting("written"), "7") << "nothing of the batch";
+  EXPECT_TRUE(update("j-2", 1).ok()) << "its insert was refused";
+  EXPECT_FALSE((*store->Get("j-2")).has_value());
+}
+
 TEST(Store, FindsByRequestAndRefusesItTwice) {
   TempFolder folder;
   auto store = Open(folder.path());
