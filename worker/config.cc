@@ -141,7 +141,8 @@ void DeclareFlags(CLI::App* app, WorkerConfig* config, RawFlags* raw) {
           "Network interface for tensors (UCX_NET_DEVICES) [lo for a coordinator on this machine]"),
       "DATA_INTERFACE");
   env(app->add_option("--state-dir", config->state_dir,
-                      "Where calibration is kept [" + DefaultStateDir() + "]"),
+                      "Where calibration is kept, and the lock that one worker of this node has [" +
+                          DefaultStateDir() + "]"),
       "STATE_DIR");
   env(app->add_flag("--recalibrate", config->recalibrate, "Measure the slots again"), "RECALIBRATE");
   env(app->add_option(

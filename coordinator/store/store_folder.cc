@@ -1,7 +1,6 @@
 #include "coordinator/store/store_folder.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -10,8 +9,8 @@
 #include <filesystem>
 #include <system_error>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/lock_file.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -22,24 +21,6 @@ constexpr char kReserve[] = "reserve";
 absl::Status Refuse(const std::string& message) {
   return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
                    absl::StrCat("job store: ", message));
-}
-
-// "pid 123 on host-a": what the holder wrote. A moment after it took the lock there may be nothing yet.
-std::string Holder(int fd) {
-  char text[512];
-  const ssize_t n = pread(fd, text, sizeof(text), 0);
-  const std::string holder(
-      absl::StripAsciiWhitespace(absl::string_view(text, n > 0 ? static_cast<size_t>(n) : 0)));
-  return holder.empty() ? "another process" : holder;
-}
-
-void WriteHolder(int fd) {
-  char host[256] = {};
-  if (gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
-  const std::string text = absl::StrCat("pid ", getpid(), " on ", host, "\n");
-  // For people: the lock itself is the kernel's.
-  (void)!ftruncate(fd, 0);
-  (void)!pwrite(fd, text.data(), text.size(), 0);
 }
 
 }  // namespace
@@ -89,15 +70,14 @@ absl::StatusOr<StoreFolder> StoreFolder::Lock(const std::string& folder) {
                      "), where its locks and its log do not hold: it needs a disk of this machine"));
   }
   const std::string path = folder + "/lock";
-  UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (!lock.valid()) return Refuse(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    return Refuse(
-        absl::StrCat("another coordinator has ", folder, "/jobs.sqlite open: ", Holder(lock.get())));
+  std::string holder;
+  absl::StatusOr<UniqueFd> lock = TakeLockFile(path, &holder);
+  if (!lock.ok()) return Refuse(std::string(lock.status().message()));
+  if (!lock->valid()) {
+    return Refuse(absl::StrCat("another coordinator has ", folder, "/jobs.sqlite open: ", holder));
   }
-  WriteHolder(lock.get());
   const auto disk_bytes = static_cast<int64_t>(info.f_blocks) * static_cast<int64_t>(info.f_bsize);
-  return StoreFolder(folder, std::move(lock), disk_bytes);
+  return StoreFolder(folder, *std::move(lock), disk_bytes);
 }
 
 absl::Status StoreFolder::KeepReserve(int64_t bytes) {

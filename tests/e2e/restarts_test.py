@@ -1,7 +1,7 @@
 """The worker killed, and the coordinator killed, at each phase of a job's life (held.py has the table)."""
 import unittest
 
-from harness import alive, scaled, wait_for
+from harness import Process, alive, scaled, wait_for
 from held import AFTER_THE_RANKS, BEFORE_THE_JOB, EXECUTOR_PHASES, OUTPUT, QUEUED, Held
 
 
@@ -81,6 +81,16 @@ class KillWorker(Held):
                 self.assertEqual(self.submit(path, "--request-id", request), job)
                 self.again()
                 self.succeeds(job, attempts=1)
+
+    def test_a_second_worker_of_its_name_is_told_of_the_first(self):
+        with self.held("executor", "execute"):
+            job = self.held_job("executor", "execute")
+            second = Process(self.worker_command("node-a"), self.dir / "second.log")
+            self.processes.append(second)
+            self.assertEqual(second.popen.wait(scaled(60)), 1)
+            self.assertIn(f"another worker runs as node-a here: pid {self.worker.pid} on ", second.log.read_text())
+            self.release("executor", "execute")
+            self.succeeds(job, attempts=1)
 
     def test_the_gang_goes_on_with_what_is_left(self):
         other = self.start_worker("node-b")

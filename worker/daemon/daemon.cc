@@ -10,8 +10,6 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
-#include <filesystem>
-#include <fstream>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -32,7 +30,9 @@
 #include "worker/daemon/fleet_client.h"
 #include "worker/daemon/gpu_watch.h"
 #include "worker/daemon/gpus.h"
+#include "worker/daemon/line_file.h"
 #include "worker/daemon/node_agent.h"
+#include "worker/daemon/node_lock.h"
 #include "worker/daemon/pulse.h"
 #include "worker/daemon/transport_settings.h"
 #include "worker/metrics/metrics.h"
@@ -41,6 +41,7 @@ namespace seqpar {
 namespace {
 
 constexpr int64_t kStopGraceUs = 2'000'000;  // for ranks that are stopped
+constexpr int kPredecessorMs = 5000;         // for a daemon of this node that is on its way out
 
 // What the stream's threads leave for the loop; readable as a descriptor.
 class FleetInbox {
@@ -298,19 +299,6 @@ NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const 
   return identity;
 }
 
-// Whole or not at all: scripts poll for it.
-absl::Status WriteLine(const std::string& path, const std::string& line) {
-  const std::string partial = path + ".partial";
-  std::ofstream file(partial, std::ios::trunc);
-  file << line << "\n";
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(partial, path, error);
-  if (!file || error)
-    return MakeError(absl::StatusCode::kInternal, reason::kStorage, absl::StrCat("cannot write ", path));
-  return absl::OkStatus();
-}
-
 absl::Status ServeMetrics(const WorkerConfig& config, const Pulse* pulse, WorkerMetrics* metrics) {
   if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
   const absl::Status served = metrics->Serve(config.metrics_listen, [pulse] { return pulse->Alive(); });
@@ -334,12 +322,12 @@ absl::Status Run(const WorkerConfig& config) {
   SEQPAR_ASSIGN_OR_RETURN(const DataRoots roots, DataRoots::Create(config.data_roots));
   if (roots.roots().empty()) LogWarning("no --data-root: jobs with files cannot run here");
   WarnOfUnknownInterfaces(config);
-  if (!config.pid_file.empty()) {
-    SEQPAR_RETURN_IF_ERROR(WriteLine(config.pid_file, absl::StrCat(getpid())));
-  }
-  // Before its space is asked for; where it cannot be made, calibration says so.
-  std::error_code ignored;
-  std::filesystem::create_directories(config.state_dir, ignored);
+  const absl::StatusOr<UniqueFd> alone =
+      LockNode(config.state_dir, config.node_name, config.coordinator, kPredecessorMs, signals);
+  if (absl::IsCancelled(alone.status())) return absl::OkStatus();
+  SEQPAR_RETURN_IF_ERROR(alone.status());
+  LineFile pid_file(config.pid_file);
+  SEQPAR_RETURN_IF_ERROR(pid_file.Write(absl::StrCat(getpid())));
   Pulse pulse(&manager);
   WorkerMetrics metrics(config.node_name, config.tls, config.state_dir, roots, &Clock::System());
   SEQPAR_RETURN_IF_ERROR(ServeMetrics(config, &pulse, &metrics));
@@ -370,10 +358,6 @@ absl::Status Run(const WorkerConfig& config) {
 int RunDaemon(const WorkerConfig& config) {
   LogWhatGrpcSays(LogLevel::kDebug);  // the stream's error says it
   const absl::Status ran = Run(config);
-  if (!config.pid_file.empty()) {
-    std::error_code ignored;
-    std::filesystem::remove(config.pid_file, ignored);
-  }
   if (ran.ok()) {
     LogInfo("worker ends");
     return 0;
