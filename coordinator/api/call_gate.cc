@@ -85,4 +85,12 @@ absl::StatusOr<Caller> CallGate::CallerOf(const grpc::ServerContextBase& context
   return caller;
 }
 
+Standing CallGate::StandingOf(const grpc::ServerContextBase& context, const Caller& caller) const {
+  if (authenticator_ == nullptr) return [] { return absl::OkStatus(); };
+  return [authenticator = authenticator_, caller,
+          credentials = CredentialsOf(context.client_metadata(), context.auth_context().get())] {
+    return authenticator->Confirm(credentials, caller);
+  };
+}
+
 }  // namespace seqpar

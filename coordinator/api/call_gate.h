@@ -3,6 +3,7 @@
 #ifndef SEQPAR_COORDINATOR_API_CALL_GATE_H_
 #define SEQPAR_COORDINATOR_API_CALL_GATE_H_
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,11 @@ class ServerCredentials;
 
 namespace seqpar {
 
+// Whether whoever opened a stream might still do so; UNAUTHENTICATED once they might not. A stream that stays
+// open asks now and then: the gate looks at calls only when they come. Thread-safe; outlives the call, not
+// the gate.
+using Standing = std::function<absl::Status()>;
+
 // Thread-safe.
 class CallGate {
  public:
@@ -32,6 +38,9 @@ class CallGate {
 
   // Who makes a call that was let in. UNAUTHENTICATED where their token was taken back meanwhile.
   absl::StatusOr<Caller> CallerOf(const grpc::ServerContextBase& context) const;
+
+  // Of a stream that `caller` has opened.
+  Standing StandingOf(const grpc::ServerContextBase& context, const Caller& caller) const;
 
   AuditLog* audit() const { return audit_; }
 

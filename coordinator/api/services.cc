@@ -149,7 +149,9 @@ class WatchStream : public grpc::ServerWriteReactor<v1::JobEvent> {
       writer.WriteLatest(std::move(event));
     }
     void End(const absl::Status& status) override { writer.Finish(status); }
+    absl::Status Standing() const override { return standing(); }
 
+    seqpar::Standing standing = [] { return absl::OkStatus(); };  // set before others see it
     StreamWriter<WatchStream, v1::JobEvent> writer;
   };
 
@@ -214,6 +216,7 @@ class JobServiceImpl : public v1::JobService::CallbackService {
       handle->End(caller.status());
       return stream;
     }
+    handle->standing = edge_->gate()->StandingOf(*context, *caller);
     // The request is gone once the stream has ended, which may be before the pool comes to it.
     const bool queued = edge_->pool()->Run([this, handle, caller = *caller, request = *request] {
       const absl::Status watched = edge_->api()->WatchJob(caller, request, handle);

@@ -52,6 +52,15 @@ absl::StatusOr<Caller> Authenticator::Identify(const Credentials& credentials) c
       "names their node");
 }
 
+absl::Status Authenticator::Confirm(const Credentials& credentials, const Caller& caller) const {
+  SEQPAR_ASSIGN_OR_RETURN(const Caller now, Identify(credentials));
+  if (now.role == caller.role && now.tenant == caller.tenant && now.node == caller.node) {
+    return absl::OkStatus();
+  }
+  return MakeError(absl::StatusCode::kUnauthenticated, reason::kUnauthenticated,
+                   absl::StrCat("what this token of ", caller.name, " may do has changed"));
+}
+
 absl::Status Authenticator::Admit(const std::string& method, const Credentials& credentials) const {
   const MethodRule* rule = FindRule(method);
   if (rule == nullptr) return Denied(absl::StrCat("nobody may call ", method));

@@ -29,6 +29,10 @@ class Authenticator {
   // A token counts before a certificate. UNAUTHENTICATED where neither says who calls.
   absl::StatusOr<Caller> Identify(const Credentials& credentials) const;
 
+  // Whether those who were `caller` when they began something long still are. UNAUTHENTICATED once their
+  // token is over, was taken away, or says something else of them.
+  absl::Status Confirm(const Credentials& credentials, const Caller& caller) const;
+
   // Whether the call may go on. PERMISSION_DENIED for a method without a rule, whoever calls, and for a role
   // that is not enough; UNAUTHENTICATED as above.
   absl::Status Admit(const std::string& method, const Credentials& credentials) const;

@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t kTickPeriodUs = 50'000, kIdlePeriodUs = 1'000'000;
 constexpr int64_t kLogQueryLifeUs = 30'000'000;
 constexpr int64_t kNodesSeenUs = 200'000;
+constexpr int64_t kStandingPeriodUs = 500'000;  // so that each idle round looks
 constexpr char kCalibration[] = "calibration", kRevisions[] = "revisions";
 constexpr int64_t kExpiryPeriodUs = 10'000'000, kReservePeriodUs = 5'000'000;
 
@@ -191,6 +192,10 @@ void Engine::Tick() {
   if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) {
     queue_.SetNodes("");  // those that were to be refused may be now
     schedule_ = true;
+  }
+  if (now_us >= next_standing_us_) {
+    next_standing_us_ = now_us + kStandingPeriodUs;
+    watchers_.EndLapsed();
   }
   if (now_us >= next_expiry_us_) {
     next_expiry_us_ = now_us + kExpiryPeriodUs;

@@ -286,7 +286,7 @@ class Engine {
   int64_t last_tick_us_ = 0;
   int64_t nodes_seen_us_ = 0, nodes_seen_version_ = 0;  // by the observer
   bool nodes_unseen_ = false;                           // something happened since, too soon after it
-  int64_t next_expiry_us_ = 0, next_reserve_us_ = 0;
+  int64_t next_standing_us_ = 0, next_expiry_us_ = 0, next_reserve_us_ = 0;
   int64_t settled_us_ = 0;  // a lease after the last node attached: only from then on is a queued job refused
   // The batch.
   std::map<std::string, Dirty> dirty_;

@@ -12,7 +12,7 @@
 
 namespace seqpar {
 
-// A stream of one job's states. Thread-safe; neither call waits. A slow reader sees the latest state, not
+// A stream of one job's states. Thread-safe; no call waits. A slow reader sees the latest state, not
 // each one.
 class Watcher {
  public:
@@ -20,6 +20,8 @@ class Watcher {
   virtual void Offer(const v1::Job& job) = 0;
   // Nothing more will be offered; what was is still delivered.
   virtual void End(const absl::Status& status) = 0;
+  // Whether whoever opened it may still watch; else why not any more. Asked about once a second.
+  virtual absl::Status Standing() const = 0;
 };
 
 class Watchers {
@@ -51,6 +53,19 @@ class Watchers {
       watchers_.erase(found);
     } else {
       found->second = std::move(still);
+    }
+  }
+
+  // Ends the streams of those who may not watch any more.
+  void EndLapsed() {
+    for (auto it = watchers_.begin(); it != watchers_.end();) {
+      std::erase_if(it->second, [](const std::weak_ptr<Watcher>& weak) {
+        const std::shared_ptr<Watcher> watcher = weak.lock();
+        const absl::Status standing = watcher == nullptr ? absl::OkStatus() : watcher->Standing();
+        if (!standing.ok()) watcher->End(standing);
+        return watcher == nullptr || !standing.ok();
+      });
+      it = it->second.empty() ? watchers_.erase(it) : std::next(it);
     }
   }
 

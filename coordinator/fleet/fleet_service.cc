@@ -34,8 +34,9 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
   AttachStream(Engine* engine, const CallGate* gate, int64_t number)
       : engine_(engine), gate_(gate), number_(number), link_(std::make_shared<Link>(this)) {}
   Link* link() const { return link_.get(); }
-  void Begin(Caller caller) {
+  void Begin(Caller caller, Standing standing) {
     caller_ = std::move(caller);
+    standing_ = std::move(standing);
     StartRead(&message_);
   }
 
@@ -48,7 +49,9 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     if (lost_) {
       link_->Close(absl::UnavailableError("a message was lost (failpoint)"));
     } else if (!node_.empty()) {
-      const absl::Status taken = engine_->OnMessage(node_, number_, std::move(message_));
+      // Each heartbeat is asked for, so that a token which ends takes its worker with it within one.
+      absl::Status taken = message_.has_heartbeat() ? standing_() : absl::OkStatus();
+      if (taken.ok()) taken = engine_->OnMessage(node_, number_, std::move(message_));
       if (!taken.ok()) {
         engine_->OnBroken(node_, number_);
         return link_->Close(taken);
@@ -99,6 +102,7 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
   const int64_t number_;
   const std::shared_ptr<Link> link_;
   Caller caller_;
+  Standing standing_;
   std::string node_;   // from its Hello
   bool lost_ = false;  // a message was, so nothing that follows it counts (failpoints)
   v1::WorkerMessage message_;
@@ -119,7 +123,8 @@ class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
     } else if (!caller.ok()) {
       stream->link()->Close(caller.status());
     } else {
-      stream->Begin(*std::move(caller));
+      Standing standing = gate_->StandingOf(*context, *caller);
+      stream->Begin(*std::move(caller), std::move(standing));
     }
     return stream;
   }

@@ -187,6 +187,20 @@ class Encrypted(SecurityTest):
         self.cli("list")
         self.tokens.write()
 
+    def test_a_watch_ends_with_its_token(self):
+        self.start_secure()
+        self.tokens.add("eve", role="viewer", tenant="search")
+        self.as_user("ann")
+        job = self.submit(self.write_job())  # waits: there is no worker
+        self.as_user("eve")
+        wait_for(lambda: self.run_cli("get", job)[0] == 0, "the new token to count")
+        watch = self.start_cli(*self.flags, "watch", job)
+        self.assertIn(job, watch.stdout.readline())  # its stream is open
+        self.tokens.remove("eve")
+        _, said = watch.communicate(timeout=scaled(60))
+        self.assertEqual(watch.returncode, 8, said)
+        self.assertIn("this token is not known here", said)
+
     def test_mutual_tls_asks_users_for_certificates_too(self):
         self.start_secure("--tls-require-client-cert")
         user = self.ca.issue("user", "DNS:user")

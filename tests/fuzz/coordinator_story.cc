@@ -36,6 +36,7 @@ class NoWatcher : public Watcher {
  public:
   void Offer(const v1::Job&) override {}
   void End(const absl::Status&) override {}
+  absl::Status Standing() const override { return absl::OkStatus(); }
 };
 
 class Coordinator {

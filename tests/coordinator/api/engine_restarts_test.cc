@@ -20,6 +20,7 @@ class Seen : public Watcher {
     revisions_.push_back(job.revision());
   }
   void End(const absl::Status&) override {}
+  absl::Status Standing() const override { return absl::OkStatus(); }
   std::vector<int64_t> revisions() {
     std::lock_guard<std::mutex> lock(mutex_);
     return revisions_;

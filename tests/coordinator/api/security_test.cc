@@ -1,17 +1,13 @@
 // The layer in front of the services, over real TLS in one process: every method that there is, asked by
 // everybody.
 #include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/security/credentials.h>
 
-#include <fstream>
 #include <set>
 
-#include "common/base/tls.h"
 #include "coordinator/auth/rules.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
-#include "tests/coordinator/api/coordinator_fixture.h"
-#include "tests/support/test_certificates.h"
+#include "tests/coordinator/api/security_fixture.h"
 #include "tests/support/time.h"
 
 namespace seqpar {
@@ -19,56 +15,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-class SecurityTest : public CoordinatorTest {
+class MethodsTest : public SecurityTest {
  protected:
-  void SetUp() override {
-    certificates_.Issue("server", "DNS:localhost,IP:127.0.0.1");
-    certificates_.Issue("node", "URI:seqpar://node/a");
-    std::ofstream(certificates_.Path("tokens"))
-        << Token("root", "operator", "tenant=ops") << Token("sam", "operator", "")
-        << Token("ann", "submitter", "tenant=search") << Token("vic", "viewer", "tenant=search")
-        << Token("bob", "submitter", "tenant=vision") << Token("rack", "worker", "node=a");
-    credentials_ = As("ann");
-    CoordinatorTest::SetUp();
-  }
-
-  void Configure(CoordinatorConfig* config) override {
-    config->tls = {certificates_.Cert("server"), certificates_.Key("server"), certificates_.Ca(), false};
-    config->tokens_file = certificates_.Path("tokens");
-    config->audit_log = folder_ / "audit";
-    config->data_roots = {{"search/data", folder_.path()}};
-  }
-
-  // A token is its owner's name, which is long enough for a test.
-  static std::string Token(const std::string& name, const std::string& role, const std::string& more) {
-    return "name=" + name + " role=" + role + " " + more + " expires=2030-01-01 sha256=" + Sha256Hex(name) +
-           "\n";
-  }
-  // Who shows a token, a certificate, both or neither.
-  std::shared_ptr<grpc::ChannelCredentials> As(const std::string& token,
-                                               const std::string& certificate = "") const {
-    grpc::SslCredentialsOptions options;
-    options.pem_root_certs = ReadAll(certificates_.Ca());
-    if (!certificate.empty()) {
-      options.pem_cert_chain = ReadAll(certificates_.Cert(certificate));
-      options.pem_private_key = ReadAll(certificates_.Key(certificate));
-    }
-    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::SslCredentials(options);
-    if (token.empty()) return credentials;
-    return grpc::CompositeChannelCredentials(credentials, grpc::AccessTokenCredentials(token));
-  }
-  std::unique_ptr<v1::JobService::Stub> JobsAs(const std::string& token) const {
-    return v1::JobService::NewStub(grpc::CreateChannel(server_->address(), As(token)));
-  }
-  std::unique_ptr<v1::ClusterService::Stub> ClusterAs(const std::string& token) const {
-    return v1::ClusterService::NewStub(grpc::CreateChannel(server_->address(), As(token)));
-  }
-
   // Calls any method with nothing in its request; how the call ended.
   static grpc::Status Try(const std::shared_ptr<grpc::Channel>& channel, const std::string& method) {
     grpc::GenericStub stub(channel);
@@ -93,11 +41,9 @@ class SecurityTest : public CoordinatorTest {
     wait();
     return status;
   }
-
-  TestCertificates certificates_;
 };
 
-TEST_F(SecurityTest, NoMethodIsOpenToStrangers) {
+TEST_F(MethodsTest, NoMethodIsOpenToStrangers) {
   const auto channel = grpc::CreateChannel(server_->address(), As(""));
   for (const MethodRule& rule : MethodRules()) {
     const grpc::StatusCode code = Try(channel, rule.path).error_code();
@@ -111,7 +57,7 @@ TEST_F(SecurityTest, NoMethodIsOpenToStrangers) {
   EXPECT_EQ(Try(channel, "/seqpar.v1.JobService/Other").error_code(), grpc::StatusCode::PERMISSION_DENIED);
 }
 
-TEST_F(SecurityTest, EachMethodIsDeniedToTheRolesThatItsRuleDenies) {
+TEST_F(MethodsTest, EachMethodIsDeniedToTheRolesThatItsRuleDenies) {
   const std::map<std::string, Role> users = {
       {"vic", Role::kViewer}, {"ann", Role::kSubmitter}, {"root", Role::kOperator}, {"rack", Role::kWorker}};
   for (const auto& [name, role] : users) {

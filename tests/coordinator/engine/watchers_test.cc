@@ -12,8 +12,13 @@ namespace {
 class Seen : public Watcher {
  public:
   void Offer(const v1::Job& job) override { revisions.push_back(job.revision()); }
-  void End(const absl::Status&) override { ended = true; }
+  void End(const absl::Status& status) override {
+    ended = true;
+    end = status;
+  }
+  absl::Status Standing() const override { return standing; }
 
+  absl::Status standing, end;
   std::vector<int64_t> revisions;
   bool ended = false;
 };
@@ -74,6 +79,24 @@ TEST(Watchers, ThoseThatLeftAreForgottenWhenAnotherComes) {
   watchers.Publish(Job(1), false);
   EXPECT_EQ(given, 0);
   EXPECT_EQ(stays->revisions.size(), 1u);
+}
+
+TEST(Watchers, ThoseWhoMayNotWatchAnyMoreAreEndedAndSeeNothingMore) {
+  Watchers watchers;
+  const auto may = std::make_shared<Seen>(), may_not = std::make_shared<Seen>();
+  watchers.Add("j", may);
+  watchers.Add("j", may_not);
+  watchers.Add("k", may_not);
+  watchers.EndLapsed();
+  EXPECT_FALSE(may->ended || may_not->ended);
+  may_not->standing = absl::UnauthenticatedError("expired");
+  watchers.EndLapsed();
+  watchers.Publish(Job(1), false);
+  EXPECT_EQ(may_not->end, may_not->standing);
+  EXPECT_TRUE(may_not->revisions.empty());
+  EXPECT_FALSE(watchers.Any("k"));
+  EXPECT_EQ(may->revisions.size(), 1u);
+  EXPECT_FALSE(may->ended);
 }
 
 }  // namespace
