@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/failpoints.h"
+#include "common/base/log.h"
 #include "common/base/status.h"
 #include "coordinator/api/stream_writer.h"
 #include "coordinator/fleet/faulty_link.h"
@@ -31,13 +32,26 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     StreamWriter<AttachStream, v1::CoordinatorMessage> writer;
   };
 
-  AttachStream(Engine* engine, const CallGate* gate, int64_t number)
-      : engine_(engine), gate_(gate), number_(number), link_(std::make_shared<Link>(this)) {}
+  // `context` is that of the call: it lives as long as the stream.
+  AttachStream(grpc::CallbackServerContext* context, Engine* engine, const CallGate* gate, int64_t number)
+      : context_(context),
+        engine_(engine),
+        gate_(gate),
+        number_(number),
+        link_(std::make_shared<Link>(this)) {}
   Link* link() const { return link_.get(); }
   void Begin(Caller caller, Standing standing) {
     caller_ = std::move(caller);
     standing_ = std::move(standing);
     StartRead(&message_);
+  }
+
+  // For its writer. A status would wait behind what is not read; so all that is under way fails, and
+  // OnReadDone says so.
+  void Break(const absl::Status& why) {
+    LogWarning("a worker does not read what it is sent: its stream is broken",
+               {{"from", context_->peer()}, {"error", why.message()}});
+    context_->TryCancel();
   }
 
   void OnReadDone(bool ok) override {
@@ -97,6 +111,7 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     return admitted;
   }
 
+  grpc::CallbackServerContext* const context_;
   Engine* const engine_;
   const CallGate* const gate_;
   const int64_t number_;
@@ -116,7 +131,7 @@ class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Attach(
       grpc::CallbackServerContext* context) override {
-    auto* stream = new AttachStream(engine_, gate_, next_stream_++);
+    auto* stream = new AttachStream(context, engine_, gate_, next_stream_++);
     absl::StatusOr<Caller> caller = gate_->CallerOf(*context);
     if (refuse_) {
       stream->link()->Close(absl::UnavailableError("the coordinator is shutting down"));

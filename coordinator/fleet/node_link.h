@@ -7,7 +7,8 @@
 
 namespace seqpar {
 
-// Thread-safe. Neither call waits; messages arrive in order or, where the stream breaks, not at all.
+// Thread-safe. Neither call waits; messages arrive in order or, where the stream breaks, not at all. It
+// breaks too where more waits than a worker may leave unread (api/stream_writer.h).
 class NodeLink {
  public:
   virtual ~NodeLink() = default;

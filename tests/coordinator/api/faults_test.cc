@@ -37,6 +37,15 @@ TEST_F(FaultsTest, ARankThatFailsCostsAnAttempt) {
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out.safetensors"));
 }
 
+class DeafWorkerTest : public FaultsTest {
+ protected:
+  static constexpr int64_t kHeartbeats = 200'000;
+  // The worker is to be too fast for itself alone.
+  void Configure(CoordinatorConfig* config) override {
+    config->engine.backlog.stream_messages = config->engine.backlog.messages = kHeartbeats;
+  }
+};
+
 // The clock stands still: no lease ends.
 TEST_F(FaultsTest, AGangThatItsNodesDoNotKnowEndsWithoutTheirLeases) {
   auto a = Worker({.node = "a", .devices = 1, .deaf = true});
@@ -46,6 +55,34 @@ TEST_F(FaultsTest, AGangThatItsNodesDoNotKnowEndsWithoutTheirLeases) {
   ASSERT_TRUE(b->WaitNotStarted());
   Cancel(job.id());
   EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_CANCELLED);
+}
+
+// Its heartbeats come, so that no lease ends.
+TEST_F(DeafWorkerTest, AWorkerThatDoesNotReadLosesItsStreamAndMayComeBack) {
+  const auto stub =
+      v1::FleetService::NewStub(grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials()));
+  Call call;
+  const auto stream = stub->Attach(&call.context);
+  v1::WorkerMessage message;
+  message.mutable_hello()->set_node("a");
+  message.mutable_hello()->set_version(kVersion);
+  *message.mutable_hello()->add_devices() = FakeWorker::Device();
+  message.mutable_hello()->mutable_local()->set_latency(1e-6);
+  message.mutable_hello()->mutable_local()->set_bandwidth(1e10);
+  ASSERT_TRUE(stream->Write(message));
+  int64_t sent = 0;
+  for (bool open = true; open && sent < kHeartbeats; ++sent) {
+    message.mutable_heartbeat()->set_sequence(sent);
+    open = stream->Write(message);
+  }
+  EXPECT_LT(sent, kHeartbeats) << "each has an answer, and so much waited";
+  v1::CoordinatorMessage answer;
+  while (stream->Read(&answer)) {
+  }
+  EXPECT_NE(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  auto again = Worker({.node = "a"});
+  const v1::Job job = Create(Job());
+  EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 TEST_F(FaultsTest, AFailureWithoutAnErrorIsOneAllTheSame) {
