@@ -42,7 +42,7 @@ void Stepper::On(const event::Placed& e) {
   r_.reason.clear();
   r_.cause = absl::OkStatus();
   r_.consequences.clear();
-  r_.placement_broken = false;
+  r_.broken_by.clear();
   r_.plan = e.plan;
   r_.blobs.clear();
   r_.ranks.assign(e.plan.ranks.size(), RankRecord());
@@ -62,13 +62,11 @@ void Stepper::On(const event::StagingReady& e) {
     actions_.push_back(action::UnlinkStaging{});
     return;
   }
-  if (e.status.ok() && r_.placement_broken) {
-    r_.stage = Stage::kQueued;
-    r_.phase = JobPhase::kPlan;
-    r_.reason = "waits again: a node of its plan went away before it began";
-    r_.ranks.clear();
-    actions_.push_back(action::UnlinkStaging{});
-    return PersistAndPublish();
+  absl::Status status = e.status;
+  if (status.ok() && !r_.broken_by.empty()) {
+    if (MayExcuse(r_.broken_by)) return PlaceAgain();
+    status = MakeError(absl::StatusCode::kUnavailable, reason::kRankLost,
+                       absl::StrCat("node ", r_.broken_by, " went away once more before its ranks began"));
   }
   r_.attempt = r_.NextAttempt();
   r_.state = JobState::kRunning;
@@ -91,14 +89,24 @@ void Stepper::On(const event::StagingReady& e) {
     attempt.devices.push_back(rank.Where());
   }
   r_.attempts.push_back(std::move(attempt));
-  if (!e.status.ok()) {
+  if (!status.ok()) {
     // Nothing was started: every rank is as good as gone.
     for (RankRecord& rank : r_.ranks) rank.gone = true;
     r_.phase = JobPhase::kPlace;
-    return BeginStop(Annotate(e.status, "phase place"), true);
+    return BeginStop(Annotate(status, "phase place"), true);
   }
   PersistAndPublish(true);
   actions_.push_back(action::StartGang{});
+}
+
+void Stepper::PlaceAgain() {
+  ++r_.excuses[r_.broken_by];
+  r_.stage = Stage::kQueued;
+  r_.phase = JobPhase::kPlan;
+  r_.reason = absl::StrCat("waits again: node ", r_.broken_by, " of its plan went away before it began");
+  r_.ranks.clear();
+  actions_.push_back(action::UnlinkStaging{});
+  PersistAndPublish();
 }
 
 // --- a new process of the coordinator ---

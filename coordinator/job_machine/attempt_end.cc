@@ -10,25 +10,26 @@ namespace {
 
 constexpr int kBackoffDoublingsMax = 6;
 
-// How often a node may end attempts of a job that do not count, and all nodes may, before the job has got as
-// far as its next checkpoint. One that drains and is started anew without end, be it under another name each
-// time, would else keep the job for ever; so many nodes are upgraded in a row without it.
+// How often a node may end attempts of a job that do not count, or its placements, and all nodes may, before
+// the job has got as far as its next checkpoint. One that drains, or attaches anew, and is started without
+// end, be it under another name each time, would else keep the job for ever; so many nodes are upgraded in a
+// row without it.
 constexpr int kExcusesOfNode = 2, kExcusesInAll = 100;
 
-bool MayExcuse(const JobRecord& record, const std::string& node) {
-  int all = 0;
-  for (const auto& [name, times] : record.excuses) all += times;
-  const auto own = record.excuses.find(node);
-  return all < kExcusesInAll && (own == record.excuses.end() || own->second < kExcusesOfNode);
-}
-
 }  // namespace
+
+bool Stepper::MayExcuse(const std::string& node) const {
+  int all = 0;
+  for (const auto& [name, times] : r_.excuses) all += times;
+  const auto own = r_.excuses.find(node);
+  return all < kExcusesInAll && (own == r_.excuses.end() || own->second < kExcusesOfNode);
+}
 
 // --- first cause and consequences ---
 
 void Stepper::NoteCause(int rank, const Cause& cause) {
   const RankRecord& failed = r_.ranks[rank];
-  r_.excused_node = cause.excused && MayExcuse(r_, failed.node) ? failed.node : std::string();
+  r_.excused_node = cause.excused && MayExcuse(failed.node) ? failed.node : std::string();
   r_.not_counted = !cause.counts || !r_.excused_node.empty();
   r_.failure = absl::StrCat("rank ", rank, ": ", ReasonOf(cause.error), " in ", PhaseName(failed.phase), ", ",
                             failed.pass, " ", failed.layer);

@@ -13,7 +13,7 @@ namespace seqpar {
 void Stepper::On(const event::NodeAttached& e) {
   if (r_.stage == Stage::kPlacing) {
     for (const RankRecord& rank : r_.ranks) {
-      if (rank.node == e.node && rank.incarnation != e.incarnation) r_.placement_broken = true;
+      if (rank.node == e.node && rank.incarnation != e.incarnation) BreakPlacement(e.node);
     }
     return;
   }
@@ -49,7 +49,9 @@ void Stepper::On(const event::NodeAttached& e) {
 
 void Stepper::On(const event::NodeLost& e) {
   if (r_.stage == Stage::kPlacing) {
-    for (const RankRecord& rank : r_.ranks) r_.placement_broken = r_.placement_broken || rank.node == e.node;
+    for (const RankRecord& rank : r_.ranks) {
+      if (rank.node == e.node) BreakPlacement(e.node);
+    }
     return;
   }
   if (!r_.HoldsGang()) return;

@@ -110,8 +110,9 @@ struct JobRecord {
   // from which checkpoint.
   std::string last_failure;
   int same_failures = 0, last_failure_layers = 0;
-  std::map<std::string, int>
-      excuses;                    // attempts since then that a node, by name, ended and that do not count
+  // How often since that checkpoint a node, by name, ended an attempt that does not count or went away while
+  // one was being placed on it.
+  std::map<std::string, int> excuses;
   std::set<std::string> avoided;  // devices ("node/0") whose ranks were replaced for being slow
   int64_t not_before_us = 0;      // boot: the next attempt waits this long
   int64_t revision = 0;
@@ -128,13 +129,13 @@ struct JobRecord {
   // earlier attempt or heard by an earlier process of the coordinator, took a time that is not known.
   int64_t pace_begin_us = 0;
   double pace_begin_percent = 0;
-  bool placement_broken = false;  // kPlacing: a node of the plan went away
-  int64_t staged_inode = 0;       // kCommitting: of the file that gets the name
-  absl::Status cause;             // kStopping
-  bool not_counted = false;       // kStopping: the cause is none of the job's
-  std::string excused_node;       // kStopping: for whose sake; empty: for another
-  std::string failure;            // kStopping: the cause as last_failure tells it
-  bool cause_is_root = false;     // kStopping: named by a rank as its own failure, or a loss
+  std::string broken_by;       // kPlacing: the node of the plan that went away; empty: none
+  int64_t staged_inode = 0;    // kCommitting: of the file that gets the name
+  absl::Status cause;          // kStopping
+  bool not_counted = false;    // kStopping: the cause is none of the job's
+  std::string excused_node;    // kStopping: for whose sake; empty: for another
+  std::string failure;         // kStopping: the cause as last_failure tells it
+  bool cause_is_root = false;  // kStopping: named by a rank as its own failure, or a loss
   std::vector<std::string> consequences;
 
   int NextAttempt() const { return std::max(attempt, attempt_floor) + 1; }

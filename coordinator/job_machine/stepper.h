@@ -164,6 +164,13 @@ class Stepper {
   void BeginStop(const absl::Status& cause, bool is_root);
   void EndEarly(const absl::Status& why);
   void EndAttempt();
+  // Whether `node` may once more end an attempt, or a placement, that does not count.
+  bool MayExcuse(const std::string& node) const;
+  // Notes that `node`, on which the job is being placed, went away.
+  void BreakPlacement(const std::string& node) {
+    if (r_.broken_by.empty()) r_.broken_by = node;
+  }
+  void PlaceAgain();
   void NotePaceBegin();
   absl::Status RebuildReport();
   void FinishIfAllHave();

@@ -17,7 +17,7 @@ namespace {
 
 class ExcusesTest : public ::testing::Test {
  protected:
-  // A job of one rank, which `node` ends by a drain in every attempt; the attempts until the job ended. At
+  // A job of one rank, to which `node` does that in every placement; the placements until the job ended. At
   // most 1000.
   int AttemptsOf(const std::function<std::string(int)>& node) {
     record_ = {};
@@ -28,10 +28,23 @@ class ExcusesTest : public ::testing::Test {
     record_.spec.max_attempts = 2;
     Apply(event::Submitted{});
     int attempt = 1;
-    for (; attempt <= 1000 && !record_.ended(); ++attempt) Drained(attempt, node(attempt));
+    for (; attempt <= 1000 && !record_.ended(); ++attempt) {
+      const std::string name = node(attempt);
+      breaks_placements_ ? Broken(name) : Drained(name);
+    }
     return attempt - 1;
   }
-  void Drained(int attempt, const std::string& node) {
+  // Attaches anew before anything has begun.
+  void Broken(const std::string& node) {
+    Plan plan = SamplePlan(record_.spec, 1, 1);
+    plan.ranks[0].node = node;
+    Apply(event::Placed{plan, {{1, 1}}});
+    Apply(event::NodeAttached{node, 2, {}});
+    Apply(event::StagingReady{});
+  }
+  // Drains.
+  void Drained(const std::string& node) {
+    const int attempt = record_.NextAttempt();
     Plan plan = SamplePlan(record_.spec, 1, 1);
     plan.ranks[0].node = node;
     Apply(event::Placed{plan, {{1, attempt}}});
@@ -56,6 +69,7 @@ class ExcusesTest : public ::testing::Test {
   void Apply(const JobEvent& event) { Step(&record_, event, MachineConfig(), {1'000'000, 1'000'000}); }
 
   JobRecord record_;
+  bool breaks_placements_ = false;
   int layers_of_ = 0;      // that each attempt gets on
   bool restarts_ = false;  // the coordinator, in each of them
 };
@@ -74,6 +88,24 @@ TEST_F(ExcusesTest, OfNodesThatAreDrainedInTurnAreAsManyAsThereAreNodes) {
 
 TEST_F(ExcusesTest, UnderANewNameEachTimeHaveAnEnd) {
   EXPECT_EQ(AttemptsOf([](int attempt) { return absl::StrCat("node-", attempt); }), 100 + 2);
+}
+
+TEST_F(ExcusesTest, OfPlacementsThatANodeBrokeAreAsMany) {
+  breaks_placements_ = true;
+  EXPECT_EQ(AttemptsOf([](int) { return "a"; }), 2 + 2);
+  EXPECT_EQ(record_.state, JobState::kFailed);
+  EXPECT_EQ(ReasonOf(record_.error), reason::kRankLost);
+  EXPECT_EQ(record_.attempts.size(), 2u) << "an excused one is none";
+  EXPECT_EQ(AttemptsOf([](int attempt) { return absl::StrCat("node-", attempt); }), 100 + 2);
+}
+
+TEST_F(ExcusesTest, OfPlacementsAndOfAttemptsAreCountedTogether) {
+  int times = 0;
+  EXPECT_EQ(AttemptsOf([&](int) {
+              breaks_placements_ = ++times == 1;
+              return "a";
+            }),
+            2 + 2);
 }
 
 TEST_F(ExcusesTest, AreRememberedByTheNextCoordinator) {
