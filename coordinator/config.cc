@@ -23,7 +23,7 @@ constexpr int64_t kHeartbeatsPerLease = 6;
 constexpr int64_t kWorkerMarginUs = 1'000'000;
 constexpr double kSlowFactorMin = 1.2, kSlowFactorMax = 1000;
 constexpr char kMetricsListen[] = "127.0.0.1:7701";
-constexpr char kLinksOff[] = "off";
+constexpr char kLinksOff[] = "off", kNever[] = "0";
 
 constexpr char kFooter[] = R"(Examples:
   seqpar-coordinator --data-root data=/srv/data
@@ -63,7 +63,7 @@ struct RawFlags {
   std::string heartbeat, lease = "6s", bootstrap = "30s", no_progress = "60s", checkpoint = "60s",
                          step = "10s";
   double slow_factor = 0;
-  std::string measure_links = "30s";
+  std::string measure_links = "30s", forget_nodes = "1h";
   std::string log_level = "info", log_format = "text";
   std::string tenants_file;
   int keep_days = 30;
@@ -128,6 +128,8 @@ void Finish(const RawFlags& raw, CoordinatorConfig* config) {
   engine.machine.no_progress_timeout_us = ParseDuration("--no-progress-timeout", raw.no_progress);
   engine.links.on = raw.measure_links != kLinksOff;
   if (engine.links.on) engine.links.idle_us = ParseDuration("--measure-links", raw.measure_links, ", or off");
+  engine.forget_us =
+      raw.forget_nodes == kNever ? 0 : ParseDuration("--forget-nodes", raw.forget_nodes, ", or 0 for never");
   engine.machine.slow_ranks.factor = raw.slow_factor;
   if (raw.slow_factor != 0 && !(raw.slow_factor >= kSlowFactorMin && raw.slow_factor <= kSlowFactorMax)) {
     throw CLI::ValidationError(
@@ -199,6 +201,8 @@ void Declare(CLI::App* app, CoordinatorConfig* config, RawFlags* raw) {
   add("--heartbeat", &raw->heartbeat, "SEQPAR_COORDINATOR_HEARTBEAT",
       "How often workers report; default 1s, or a sixth of a lease below 6s");
   add("--lease", &raw->lease, "SEQPAR_COORDINATOR_LEASE", "A node that is silent for this long is lost");
+  add("--forget-nodes", &raw->forget_nodes, "SEQPAR_COORDINATOR_FORGET_NODES",
+      "A node that has been lost for this long is listed no more; 0: it is until the next start");
   add("--bootstrap-timeout", &raw->bootstrap, "SEQPAR_COORDINATOR_BOOTSTRAP_TIMEOUT",
       "Time in which all ranks of a job must find each other");
   add("--no-progress-timeout", &raw->no_progress, "SEQPAR_COORDINATOR_NO_PROGRESS_TIMEOUT",

@@ -82,6 +82,7 @@ absl::Status Engine::Start() {
   last_tick_us_ = now_us;
   last_round_us_ = now_us;
   settled_us_ = now_us + config_.lease_us;
+  if (config_.forget_us > 0) forget_.Set("", now_us + config_.forget_us);
   quiet_since_us_ = now_us;
   Post([this, restored] {
     for (const std::string& id : restored) Apply(id, event::Restored{});
@@ -187,8 +188,10 @@ void Engine::Tick() {
       node->stream = 0;
     }
     ApplyToHolders(event::NodeLost{name});
+    if (config_.forget_us > 0) forget_.Set(name, now_us + config_.forget_us);
     schedule_ = true;
   }
+  ForgetNodes(now_us);
   if (settled_us_ > last_tick_us_ && settled_us_ <= now_us) {
     queue_.SetNodes("");  // those that were to be refused may be now
     schedule_ = true;

@@ -50,6 +50,8 @@ struct EngineConfig {
   MachineConfig machine;
   int64_t heartbeat_us = 1'000'000;
   int64_t lease_us = 6'000'000;
+  // A node that has been lost for so long is forgotten, with its links. 0: never.
+  int64_t forget_us = int64_t{3600} * 1'000'000;
   // Jobs that have ended are forgotten: beyond the newest so many, and after so long. 0: never.
   int64_t keep_jobs = 100'000;
   int64_t keep_us = int64_t{30} * 24 * 3600 * 1'000'000;
@@ -208,6 +210,9 @@ class Engine {
                    int64_t received_us);
   void RaiseTerm(const v1::Hello& hello);
   void HandleMessage(const std::string& node, const v1::WorkerMessage& message, int64_t received_us);
+  // Those that have been lost for long enough.
+  void ForgetNodes(int64_t now_us);
+  void ForgetLinks();
   void HandleSetAside(const std::string& name, const v1::Heartbeat& heartbeat);
   void HandleTrace(const std::string& node, const v1::RankTrace& trace);
   void HandleEvent(const v1::RankEvent& event);
@@ -260,6 +265,7 @@ class Engine {
   // Thousands only wait for devices.
   std::set<std::string> timed_;
   Alarms due_;                                  // boot
+  Alarms forget_;                               // boot; by node that is lost, "": those not heard of here
   std::map<std::string, std::string> targets_;  // output file -> its job
   static Turn TurnOf(const JobRecord& record) {
     return {record.spec.priority, record.sequence, record.id, record.tenant};
@@ -267,6 +273,7 @@ class Engine {
   JobQueue queue_;  // those that wait for devices; its nodes are NodeRegistry::KnownNodes
   TenantLedger tenants_;
   NodeRegistry registry_;
+  std::set<std::string> forgotten_;  // told our term before that; kept where the store was restored
   Watchers watchers_;
   std::map<int64_t, std::pair<std::weak_ptr<LogCollector>, int64_t>> log_queries_;  // with the time of asking
   int64_t next_log_query_ = 1;

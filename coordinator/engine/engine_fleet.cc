@@ -70,6 +70,37 @@ void Engine::OnBroken(const std::string& node, int64_t stream) {
   });
 }
 
+void Engine::ForgetNodes(int64_t now_us) {
+  const std::vector<std::string> due = forget_.TakeDue(now_us);
+  for (const std::string& name : due) {
+    const NodeEntry* node = registry_.Find(name);
+    if (node == nullptr) continue;
+    if (!node->busy.empty()) {  // of a job that ends without it, such as one whose output is on its way
+      forget_.Set(name, now_us + config_.forget_us);
+      continue;
+    }
+    LogInfo("lost node forgotten", {{"node", name}});
+    if (store_->restored() && node->known()) forgotten_.insert(name);
+    registry_.Forget(name);
+    link_troubles_.Forget(name);
+    schedule_ = true;
+  }
+  if (!due.empty()) ForgetLinks();
+}
+
+// By now every node that is not known here has been away for as long: a lost one since then, any other since
+// this process began.
+void Engine::ForgetLinks() {
+  LinkTable links = registry_.links();
+  const size_t before = links.size();
+  for (auto it = links.begin(); it != links.end();) {
+    it = registry_.Knows(it->first.a) && registry_.Knows(it->first.b) ? std::next(it) : links.erase(it);
+  }
+  if (links.size() == before) return;
+  batch_.settings[kLinksSetting] = LinksToText(links);
+  registry_.SetLinks(std::move(links));
+}
+
 // The store came from a backup: of its time are terms that workers have seen later ones of.
 void Engine::RaiseTerm(const v1::Hello& hello) {
   if (const absl::Status raised = store_->RaiseTerm(hello.highest_term()); !raised.ok()) {
@@ -82,7 +113,7 @@ void Engine::RaiseTerm(const v1::Hello& hello) {
 void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shared_ptr<NodeLink>& link,
                          int64_t received_us) {
   const NodeEntry* known = registry_.Find(hello.node());
-  const bool told_here = known != nullptr && known->known();
+  const bool told_here = (known != nullptr && known->known()) || forgotten_.count(hello.node()) != 0;
   if (store_->restored() && hello.highest_term() >= term() + (told_here ? 1 : 0)) RaiseTerm(hello);
   if (hello.highest_term() > term()) {
     return link->Close(absl::FailedPreconditionError(
@@ -96,6 +127,7 @@ void Engine::HandleHello(const v1::Hello& hello, int64_t stream, const std::shar
                                    absl::StrCat("another worker attached as ", hello.node())));
   }
   leases_.Grant(hello.node(), stream, received_us);
+  forget_.Set(hello.node(), Alarms::kNever);
   registry_.Attach(hello, link, stream, clock_->WallMicros());
   schedule_ = true;
   settled_us_ = received_us + config_.lease_us;

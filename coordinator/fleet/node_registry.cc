@@ -84,6 +84,20 @@ NodeEntry* NodeRegistry::Change(const std::string& name) {
   return &found->second;
 }
 
+bool NodeRegistry::Knows(const std::string& name) const {
+  const NodeEntry* node = Find(name);
+  return node != nullptr && node->known();
+}
+
+void NodeRegistry::Forget(const std::string& name) {
+  const auto found = nodes_.find(name);
+  if (found == nodes_.end()) return;
+  Changed();
+  const bool drained = found->second.drained;
+  nodes_.erase(found);
+  if (drained) nodes_[name].drained = true;
+}
+
 NodeLink* NodeRegistry::LinkOf(const std::string& name) const {
   const NodeEntry* node = Find(name);
   return node == nullptr ? nullptr : node->link.get();

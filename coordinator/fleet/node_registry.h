@@ -46,6 +46,11 @@ class NodeRegistry {
   // The same, to be changed: by whoever asks, at once.
   NodeEntry* Change(const std::string& name);
   const std::map<std::string, NodeEntry>& nodes() const { return nodes_; }
+  // Whether the node itself was heard of, and has not been forgotten since.
+  bool Knows(const std::string& name) const;
+  // Keeps of a node what a process that has just begun would: whether a user has drained it. REQUIRES: it has
+  // no link, and none of its devices is taken.
+  void Forget(const std::string& name);
   // Grows with every change of any of them.
   int64_t version() const { return version_; }
 

@@ -179,6 +179,10 @@ void LinkTroubles::Succeeded(const LinkEnds& ends) {
   for (const std::string& node : {ends.a, ends.b}) troubles_.erase({ends.kind, node});
 }
 
+void LinkTroubles::Forget(const std::string& node) {
+  std::erase_if(troubles_, [&](const auto& trouble) { return trouble.first.second == node; });
+}
+
 int64_t LinkTroubles::UntilUs(const std::string& kind, const std::string& node) const {
   const auto found = troubles_.find({kind, node});
   return found == troubles_.end() ? 0 : found->second.until_us;

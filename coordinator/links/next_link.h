@@ -48,6 +48,7 @@ class LinkTroubles {
  public:
   void Failed(const LinkEnds& ends, const LinkPolicy& policy, int64_t now_us);
   void Succeeded(const LinkEnds& ends);
+  void Forget(const std::string& node);
   // From when on the node may be measured; 0: at any time.
   int64_t UntilUs(const std::string& kind, const std::string& node) const;
 

@@ -33,6 +33,7 @@ TEST(CoordinatorConfig, Defaults) {
   EXPECT_EQ(config.listen, "127.0.0.1:7700");
   EXPECT_EQ(config.engine.heartbeat_us, 1'000'000);
   EXPECT_EQ(config.engine.lease_us, 6'000'000);
+  EXPECT_EQ(config.engine.forget_us, 3'600'000'000);
   EXPECT_EQ(config.engine.machine.bootstrap_timeout_us, 30'000'000);
   EXPECT_EQ(config.engine.machine.no_progress_timeout_us, 60'000'000);
   EXPECT_EQ(config.engine.machine.max_attempts, 3);
@@ -85,6 +86,14 @@ TEST(CoordinatorConfig, LinksAreMeasuredUnlessItIsOff) {
   EXPECT_FALSE(off.engine.links.on);
 }
 
+TEST(CoordinatorConfig, LostNodesAreForgottenUnlessItIsNever) {
+  CoordinatorConfig late, never;
+  EXPECT_EQ(Parse({"--forget-nodes", "2m"}, &late), -1);
+  EXPECT_EQ(late.engine.forget_us, 120'000'000);
+  EXPECT_EQ(Parse({"--forget-nodes", "0"}, &never), -1);
+  EXPECT_EQ(never.engine.forget_us, 0);
+}
+
 TEST(CoordinatorConfig, OtherAddressesThanLoopbackAreAskedFor) {
   for (const char* address : {"0.0.0.0:7700", "[::]:7700", "head:7700"}) {
     CoordinatorConfig config;
@@ -113,6 +122,8 @@ TEST(CoordinatorConfig, RefusalsNameTheNearest) {
       {{"--log-level", "warn"}, "must be one of debug, info, warning, error; nearest: warning"},
       {{"--measure-links", "never"},
        "--measure-links: 'never' is not a duration such as 500ms or 6s, or off"},
+      {{"--forget-nodes", "never"},
+       "--forget-nodes: 'never' is not a duration such as 500ms or 6s, or 0 for never"},
       {{"--leese", "6s"}, "no flag is called '--leese'; nearest: --lease"},
   };
   for (const auto& [flags, said] : refused) {

@@ -280,6 +280,12 @@ TEST_F(JobMetricsTest, NodesAndDevicesAreShownAsTheyAre) {
   EXPECT_EQ(Value(R"(seqpar_devices{state="LOST"})"), 2);
   EXPECT_EQ(Value(R"(seqpar_node_info{node="a",state="LOST",version="1.2"})"), 1);
   EXPECT_EQ(Value(R"(seqpar_node_info{node="a",state="READY",version="1.2"})"), -1);
+  nodes.Release("j-1");
+  nodes.Forget("a");
+  metrics_.NodesSeen(nodes.nodes());
+  EXPECT_EQ(Value(R"(seqpar_nodes{state="LOST"})"), 0);
+  EXPECT_EQ(Value(R"(seqpar_devices{state="LOST"})"), 0);
+  EXPECT_EQ(Value(R"(seqpar_node_info{node="a",state="LOST",version="1.2"})"), -1);
 }
 
 TEST_F(JobMetricsTest, LeasesAndRequestsAreObserved) {

@@ -21,8 +21,8 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "e2e"))
 from certificates import Authority, Tokens  # noqa: E402
 from harness import BIN, environment, scaled, wait_for  # noqa: E402
 
-EVERY_FLAG = {"coordinator": {"flags": {"heartbeat": "500ms", "lease": "10s", "bootstrap-timeout": "30s",
-                                        "no-progress-timeout": "2m", "step-timeout": "20s",
+EVERY_FLAG = {"coordinator": {"flags": {"heartbeat": "500ms", "lease": "10s", "forget-nodes": "24h",
+                                        "bootstrap-timeout": "30s", "no-progress-timeout": "2m", "step-timeout": "20s",
                                         "checkpoint-interval": "90s", "replace-slow-ranks": 2.5, "measure-links": "1m",
                                         "max-attempts": 2, "max-jobs": 1000000,
                                         "keep-jobs": 0, "keep-days": 365, "log-level": "debug"}},
