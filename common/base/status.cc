@@ -4,32 +4,16 @@
 #include <cstdint>
 
 #include "absl/strings/cord.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "common/base/check.h"
+#include "common/base/netstring.h"
 
 namespace seqpar {
 namespace {
 
 constexpr char kReasonUrl[] = "seqpar/reason";
-constexpr char kViolationsUrl[] = "seqpar/violations";
-
-// Violations travel as netstrings ("5:hello"), three for each: field, description, nearest.
-void AppendNetstring(const std::string& text, std::string* out) {
-  absl::StrAppend(out, text.size(), ":", text);
-}
-
-// Takes one netstring off the front of `in` from `*at`; false where there is none.
-bool TakeNetstring(const std::string& in, size_t* at, std::string* out) {
-  const size_t colon = in.find(':', *at);
-  uint64_t size = 0;
-  if (colon == std::string::npos || !absl::SimpleAtoi(in.substr(*at, colon - *at), &size)) return false;
-  if (size > in.size() - colon - 1) return false;
-  *out = in.substr(colon + 1, size);
-  *at = colon + 1 + size;
-  return true;
-}
+constexpr char kViolationsUrl[] = "seqpar/violations";  // netstrings: field, description, nearest of each
 
 std::string Describe(const Violation& v) {
   std::string line = v.field.empty() ? v.description : absl::StrCat(v.field, ": ", v.description);

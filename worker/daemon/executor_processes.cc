@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
+#include "common/base/pidfd.h"
 #include "common/base/status.h"
 #include "common/job/proto.h"
 #include "worker/daemon/probe_process.h"
@@ -25,9 +25,6 @@ absl::Status SystemError(const char* what, int error) {
   return MakeError(absl::StatusCode::kInternal, reason::kInternal,
                    absl::StrCat(what, ": ", std::strerror(error)));
 }
-
-// By its number: glibc 2.36 declares pidfd_open without C linkage.
-int PidFd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
 void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
@@ -159,7 +156,7 @@ absl::Status ExecutorProcesses::Spawn(Child* child) {
   const int error = posix_spawn(&child->pid, "/proc/self/exe", &settings.actions, &settings.attributes,
                                 Pointers(arguments_).data(), Pointers(environment).data());
   if (error != 0) return SystemError("cannot start an executor", error);
-  child->pidfd.Reset(PidFd(child->pid));
+  child->pidfd = OpenProcess(child->pid);
   if (!child->pidfd.valid()) {
     const int pidfd_error = errno;
     kill(child->pid, SIGKILL);

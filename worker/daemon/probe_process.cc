@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/pidfd.h"
 #include "common/base/status.h"
 #include "worker/daemon/executor_processes.h"
 
@@ -93,8 +93,7 @@ absl::StatusOr<std::unique_ptr<ProbeProcess>> ProbeProcess::Start(std::string wh
     return SystemError(absl::StrCat(probe->what_, ": cannot start a process"), error);
   }
   Live().insert(probe->pid_);
-  // By its number: glibc 2.36 declares pidfd_open without C linkage.
-  probe->pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, probe->pid_, 0)));
+  probe->pidfd_ = OpenProcess(probe->pid_);
   if (!probe->pidfd_.valid()) return SystemError(absl::StrCat(probe->what_, ": cannot watch it"), errno);
   return probe;
 }

@@ -9,6 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/netstring.h"
 #include "common/base/status.h"
 
 namespace seqpar {
@@ -22,15 +23,12 @@ absl::Status Malformed() {
                    "not an address of this transport");
 }
 
-// Fields are netstrings: length, colon, bytes.
+// Fields are netstrings.
 bool TakeFields(const std::string& blob, std::vector<std::string>* fields) {
+  std::string field;
   for (size_t at = 0; at < blob.size();) {
-    const size_t colon = blob.find(':', at);
-    uint64_t size = 0;
-    if (colon == std::string::npos || !absl::SimpleAtoi(blob.substr(at, colon - at), &size)) return false;
-    if (size > blob.size() - colon - 1) return false;
-    fields->push_back(blob.substr(colon + 1, size));
-    at = colon + 1 + size;
+    if (!TakeNetstring(blob, &at, &field)) return false;
+    fields->push_back(field);
   }
   return true;
 }
@@ -73,7 +71,7 @@ std::string PeerAddress::Serialize() const {
   std::string blob;
   for (const std::string& field : {std::string(kMagic), version, interface, process.machine,
                                    absl::StrCat(process.pid), absl::StrCat(process.start_ticks), address}) {
-    absl::StrAppend(&blob, field.size(), ":", field);
+    AppendNetstring(field, &blob);
   }
   return blob;
 }

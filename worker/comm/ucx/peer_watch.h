@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "common/base/fd.h"
 #include "worker/comm/ucx/peer_address.h"
 
 namespace seqpar {
@@ -15,12 +16,11 @@ class PeerWatch {
   // `peers` by world rank; those of other machines, of other process namespaces and of this process are not
   // watched.
   explicit PeerWatch(const std::vector<ProcessIdentity>& peers);
-  ~PeerWatch();
   PeerWatch(const PeerWatch&) = delete;
   PeerWatch& operator=(const PeerWatch&) = delete;
 
   // Readable while a death has not been taken note of by Update; -1 where nobody is watched.
-  int fd() const { return epoll_; }
+  int fd() const { return epoll_.get(); }
   // Without blocking.
   void Update();
   bool dead(int world_rank) const { return deaths_[world_rank] != 0; }
@@ -29,9 +29,9 @@ class PeerWatch {
   bool DiedBefore(int a, int b) const { return deaths_[a] < deaths_[b]; }
 
  private:
-  int epoll_ = -1;
-  std::vector<int> process_fds_;  // by world rank, -1 where not watched
-  std::vector<int> deaths_;       // by world rank, 0 while alive, then the number of the death
+  UniqueFd epoll_;                   // owns nothing where nobody is watched
+  std::vector<UniqueFd> processes_;  // by world rank, owns nothing where not watched
+  std::vector<int> deaths_;          // by world rank, 0 while alive, then the number of the death
   int deaths_seen_ = 0;
 };
 
