@@ -154,7 +154,7 @@ void Stepper::On(const event::RankStarted& e) {
   if (rank == nullptr || rank->state != RankState::kAssigned) return;
   rank->state = RankState::kStarted;
   rank->unheard = false;
-  rank->progress_us = now_.boot_us;
+  Moved(rank);
   PersistAndPublish();
 }
 
@@ -170,7 +170,7 @@ void Stepper::On(const event::BlobArrived& e) {
     return;
   }
   blob = e.data;
-  rank->progress_us = now_.boot_us;
+  Moved(rank);
   actions_.push_back(action::PersistBlob{e.group, e.rank});
   if (Complete(e.group)) actions_.push_back(action::SendBlobTable{e.group, ""});
 }
@@ -183,7 +183,7 @@ void Stepper::On(const event::RankProgressed& e) {
   const JobPhase phase = known ? PhaseFromProto(p.phase()) : rank->phase;
   rank->unheard = false;
   const bool worked = p.step() != rank->step;
-  if (worked || phase != rank->phase) rank->progress_us = now_.boot_us;
+  if (worked || phase != rank->phase) Moved(rank);
   rank->phase = phase;
   rank->layer = p.layer();
   rank->pass = p.pass();
@@ -246,7 +246,7 @@ void Stepper::On(const event::RankFinished& e) {
   rank->phase = JobPhase::kMerge;
   rank->percent = 100;
   rank->result = e.result;
-  rank->progress_us = now_.boot_us;
+  Moved(rank);
   actions_.push_back(action::PersistResult{e.rank});
   if (r_.stage == Stage::kRunning) {
     r_.phase = GangPhase();

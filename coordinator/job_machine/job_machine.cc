@@ -25,7 +25,9 @@ void Stepper::On(const event::NodeAttached& e) {
     if (rank.node != e.node || rank.gone) continue;
     here = true;
     if (e.running.count(static_cast<int>(i)) != 0) {
-      rank.progress_us = now_.boot_us;
+      // Once: a rank that stands still is found, however often its worker comes and goes.
+      if (!rank.spared) rank.progress_us = now_.boot_us;
+      rank.spared = true;
       bootstrap = bootstrap || rank.phase == JobPhase::kBootstrap;
       continue;
     }

@@ -59,6 +59,7 @@ struct RankRecord {
   double flop_seconds = 0;     // its pace: seconds a flop, of those its latest report added; 0: unknown
   int slow_reports = 0;        // in a row by which it was slow: slow_ranks.h
   int64_t progress_us = 0;     // BootMicros at which anything above moved last
+  bool spared = false;         // its node has attached anew since then, and the time began anew with that
   std::set<int> checkpointed;  // layers behind the checkpoints that it wrote its part of
   bool draining = false;       // its node was told to stop: it has said so, and gets no more ranks
   bool unheard = false;        // by this process of the coordinator, which found it in the store

@@ -118,6 +118,11 @@ class Stepper {
     return live ? &r_.ranks[rank] : nullptr;
   }
 
+  void Moved(RankRecord* rank) const {
+    rank->progress_us = now_.boot_us;
+    rank->spared = false;
+  }
+
   // Also of a gang that has finished: whether its ranks are gone matters where its end goes wrong after all.
   RankRecord* FindHeld(int attempt, int rank) {
     if (attempt != r_.attempt || rank < 0 || rank >= static_cast<int>(r_.ranks.size())) return nullptr;
