@@ -78,7 +78,7 @@ class Encrypted(SecurityTest):
         self.assertTrue(out.exists())
 
         self.as_user("bob")  # of another tenant: for him the job never was
-        for command in ("get", "cancel", "logs", "watch"):
+        for command in ("get", "cancel", "logs", "watch", "trace"):
             absent = self.refused(command, "j-0123456789abcdef", code=4, text="j-0123456789abcdef")
             foreign = self.refused(command, job, code=4, text=job)
             self.assertEqual(foreign.replace(job, "j-0123456789abcdef"), absent)
@@ -200,6 +200,22 @@ class Encrypted(SecurityTest):
         _, said = watch.communicate(timeout=scaled(60))
         self.assertEqual(watch.returncode, 8, said)
         self.assertIn("this token is not known here", said)
+
+    def test_an_authority_is_replaced_without_a_restart_of_the_worker(self):
+        self.start_secure()
+        node = self.ca.issue("node-a", "URI:seqpar://node/node-a")
+        worker = self.start_tls_worker("node-a", node)
+        self.wait_ready("node-a")
+        following = Authority(self.certs, "following")
+        renewed = (*following.issue("coordinator-2", TLS_NAMES), *following.issue("node-a-2", "URI:seqpar://node/node-a"),
+                   following.cert)
+        for new, old in zip(renewed, (self.server_cert, self.server_key, *node, self.ca.cert)):
+            new.rename(old)
+        # The stream goes on with what it was made with: a new one cannot.
+        self.coordinator.kill()
+        self.start_secure()
+        self.wait_ready("node-a")
+        self.assertEqual(worker.log.read_text().count(" worker starts"), 1)
 
     def test_mutual_tls_asks_users_for_certificates_too(self):
         self.start_secure("--tls-require-client-cert")

@@ -50,7 +50,8 @@ class FleetClient::Impl {
  public:
   Impl(const std::string& coordinator, const ClientTls& tls, std::function<void(FleetEvent)> on_event)
       : on_event_(std::move(on_event)),
-        stub_(v1::FleetService::NewStub(MakeChannel(coordinator, tls, Arguments()))),
+        channel_(MakeChannel(coordinator, tls, Arguments())),
+        stub_(v1::FleetService::NewStub(channel_)),
         runner_([this] { Run(); }) {}
 
   ~Impl() {
@@ -86,6 +87,7 @@ class FleetClient::Impl {
     auto pause = kPauseMin;
     while (true) {
       std::chrono::milliseconds asked(0);
+      WaitForConnection();
       if (RunStream(&asked)) pause = kPauseMin;
       // A coordinator that has too much to do says after how long it may be asked again.
       const auto jittered = asked + std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(
@@ -98,6 +100,22 @@ class FleetClient::Impl {
         changed_.notify_all();
         return;
       }
+    }
+  }
+
+  // gRPC goes on with a connection only while somebody waits for something, and a call on a channel that has
+  // failed to connect fails at once. Left to such calls a connection over TLS, which takes several round
+  // trips, would never be made again. Without one the call says why.
+  void WaitForConnection() {
+    constexpr auto kLook = std::chrono::milliseconds(100);
+    const auto end = std::chrono::system_clock::now() + std::chrono::milliseconds(kConnectMs);
+    for (auto now = end - std::chrono::milliseconds(kConnectMs); now < end;
+         now = std::chrono::system_clock::now()) {
+      {
+        MutexLock lock(mutex_);
+        if (stopping_) return;
+      }
+      if (channel_->WaitForConnected(now + kLook)) return;
     }
   }
 
@@ -163,6 +181,7 @@ class FleetClient::Impl {
   }
 
   const std::function<void(FleetEvent)> on_event_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::FleetService::Stub> stub_;
 
   Mutex mutex_;
