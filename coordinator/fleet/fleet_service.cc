@@ -13,6 +13,7 @@
 #include "coordinator/api/stream_writer.h"
 #include "coordinator/fleet/faulty_link.h"
 #include "coordinator/fleet/hello.h"
+#include "coordinator/fleet/incarnations.h"
 #include "coordinator/fleet/version_rule.h"
 #include "seqpar/v1/fleet.grpc.pb.h"
 
@@ -93,9 +94,12 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     delete this;
   }
 
+  // Of all streams: which daemons have attached. Before it begins.
+  void Judge(Incarnations* by) { incarnations_ = by; }
+
  private:
-  // Whoever may attach may not attach as anybody, nor with any version. A worker that is refused for its
-  // version asks again and again: that is no line of the audit log.
+  // Whoever may attach may not attach as anybody, with any version, nor where another has taken its place. A
+  // worker that is refused for one of the last two asks again and again: that is no line of the audit log.
   absl::Status Admit(const v1::Hello& hello) const {
     const std::string& node = hello.node();
     absl::Status admitted;
@@ -106,6 +110,9 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
     } else {
       SEQPAR_RETURN_IF_ERROR(ServesWorker(VersionRule(), node, hello.version()));
       SEQPAR_RETURN_IF_ERROR(CheckHello(hello));
+      SEQPAR_RETURN_IF_ERROR(incarnations_->Admit(node, hello.incarnation(), [this](const std::string& name) {
+        return engine_->LeasesLeft().count(name) != 0;
+      }));
     }
     gate_->audit()->Changed(caller_, "/seqpar.v1.FleetService/Attach", node, "", admitted);
     return admitted;
@@ -114,6 +121,7 @@ class AttachStream : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coord
   grpc::CallbackServerContext* const context_;
   Engine* const engine_;
   const CallGate* const gate_;
+  Incarnations* incarnations_ = nullptr;
   const int64_t number_;
   const std::shared_ptr<Link> link_;
   Caller caller_;
@@ -133,6 +141,7 @@ class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
       grpc::CallbackServerContext* context) override {
     auto* stream = new AttachStream(context, engine_, gate_, next_stream_++);
     absl::StatusOr<Caller> caller = gate_->CallerOf(*context);
+    stream->Judge(&incarnations_);
     if (refuse_) {
       stream->link()->Close(absl::UnavailableError("the coordinator is shutting down"));
     } else if (!caller.ok()) {
@@ -149,6 +158,7 @@ class FleetServiceEdge::Impl : public v1::FleetService::CallbackService {
  private:
   Engine* const engine_;
   const CallGate* const gate_;
+  Incarnations incarnations_;
   std::atomic<int64_t> next_stream_{1};
   std::atomic<bool> refuse_{false};
 };

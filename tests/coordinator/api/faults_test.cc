@@ -117,6 +117,27 @@ TEST_F(FaultsTest, ASilentNodeIsLostWithItsLease) {
   EXPECT_EQ(WaitEnded(job.id()).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
+// Two that go by one name do not end each other's ranks in turns.
+TEST_F(FaultsTest, ADaemonThatAnotherHasTakenThePlaceOfStaysAway) {
+  auto first = Worker({.hold = true});
+  const v1::Job job = Create(Job());
+  ASSERT_TRUE(first->WaitTables(1));
+  auto second = Worker({.incarnation = 2, .hold = true});
+  EXPECT_EQ(first->WaitStatus().error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_THAT(WaitReason(job.id(), "attempt 2").attempts(0).error().message(),
+              HasSubstr("its worker was started anew"));
+  clock_.AdvanceMicros(1'000'000);
+  ASSERT_TRUE(second->WaitTables(1));
+  FakeWorker back(server_->address(), {});
+  const grpc::Status refused = back.WaitStatus();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(ReasonOf(Details(refused)), "NODE_REPLACED");
+  second->FinishAll(second->gang(), {0, 1});
+  const v1::Job done = WaitEnded(job.id());
+  EXPECT_EQ(done.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(done.attempts_size(), 2);
+}
+
 TEST_F(FaultsTest, AStreamThatBreaksLosesNothing) {
   auto worker = Worker({.hold = true});
   const v1::Job job = Create(Job());
