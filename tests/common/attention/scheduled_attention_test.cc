@@ -1,6 +1,9 @@
 #include "common/attention/scheduled_attention.h"
 
+#include <set>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/common/attention/attention_case.h"
@@ -56,6 +59,43 @@ int64_t KeysThatTravel(const AttentionCase& c) {
   return keys;
 }
 
+// Messages of one pass of K/V, and of dK/dV: what one rank has for another in one step is one, and there are
+// none of nothing. Home sends in the step before the first reader's, a reader when its own begins; sums leave
+// a reader in the step after its own. Gather fetches in one step and brings back in another.
+struct Messages {
+  int64_t kv = 0, gradients = 0;
+};
+Messages MessagesThatTravel(const AttentionCase& c) {
+  const int ring = c.mesh.ring;
+  const bool gather = c.core == CoreKind::kGather;
+  const std::vector<TokenShare> shares = RingShares(c.layout, c.problem.tokens, ring);
+  std::set<std::tuple<int, int, int>> kv, gradients;  // from, to, step
+  for (int home = 0; home < ring; ++home) {
+    for (const Segment& segment : shares[home].segments()) {
+      int holder = home, holders_step = 0;
+      for (int step = 1; step < ring; ++step) {
+        const int reader = (home + step) % ring;
+        bool needed = false;
+        for (int64_t i = 0; i < segment.size() && !needed; ++i) {
+          needed = Needs(c.problem.mask, shares[reader], segment.PositionAt(i));
+        }
+        if (!needed) continue;
+        if (gather) {
+          kv.insert({home, reader, 0});
+          gradients.insert({reader, home, 0});
+          continue;
+        }
+        kv.insert({holder, reader, holder == home ? step - 1 : holders_step});
+        if (holder != home) gradients.insert({holder, reader, holders_step + 1});
+        holder = reader;
+        holders_step = step;
+      }
+      if (holder != home) gradients.insert({holder, home, holders_step + 1});
+    }
+  }
+  return {static_cast<int64_t>(kv.size()), static_cast<int64_t>(gradients.size())};
+}
+
 Traffic Total(const AttentionResults& results, TrafficKey key) {
   Traffic total;
   for (const auto& sent : results.traffic) {
@@ -79,10 +119,14 @@ TEST(ScheduledAttentionTest, SendsEachKeyToWhomItIsAttendedBy) {
             const int64_t elements = 2 * c.problem.batch * KeysThatTravel(c) * c.problem.kv_cols();
             // The ring fetches K/V again in backward; gather keeps them.
             const int64_t again = core == CoreKind::kRing ? elements * SizeOf(dtype) : 0;
-            EXPECT_EQ(Total(results, {operation, Pass::kForward}).bytes, elements * SizeOf(dtype))
-                << c.ToString();
-            EXPECT_EQ(Total(results, {operation, Pass::kBackward}).bytes, elements * 4 + again)
-                << c.ToString();
+            const Traffic forward = Total(results, {operation, Pass::kForward});
+            const Traffic backward = Total(results, {operation, Pass::kBackward});
+            EXPECT_EQ(forward.bytes, elements * SizeOf(dtype)) << c.ToString();
+            EXPECT_EQ(backward.bytes, elements * 4 + again) << c.ToString();
+            if (mesh.inner != mesh.ring) continue;  // a step of a double ring has messages of two rings
+            const Messages messages = MessagesThatTravel(c);
+            EXPECT_EQ(forward.messages, messages.kv) << c.ToString();
+            EXPECT_EQ(backward.messages, messages.gradients + (again > 0 ? messages.kv : 0)) << c.ToString();
           }
         }
       }

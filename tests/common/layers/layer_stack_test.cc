@@ -147,8 +147,9 @@ TEST(LayerStackTest, TensorTrafficIsWhatTheFormulaSays) {
         for (const Operation operation : {Operation::kTensorAttention, Operation::kTensorMlp}) {
           EXPECT_EQ(sent.at({operation, Pass::kForward}).bytes, 2 * once) << c.ToString();
           EXPECT_EQ(sent.at({operation, Pass::kBackward}).bytes, 3 * once) << c.ToString();
-          EXPECT_EQ(sent.at({operation, Pass::kForward}).messages,
-                    2 * (mesh.tensor - 1) * c.problem.config.layers);
+          const int64_t messages = (mesh.tensor - 1) * c.problem.config.layers;
+          EXPECT_EQ(sent.at({operation, Pass::kForward}).messages, 2 * messages) << c.ToString();
+          EXPECT_EQ(sent.at({operation, Pass::kBackward}).messages, 3 * messages) << c.ToString();
         }
       }
     }
