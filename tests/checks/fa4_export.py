@@ -15,7 +15,7 @@ def check(folder: pathlib.Path):
     spec = importlib.util.spec_from_file_location("export", folder / "fa4/export.py")
     export = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(export)
-    variants = list(export.all_variants())
+    variants = [v for arch in sorted(export.KINDS) for v in export.all_variants(arch)]
     names = {v.name for v in variants}
     if len(names) != len(variants):
         yield "two kernels of one name"
@@ -24,19 +24,33 @@ def check(folder: pathlib.Path):
     header = (folder / "fa4_kernels.h").read_text()
     kinds = re.search(r"enum class Fa4Kind \{([^}]*)\}", header).group(1).split(", ")
     masks = re.search(r"enum class Fa4Mask \{([^}]*)\}", header).group(1).split(", ")
-    rows = [re.search(r"(k\w+), (\d+), (k\w+), (\d+)\)", v.table_row("entry")).groups() for v in variants]
-    wanted = {(kind.strip(), str(dim), mask.strip()) for kind in kinds for dim in export.HEAD_DIMS for mask in masks}
-    if {row[:3] for row in rows} != wanted:
-        yield "not every kind, head dimension and mask has its kernel"
+    # What fa4_attention.cc does without, by architecture.
+    missing_kinds, missing_masks = {"90": set(), "100": {"kMerge"}}, {"90": set(), "100": {"kCausal"}}
+    rows = [re.search(r"(\d+), (k\w+), (\d+), (k\w+), (\d+)\)", v.table_row("entry")).groups() for v in variants]
+    for arch in missing_kinds:
+        wanted = {(kind.strip(), str(dim), mask.strip()) for kind in kinds for dim in export.HEAD_DIMS for mask in masks
+                  if kind.strip() not in missing_kinds[arch] and mask.strip() not in missing_masks[arch]}
+        if {row[1:4] for row in rows if row[0] == arch} != wanted:
+            yield f"sm_{arch}: not every kind, head dimension and mask has its kernel"
     table = (folder / "attention_table.h").read_text()
-    low, high, step = (int(x) for x in re.search(r"DType::kBF16, (\d+), (\d+), (\d+), MaskShape", table).groups())
-    if tuple(range(low, high + 1, step)) != export.HEAD_DIMS:
-        yield "attention_table.h has other head dimensions"
+    served = re.findall(r"\{(\d+), (\d+), DType::kBF16, (\d+), (\d+), (\d+), MaskShape::\w+, "
+                        r"AttentionKernel::kFa4Sm(\d+)\}", table)
+    if sorted(int(row[0]) for row in served) != sorted(export.KINDS):
+        yield "attention_table.h has other architectures"
+    for first, last, low, high, step, arch in served:
+        if not first == last == arch:
+            yield f"attention_table.h: fa4_sm{arch} is for capabilities {first} to {last}"
+        if tuple(range(int(low), int(high) + 1, int(step))) != export.HEAD_DIMS:
+            yield f"attention_table.h: fa4_sm{arch} has other head dimensions"
     sums = (folder / "fa4_sums.cu").read_text()
     known = {(int(d), int(m)) for d, m in re.findall(r"head_dim == (\d+) && from\.tile_m == (\d+)", sums)}
-    used = {(int(dim), int(tile)) for kind, dim, _, tile in rows if kind.startswith("kBackward")}
-    if known != used:
-        yield f"fa4_sums.cu puts {sorted(known)} in order, the kernels make {sorted(used)}"
+    made = {arch: {(int(dim), int(tile)) for of, kind, dim, _, tile in rows if of == arch and "Backward" in kind}
+            for arch in missing_kinds}
+    if known != made["90"]:
+        yield f"fa4_sums.cu puts {sorted(known)} in order, the kernels make {sorted(made['90'])}"
+    known = {(int(d), 128) for d in re.findall(r"AddRows<(\d+)><<<", sums)}
+    if known != made["100"]:
+        yield f"fa4_sums.cu adds rows of {sorted(known)}, the kernels make {sorted(made['100'])}"
 
 
 def main():

@@ -29,7 +29,9 @@ cp "$here/run.sh" "$here/shards.sh" "$here/service.sh" "$here/cudnn.sh" "$here/f
   "$here/../bench/bench_process.py" "$out/"
 # What bfloat16 attention can run on, what it does first.
 {
-  if grep -q libseqpar_fa4 "$build/build.ninja"; then echo fa4_sm90; fi
+  for arch in sm90 sm100; do
+    if grep -q "/$arch-[0-9a-f]*/libseqpar_fa4" "$build/build.ninja"; then echo "fa4_$arch"; fi
+  done
   if grep -q cudnn_graphs.cc "$build/build.ninja"; then echo cudnn; fi
   echo tiled_float32
 } >"$out/attention.txt"

@@ -29,6 +29,14 @@ export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
 kernels=$(tr '\n' , <"$bundle/attention.txt")
 kernels=${kernels%,}
 . "$bundle/cudnn.sh" || kernels=${kernels/cudnn,/}
+# FlashAttention-4's kernels are for one architecture each.
+card=fa4_sm$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)
+for kernel in ${kernels//,/ }; do
+  case $kernel in
+    "$card") ;;
+    fa4_*) kernels=${kernels/$kernel,/}; echo "no GPU of ${kernel#fa4_} on this machine: attention by $kernel not run" ;;
+  esac
+done
 export SEQPAR_TEST_ATTENTION=${kernels%%,*}
 by_cudnn=
 case ",$kernels," in *,cudnn,*) by_cudnn="SEQPAR_TEST_ATTENTION=cudnn SEQPAR_TEST_CUDA_ATTENTION=cudnn" ;; esac

@@ -49,6 +49,28 @@ void ExpectSameMask(const KeyRanges& ranges, const std::vector<QueryRun>& runs) 
   EXPECT_EQ(next, static_cast<int64_t>(ranges.lo.size()));
 }
 
+// The same mask when its runs are cut shorter.
+void ExpectSameMaskInParts(const KeyRanges& ranges, const std::vector<QueryRun>& runs) {
+  for (const int64_t queries_max : {1, 7, 64}) {
+    std::vector<QueryRun> parts;
+    for (const QueryRun& run : runs) {
+      if (run.mask == RunMask::kEmpty) {
+        parts.push_back(run);
+        continue;
+      }
+      for (const QueryRun& part : SplitRun(run, queries_max)) {
+        EXPECT_EQ(part.mask, run.mask);
+        EXPECT_LE(part.count, queries_max);
+        EXPECT_GE(part.first_key, run.first_key);
+        EXPECT_LE(part.first_key + part.keys, run.first_key + run.keys);
+        parts.push_back(part);
+      }
+    }
+    SCOPED_TRACE(queries_max);
+    ExpectSameMask(ranges, parts);
+  }
+}
+
 // The masks of runs that a mask comes to for two shares, after a look at every query.
 std::vector<RunMask> MasksOf(const Mask& mask, const TokenShare& queries, const TokenShare& keys) {
   const KeyRanges ranges = ComputeKeyRanges(mask, queries, keys);
@@ -56,6 +78,7 @@ std::vector<RunMask> MasksOf(const Mask& mask, const TokenShare& queries, const 
   std::vector<RunMask> masks;
   if (!runs.has_value()) return masks;
   ExpectSameMask(ranges, *runs);
+  ExpectSameMaskInParts(ranges, *runs);
   for (const QueryRun& run : *runs) masks.push_back(run.mask);
   return masks;
 }
@@ -290,9 +313,9 @@ AttentionKernel Choose(int capability, DType type, int head_dim, MaskShape mask,
 
 TEST(AttentionTableTest, WhatGoesWhere) {
   const auto kRegular = MaskShape::kRegular;
-  const AttentionKernel own = AttentionKernel::kTiledFloat32, fa4 = AttentionKernel::kFa4,
-                        cudnn = AttentionKernel::kCudnn;
-  const std::set<AttentionKernel> both = {fa4, cudnn};
+  const AttentionKernel own = AttentionKernel::kTiledFloat32, fa4 = AttentionKernel::kFa4Sm90,
+                        fa4_sm100 = AttentionKernel::kFa4Sm100, cudnn = AttentionKernel::kCudnn;
+  const std::set<AttentionKernel> both = {fa4, cudnn}, all = {fa4, fa4_sm100, cudnn};
   for (const int head_dim : {64, 96, 128}) {
     EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), fa4);
     EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, {cudnn}), cudnn);
@@ -303,8 +326,17 @@ TEST(AttentionTableTest, WhatGoesWhere) {
       EXPECT_EQ(Choose(capability, DType::kBF16, head_dim, kRegular, both), cudnn);
       EXPECT_EQ(Choose(capability, DType::kBF16, head_dim, kRegular, {fa4}), own);
     }
+    EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, all), fa4);
+    EXPECT_EQ(Choose(100, DType::kBF16, head_dim, kRegular, all), fa4_sm100);
+    EXPECT_EQ(Choose(100, DType::kBF16, head_dim, MaskShape::kIrregular, all), own);
+    EXPECT_EQ(Choose(100, DType::kF32, head_dim, kRegular, all), own);
+    // Code for one architecture runs on no other, not even of its family.
+    for (const int capability : {80, 86, 89, 103, 120}) {
+      EXPECT_EQ(Choose(capability, DType::kBF16, head_dim, kRegular, all), cudnn);
+    }
   }
   for (const int head_dim : {8, 32, 80, 112}) {
+    EXPECT_EQ(Choose(100, DType::kBF16, head_dim, kRegular, all), cudnn);
     EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), cudnn);
     EXPECT_EQ(Choose(80, DType::kBF16, head_dim, kRegular, both), cudnn);
   }
@@ -314,6 +346,15 @@ TEST(AttentionTableTest, WhatGoesWhere) {
   }
   for (const int head_dim : {5, 36, 264}) {
     EXPECT_EQ(Choose(90, DType::kBF16, head_dim, kRegular, both), own);
+  }
+}
+
+TEST(AttentionTableTest, CardsOfAKernel) {
+  for (const int capability : {80, 90, 100, 103, 120}) {
+    EXPECT_TRUE(IsForCapability(AttentionKernel::kTiledFloat32, capability));
+    EXPECT_TRUE(IsForCapability(AttentionKernel::kCudnn, capability));
+    EXPECT_EQ(IsForCapability(AttentionKernel::kFa4Sm90, capability), capability == 90);
+    EXPECT_EQ(IsForCapability(AttentionKernel::kFa4Sm100, capability), capability == 100);
   }
 }
 

@@ -19,8 +19,8 @@ Matrix RowsOf(const Matrix& m, const AttentionTile& tile, const QuerySpan& span)
 
 AttentionUse CudaAttention::Use(const std::string& otherwise) const {
   std::string names;
-  for (const AttentionKernel kernel :
-       {AttentionKernel::kFa4, AttentionKernel::kCudnn, AttentionKernel::kTiledFloat32}) {
+  for (const AttentionKernel kernel : {AttentionKernel::kFa4Sm90, AttentionKernel::kFa4Sm100,
+                                       AttentionKernel::kCudnn, AttentionKernel::kTiledFloat32}) {
     if (!attended_[static_cast<int>(kernel)]) continue;
     absl::StrAppend(&names, names.empty() ? "" : "+", AttentionKernelName(kernel));
     // Our own has but one order.
@@ -39,7 +39,7 @@ AttentionKernel CudaAttention::Choose(const AttentionTile& tile, const std::vect
   const MaskShape mask = runs != nullptr ? MaskShape::kRegular : MaskShape::kIrregular;
   return ChooseAttention(capability_, tile.q.dtype, tile.head_dim, mask, [&](AttentionKernel one) {
     if (only_.has_value() && one != *only_) return false;
-    return one == AttentionKernel::kFa4 ? Fa4Attention::Serves(tile, others) : plan(*runs);
+    return IsFa4(one) ? fa4_.Serves(tile, others) : plan(*runs);
   });
 }
 
@@ -78,7 +78,7 @@ absl::Status CudaAttention::Forward(cudaStream_t stream, const AttentionTile& ti
     plan = cudnn_.PlanForward(tile, runs, out, first);
     return plan.has_value();
   });
-  if (kernel == AttentionKernel::kFa4) {
+  if (IsFa4(kernel)) {
     return fa4_.Forward(stream, tile, *runs_.Get(tile.ranges), out, lse, first);
   }
   if (kernel == AttentionKernel::kCudnn) {
@@ -99,7 +99,7 @@ absl::Status CudaAttention::Backward(cudaStream_t stream, const AttentionTile& t
     return plan.has_value();
   });
   if (kernel != AttentionKernel::kTiledFloat32) free_order_ = true;
-  if (kernel == AttentionKernel::kFa4) {
+  if (IsFa4(kernel)) {
     return fa4_.Backward(stream, tile, *runs_.Get(tile.ranges), dout, lse, delta, dq, dk, dv);
   }
   if (kernel == AttentionKernel::kCudnn) {

@@ -34,7 +34,7 @@ class CudaAttention {
         fixed_order_(fixed_order),
         only_(only),
         ranges_(device),
-        fa4_(fixed_order, scratch),
+        fa4_(capability, fixed_order, scratch),
         cudnn_(fixed_order, scratch) {}
 
   // As Device::PrepareAttention.

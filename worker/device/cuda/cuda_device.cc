@@ -322,7 +322,7 @@ absl::StatusOr<std::optional<AttentionKernel>> OnlyAttention() {
   }
   return MakeError(absl::StatusCode::kInvalidArgument, reason::kInvalidArgument,
                    absl::StrCat(kCudaAttentionVariable, " is \"", asked,
-                                "\", it may be tiled_float32, fa4_sm90 or cudnn"));
+                                "\", it may be tiled_float32, fa4_sm90, fa4_sm100 or cudnn"));
 }
 
 }  // namespace

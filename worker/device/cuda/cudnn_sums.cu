@@ -45,6 +45,7 @@ cudaError_t Launch(cudaStream_t stream, const HeadDims& dims, int64_t rows, Fn f
 __device__ float2 LoadTwo(const __nv_bfloat16* from) {
   return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(from));
 }
+__device__ float2 LoadTwo(const float* from) { return *reinterpret_cast<const float2*>(from); }
 
 struct FirstFn {
   const __nv_bfloat16* partial;
@@ -58,8 +59,9 @@ struct FirstFn {
   }
 };
 
+template <typename T>
 struct MergeFn {
-  const __nv_bfloat16* partial;
+  const T* partial;
   const float* partial_lse;
   HeadRows out, lse;
   __device__ void operator()(const HeadDims& dims, int64_t i, const Row& row, int lane) const {
@@ -71,7 +73,7 @@ struct MergeFn {
     const float both = top + logf(expf(old - top) + expf(added - top));
     const float keep = expf(old - both), take = expf(added - both);
     float* const to = At<float>(out, row);
-    const __nv_bfloat16* const from = partial + i * dims.head_dim;
+    const T* const from = partial + i * dims.head_dim;
     for (int d = 2 * lane; d < dims.head_dim; d += 64) {
       const float2 a = *reinterpret_cast<const float2*>(to + d), b = LoadTwo(from + d);
       *reinterpret_cast<float2*>(to + d) =
@@ -199,7 +201,12 @@ cudaError_t MergePartial(cudaStream_t stream, const HeadDims& dims, const void* 
                          const float* partial_lse, bool first, const HeadRows& out, const HeadRows& lse) {
   const auto* const from = static_cast<const __nv_bfloat16*>(partial);
   return first ? Launch(stream, dims, Rows(dims), FirstFn{from, partial_lse, out, lse})
-               : Launch(stream, dims, Rows(dims), MergeFn{from, partial_lse, out, lse});
+               : Launch(stream, dims, Rows(dims), MergeFn<__nv_bfloat16>{from, partial_lse, out, lse});
+}
+
+cudaError_t MergePartial(cudaStream_t stream, const HeadDims& dims, const float* partial,
+                         const float* partial_lse, const HeadRows& out, const HeadRows& lse) {
+  return Launch(stream, dims, Rows(dims), MergeFn<float>{partial, partial_lse, out, lse});
 }
 
 cudaError_t PrepareCudnnBackward(cudaStream_t stream, const HeadDims& dims, const HeadRows& dout,

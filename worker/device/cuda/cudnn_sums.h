@@ -1,5 +1,6 @@
 // What stands around cuDNN's attention (cudnn_graphs.h): partial results that merge, sums that are added to,
-// and what its backward pass wants in the place of delta.
+// and what its backward pass wants in the place of delta. Those of FlashAttention-4's kernels that do not
+// merge by themselves (fa4_attention.h) have their results merged here too.
 //
 // Heads are [outer][heads], tokens and features as said; "packed" is bfloat16
 // [outer][tokens][heads][head_dim], and for a value a head float32 [outer][heads][tokens]. Head dimensions
@@ -28,6 +29,9 @@ struct HeadDims {
 // partial result; or, where `first`, the latter's alone. -infinity is the log-sum-exp of no keys.
 cudaError_t MergePartial(cudaStream_t stream, const HeadDims& dims, const void* partial,
                          const float* partial_lse, bool first, const HeadRows& out, const HeadRows& lse);
+// Merges the same partial result in float32.
+cudaError_t MergePartial(cudaStream_t stream, const HeadDims& dims, const float* partial,
+                         const float* partial_lse, const HeadRows& out, const HeadRows& lse);
 
 // Packed: lse, 0 where it is -infinity; and o, whose products with dout (bfloat16) are delta. That
 // needs no output that was rounded: o is dout * delta / |dout|^2 but for one element, which takes up

@@ -6,11 +6,14 @@
 #include "common/base/status.h"
 #include "common/device/cuda_scratch.h"
 #include "worker/device/cuda/cuda_status.h"
+#include "worker/device/cuda/cudnn_sums.h"
 #include "worker/device/cuda/fa4_sums.h"
 #include "worker/device/cuda/head_part.h"
 
 namespace seqpar::cuda {
 namespace {
+
+constexpr int64_t kForwardTile = 256;  // queries: a cut elsewhere leaves a part of one
 
 Fa4Mask MaskOf(RunMask mask) {
   SEQPAR_CHECK(mask != RunMask::kEmpty);
@@ -36,6 +39,10 @@ PerQuery EachOf(const HeadPart& part, const Matrix& m) {
           part.TokenStride(m)};
 }
 
+HeadRows HeadsOf(const HeadPart& part, const Matrix& m) {
+  return {part.Data(m), part.OuterStride(m), part.InnerStride(), part.TokenStride(m)};
+}
+
 HeadPart Queries(const AttentionTile& tile, const QueryRun& run, const HeadGrid& grid, int64_t width) {
   return {grid, tile.batch, run.first, run.count, width, false};
 }
@@ -45,17 +52,28 @@ HeadPart Keys(const AttentionTile& tile, const QueryRun& run, const HeadGrid& gr
 
 }  // namespace
 
-bool Fa4Attention::Serves(const AttentionTile& tile, const std::vector<Matrix>& others) {
-  return Fa4Kernel::Find(Fa4Kind::kForward, tile.head_dim, Fa4Mask::kFull) != nullptr &&
+bool Fa4Attention::Serves(const AttentionTile& tile, const std::vector<Matrix>& others) const {
+  return Fa4Kernel::Find(capability_, Fa4Kind::kForward, tile.head_dim, Fa4Mask::kFull) != nullptr &&
          AlignedForTensorCores(tile.q) && AlignedForTensorCores(tile.k) && AlignedForTensorCores(tile.v) &&
          std::all_of(others.begin(), others.end(), AlignedForTensorCores);
+}
+
+const Fa4Kernel* Fa4Attention::KernelOf(Fa4Kind kind, int head_dim, QueryRun* run) const {
+  const Fa4Kernel* kernel = Fa4Kernel::Find(capability_, kind, head_dim, MaskOf(run->mask));
+  if (kernel != nullptr || run->mask != RunMask::kCausal) return kernel;
+  run->mask = RunMask::kWindow;
+  run->left = kUnlimited;
+  run->right = 0;
+  return Fa4Kernel::Find(capability_, kind, head_dim, Fa4Mask::kWindow);
 }
 
 absl::Status Fa4Attention::Forward(cudaStream_t stream, const AttentionTile& tile,
                                    const std::vector<QueryRun>& runs, const Matrix& out, const Matrix& lse,
                                    bool first) {
   const std::vector<HeadGrid> grids = HeadGrids(tile.batch, tile.heads, tile.group, /*shared_kv=*/true);
-  for (const QueryRun& run : runs) {
+  const bool outside =
+      !first && Fa4Kernel::Find(capability_, Fa4Kind::kMerge, tile.head_dim, Fa4Mask::kFull) == nullptr;
+  for (QueryRun run : runs) {
     if (run.mask == RunMask::kEmpty) {
       if (!first) continue;
       const int64_t begin = run.first * tile.batch, end = begin + run.count * tile.batch;
@@ -65,13 +83,51 @@ absl::Status Fa4Attention::Forward(cudaStream_t stream, const AttentionTile& til
                                   "queries that see nothing");
       continue;
     }
-    const Fa4Kernel* kernel =
-        Fa4Kernel::Find(first ? Fa4Kind::kForward : Fa4Kind::kMerge, tile.head_dim, MaskOf(run.mask));
+    if (outside) {
+      for (const HeadGrid& grid : grids) {
+        SEQPAR_RETURN_IF_ERROR(MergeOutside(stream, tile, run, grid, out, lse));
+      }
+      continue;
+    }
+    const Fa4Kernel* kernel = KernelOf(first ? Fa4Kind::kForward : Fa4Kind::kMerge, tile.head_dim, &run);
     for (const HeadGrid& grid : grids) {
       const HeadPart q = Queries(tile, run, grid, tile.head_dim), kv = Keys(tile, run, grid);
       SEQPAR_RETURN_IF_ERROR(kernel->Forward(
           stream, {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), RowsOf(q, out),
                    PlacesOf(Queries(tile, run, grid, 1), lse), tile.scale, run.left, run.right}));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Fa4Attention::MergeOutside(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,
+                                        const HeadGrid& grid, const Matrix& out, const Matrix& lse) {
+  const int64_t d = tile.head_dim, row_bytes = (d + 1) * 4;
+  const int64_t queries_max = kCudaAttentionLeastBytes / row_bytes / kForwardTile * kForwardTile;
+  for (QueryRun part : SplitRun(run, queries_max)) {
+    const Fa4Kernel* kernel = KernelOf(Fa4Kind::kForward, tile.head_dim, &part);
+    for (const HeadGrid& some : SplitGrid(grid, kCudaAttentionLeastBytes / (part.count * row_bytes))) {
+      const HeadDims dims{some.outer, some.inner, part.count, tile.head_dim};
+      SEQPAR_ASSIGN_OR_RETURN(void* const scratch,
+                              scratch_->Take(stream, dims.outer * dims.heads * dims.tokens * row_bytes,
+                                             "partial results of attention"));
+      auto* const o = static_cast<float*>(scratch);
+      float* const o_lse = o + dims.outer * dims.heads * dims.tokens * d;
+      const auto outer = static_cast<int32_t>(dims.outer), heads = static_cast<int32_t>(dims.heads),
+                 tokens = static_cast<int32_t>(dims.tokens);
+      const HeadPart q = Queries(tile, part, some, d), kv = Keys(tile, part, some);
+      SEQPAR_RETURN_IF_ERROR(kernel->Forward(
+          stream, {RowsOf(q, tile.q),
+                   RowsOf(kv, tile.k),
+                   RowsOf(kv, tile.v),
+                   {o, {outer, tokens, heads}, {dims.tokens * dims.heads * d, dims.heads * d, d}},
+                   {o_lse, {outer, heads, tokens}, {dims.heads * dims.tokens, dims.tokens, 1}},
+                   tile.scale,
+                   part.left,
+                   part.right}));
+      SEQPAR_CUDA_RETURN_IF_ERROR(
+          MergePartial(stream, dims, o, o_lse, HeadsOf(q, out), HeadsOf(Queries(tile, part, some, 1), lse)),
+          "merge a partial result of attention");
     }
   }
   return absl::OkStatus();
@@ -94,12 +150,12 @@ absl::Status Fa4Attention::Backward(cudaStream_t stream, const AttentionTile& ti
   return absl::OkStatus();
 }
 
-absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,
+absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile& tile, QueryRun run,
                                        const HeadGrid& grid, const Matrix& dout, const Matrix& lse,
                                        const Matrix& delta, const Matrix& dq, const Matrix& dk,
                                        const Matrix& dv) {
-  const Fa4Kernel* kernel = Fa4Kernel::Find(fixed_order_ ? Fa4Kind::kBackwardFixed : Fa4Kind::kBackward,
-                                            tile.head_dim, MaskOf(run.mask));
+  const Fa4Kernel* kernel =
+      KernelOf(fixed_order_ ? Fa4Kind::kBackwardFixed : Fa4Kind::kBackward, tile.head_dim, &run);
   const int64_t tiles = (run.count + kernel->tile_m() - 1) / kernel->tile_m();
   const int64_t padded = tiles * kernel->tile_m(), heads = grid.outer * grid.inner;
   const auto outer = static_cast<int32_t>(grid.outer), inner = static_cast<int32_t>(grid.inner);
@@ -108,15 +164,8 @@ absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile&
       scratch_->Take(stream, CudaAttentionScratchBytes(run.count, heads, tile.head_dim, kernel->tile_m()),
                      "the sums of an attention gradient"));
   // Sums of dQ, log-sum-exps, deltas, and for fixed order the tiles' turns.
-  BackwardSums sums{outer,
-                    inner,
-                    tile.head_dim,
-                    kernel->tile_m(),
-                    run.count,
-                    padded,
-                    nullptr,
-                    nullptr,
-                    static_cast<float*>(scratch)};
+  BackwardSums sums{kernel->sum_order(), outer,  inner,   tile.head_dim, kernel->tile_m(),
+                    run.count,           padded, nullptr, nullptr,       static_cast<float*>(scratch)};
   sums.lse = sums.sums + heads * padded * tile.head_dim;
   sums.delta = sums.lse + heads * padded;
   void* turns = sums.delta + heads * padded;

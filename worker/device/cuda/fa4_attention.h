@@ -1,5 +1,6 @@
 // Attention tiles on tensor cores, by the kernels of fa4_kernels.h: a launch for each run of queries whose
-// mask one of them has, and for the heads that one launch takes.
+// mask one of them has, and for the heads that one launch takes. An architecture that has no causal kernel
+// takes its window for it; one whose kernels merge nothing has its partial results merged outside.
 #ifndef SEQPAR_WORKER_DEVICE_CUDA_FA4_ATTENTION_H_
 #define SEQPAR_WORKER_DEVICE_CUDA_FA4_ATTENTION_H_
 
@@ -22,13 +23,17 @@ namespace seqpar::cuda {
 // AttentionForward and AttentionBackward. Results of forward have the same bits from run to run; those of
 // backward where `fixed_order`, else a query's and a key's sums are added up in whatever order they come.
 //
-// Backward computes in `scratch`: up to kCudaAttentionBytes, more where one head needs more.
+// Backward computes in `scratch`: up to kCudaAttentionBytes, more where one head needs more. What forward has
+// merged outside it computes there in parts of up to kCudaAttentionLeastBytes.
 class Fa4Attention {
  public:
-  Fa4Attention(bool fixed_order, Scratch* scratch) : fixed_order_(fixed_order), scratch_(scratch) {}
+  // capability: the device's, 90 is 9.0.
+  Fa4Attention(int capability, bool fixed_order, Scratch* scratch)
+      : capability_(capability), fixed_order_(fixed_order), scratch_(scratch) {}
 
-  // Whether this build has the kernels and the operands suit them: what must go elsewhere otherwise.
-  static bool Serves(const AttentionTile& tile, const std::vector<Matrix>& others);
+  // Whether this build has kernels for the device and the operands suit them: what must go elsewhere
+  // otherwise.
+  bool Serves(const AttentionTile& tile, const std::vector<Matrix>& others) const;
 
   // `runs`: the tile's (run_cache.h).
   absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const std::vector<QueryRun>& runs,
@@ -38,10 +43,15 @@ class Fa4Attention {
                         const Matrix& dk, const Matrix& dv);
 
  private:
-  absl::Status BackwardRun(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,
-                           const HeadGrid& grid, const Matrix& dout, const Matrix& lse, const Matrix& delta,
-                           const Matrix& dq, const Matrix& dk, const Matrix& dv);
+  // The kernel that serves the run, which is put in that kernel's words.
+  const Fa4Kernel* KernelOf(Fa4Kind kind, int head_dim, QueryRun* run) const;
+  absl::Status MergeOutside(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,
+                            const HeadGrid& grid, const Matrix& out, const Matrix& lse);
+  absl::Status BackwardRun(cudaStream_t stream, const AttentionTile& tile, QueryRun run, const HeadGrid& grid,
+                           const Matrix& dout, const Matrix& lse, const Matrix& delta, const Matrix& dq,
+                           const Matrix& dk, const Matrix& dv);
 
+  const int capability_;
   const bool fixed_order_;
   Scratch* const scratch_;
 };

@@ -7,10 +7,11 @@
 #include "common/base/status.h"
 #include "worker/device/cuda/cuda_status.h"
 
+// fa4_table.inc, which the build makes, includes the table of each architecture that it has.
 #ifdef SEQPAR_FA4
-#define SEQPAR_FA4_KERNEL(name, entry, kind, head_dim, mask, tile_m) \
-  extern "C" void _mlir_##name##_cuda_init(void**);                  \
-  extern "C" void _mlir_##name##_cuda_load_to_device(void**);        \
+#define SEQPAR_FA4_KERNEL(name, entry, capability, kind, head_dim, mask, tile_m) \
+  extern "C" void _mlir_##name##_cuda_init(void**);                              \
+  extern "C" void _mlir_##name##_cuda_load_to_device(void**);                    \
   extern "C" void entry(void**, int32_t);
 #include "fa4_table.inc"
 #undef SEQPAR_FA4_KERNEL
@@ -56,9 +57,9 @@ struct Fa4Table {
   static const std::vector<const Fa4Kernel*>& Kernels() {
     static const auto* const kernels = new std::vector<const Fa4Kernel*>{
 #ifdef SEQPAR_FA4
-#define SEQPAR_FA4_KERNEL(name, entry, kind, head_dim, mask, tile_m)                                      \
+#define SEQPAR_FA4_KERNEL(name, entry, capability, kind, head_dim, mask, tile_m)                          \
   new Fa4Kernel(new Fa4Kernel::Code(_mlir_##name##_cuda_init, _mlir_##name##_cuda_load_to_device, entry), \
-                Fa4Kind::kind, head_dim, Fa4Mask::mask, tile_m),
+                capability, Fa4Kind::kind, head_dim, Fa4Mask::mask, tile_m),
 #include "fa4_table.inc"
 #undef SEQPAR_FA4_KERNEL
 #endif
@@ -67,9 +68,12 @@ struct Fa4Table {
   }
 };
 
-const Fa4Kernel* Fa4Kernel::Find(Fa4Kind kind, int head_dim, Fa4Mask mask) {
+const Fa4Kernel* Fa4Kernel::Find(int capability, Fa4Kind kind, int head_dim, Fa4Mask mask) {
   for (const Fa4Kernel* kernel : Fa4Table::Kernels()) {
-    if (kernel->kind_ == kind && kernel->head_dim_ == head_dim && kernel->mask_ == mask) return kernel;
+    if (kernel->capability_ == capability && kernel->kind_ == kind && kernel->head_dim_ == head_dim &&
+        kernel->mask_ == mask) {
+      return kernel;
+    }
   }
   return nullptr;
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "worker/device/cuda/fa4_sums.h"
 
 namespace seqpar::cuda {
 
@@ -61,10 +62,12 @@ struct Fa4BackwardCall {
 
 class Fa4Kernel {
  public:
-  // Of this build; null where it has none of the kind.
-  static const Fa4Kernel* Find(Fa4Kind kind, int head_dim, Fa4Mask mask);
+  // Of this build; null where it has none of the kind for the capability (90 is 9.0).
+  static const Fa4Kernel* Find(int capability, Fa4Kind kind, int head_dim, Fa4Mask mask);
 
   int tile_m() const { return tile_m_; }  // queries of a tile
+  // How a backward kernel lays down its sums of dQ.
+  SumOrder sum_order() const { return capability_ == 90 ? SumOrder::kRegisters : SumOrder::kTensorMemory; }
   // Enqueues on the current device, and first loads the kernel there where it has not been yet. Thread-safe.
   absl::Status Forward(cudaStream_t stream, const Fa4ForwardCall& call) const;
   absl::Status Backward(cudaStream_t stream, const Fa4BackwardCall& call) const;
@@ -74,12 +77,18 @@ class Fa4Kernel {
 
  private:
   friend struct Fa4Table;
-  Fa4Kernel(Code* code, Fa4Kind kind, int head_dim, Fa4Mask mask, int tile_m)
-      : code_(code), kind_(kind), head_dim_(head_dim), mask_(mask), tile_m_(tile_m) {}
+  Fa4Kernel(Code* code, int capability, Fa4Kind kind, int head_dim, Fa4Mask mask, int tile_m)
+      : code_(code),
+        capability_(capability),
+        kind_(kind),
+        head_dim_(head_dim),
+        mask_(mask),
+        tile_m_(tile_m) {}
   template <typename... Operands>
   absl::Status Call(cudaStream_t stream, Operands... operands) const;
 
   Code* const code_;
+  const int capability_;
   const Fa4Kind kind_;
   const int head_dim_;
   const Fa4Mask mask_;

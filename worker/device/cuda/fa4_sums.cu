@@ -82,6 +82,31 @@ __global__ void __launch_bounds__(kThreads) AddGradients(BackwardSums from, floa
   }
 }
 
+// SumOrder::kTensorMemory (the package's bwd_accum_tile.py, TMEM_FRAG_1CTA). A thread has half of a row.
+template <int kDim>
+__global__ void __launch_bounds__(kThreads) AddRows(BackwardSums from, float scale, PerQuery dq) {
+  constexpr int kTile = kThreads / 2, kVectors = kDim / 8, kAhead = 4;
+  static_assert(kVectors % kAhead == 0);
+  const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
+  const int64_t first = int64_t{blockIdx.x} * kTile;
+  const int row = threadIdx.x % kTile, half = threadIdx.x / kTile;
+  if (first + row >= from.queries) return;
+  const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim) +
+                     half * kVectors * kTile + row;
+  auto* const to = reinterpret_cast<float4*>(dq.data + outer * dq.outer_stride + inner * dq.head_stride +
+                                             (first + row) * dq.query_stride + half * (kDim / 2));
+  for (int n = 0; n < kVectors; n += kAhead) {
+    float4 v[kAhead], old[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) v[j] = sums[(n + j) * kTile], old[j] = to[n + j];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      to[n + j] = make_float4(fmaf(v[j].x, scale, old[j].x), fmaf(v[j].y, scale, old[j].y),
+                              fmaf(v[j].z, scale, old[j].z), fmaf(v[j].w, scale, old[j].w));
+    }
+  }
+}
+
 // Of parts of 64 columns each that lie transposed: columns are queries.
 template <int kTile, int kDim>
 __global__ void __launch_bounds__(kThreads) AddTransposed(BackwardSums from, float scale, PerQuery dq) {
@@ -144,7 +169,18 @@ cudaError_t PrepareBackward(cudaStream_t stream, const PerQuery& lse, const PerQ
 cudaError_t AddQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale,
                               const PerQuery& dq) {
   const dim3 grid = GridOf(from);
-  if (from.head_dim == 64 && from.tile_m == 128) {
+  if (from.order == SumOrder::kTensorMemory) {
+    if (from.tile_m != kThreads / 2) return cudaErrorInvalidValue;
+    if (from.head_dim == 64) {
+      AddRows<64><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+    } else if (from.head_dim == 96) {
+      AddRows<96><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+    } else if (from.head_dim == 128) {
+      AddRows<128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+    } else {
+      return cudaErrorInvalidValue;
+    }
+  } else if (from.head_dim == 64 && from.tile_m == 128) {
     AddGradients<Parts::kRows, 128, 64><<<grid, kThreads, 0, stream>>>(from, scale, dq);
   } else if (from.head_dim == 96 && from.tile_m == 64) {
     AddGradients<Parts::kOne, 64, 96><<<grid, kThreads, 0, stream>>>(from, scale, dq);

@@ -15,9 +15,16 @@ struct PerQuery {
   int64_t outer_stride, head_stride, query_stride;
 };
 
+// How the elements of a tile's dQ lie in its sums.
+enum class SumOrder {
+  kRegisters,     // as Hopper's threads hold the accumulators: fa4_sums.cu
+  kTensorMemory,  // tiles of 128 queries: four columns of each query, then the next four of each
+};
+
 // Sums of `outer` x `heads` heads: lse and delta [outer][heads][padded], sums [outer][heads][padded *
 // head_dim], with `padded` queries a multiple of tile_m.
 struct BackwardSums {
+  SumOrder order;
   int outer, heads, head_dim, tile_m;
   int64_t queries, padded;
   float *lse, *delta, *sums;
@@ -27,7 +34,7 @@ struct BackwardSums {
 // query; zeroes the sums.
 cudaError_t PrepareBackward(cudaStream_t stream, const PerQuery& lse, const PerQuery& delta,
                             const BackwardSums& to);
-// dq += scale * sums, whose fragments are put in order. dq: its rows' first elements; 8-byte aligned.
+// dq += scale * sums, which are put in order. dq: its rows' first elements; 16-byte aligned.
 cudaError_t AddQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale, const PerQuery& dq);
 
 // Queries that see no key: rows of out become 0, of lse -infinity.

@@ -1,5 +1,7 @@
 #include "worker/device/cuda/mask_runs.h"
 
+#include <algorithm>
+
 namespace seqpar::cuda {
 namespace {
 
@@ -52,6 +54,26 @@ std::optional<std::vector<QueryRun>> CutIntoRuns(const KeyRanges& ranges, int64_
     runs.push_back(RunFrom(ranges, i));
   }
   return runs;
+}
+
+std::vector<QueryRun> SplitRun(const QueryRun& run, int64_t queries_max) {
+  std::vector<QueryRun> parts;
+  for (int64_t begin = 0; begin < run.count; begin += queries_max) {
+    QueryRun part = run;
+    part.first = run.first + begin;
+    part.count = std::min(queries_max, run.count - begin);
+    // Keys up to the one at which the part's last query is aligned; all of them where it sees on from there.
+    const int64_t aligned = begin + part.count + run.keys - run.count;
+    if (run.mask == RunMask::kCausal || (run.mask == RunMask::kWindow && run.right == 0)) {
+      part.keys = aligned;
+    } else if (run.mask == RunMask::kWindow) {
+      const auto moved = static_cast<int32_t>(run.keys - aligned);
+      if (run.left != kUnlimited) part.left += moved;
+      if (run.right != kUnlimited) part.right -= moved;
+    }
+    parts.push_back(part);
+  }
+  return parts;
 }
 
 }  // namespace seqpar::cuda

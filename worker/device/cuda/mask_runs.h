@@ -35,6 +35,10 @@ inline constexpr int32_t kUnlimited = 1 << 30;
 // needed: a mask of no shape, or of very short documents.
 std::optional<std::vector<QueryRun>> CutIntoRuns(const KeyRanges& ranges, int64_t runs_max);
 
+// The same queries in runs of `queries_max`, the last of what is left; each sees the same keys. Not of
+// kEmpty.
+std::vector<QueryRun> SplitRun(const QueryRun& run, int64_t queries_max);
+
 }  // namespace seqpar::cuda
 
 #endif  // SEQPAR_WORKER_DEVICE_CUDA_MASK_RUNS_H_

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Compiles FlashAttention-4's attention kernels ahead of time. Needs neither a GPU nor a driver.
 
-  export.py --out DIR [--jobs N] [--only REGEX] [--list]
+  export.py --out DIR [--arch 90|100] [--jobs N] [--only REGEX] [--list]
 
-Writes DIR/libseqpar_fa4.a, the kernels with the part of the DSL's runtime that they call, and DIR/fa4_table.inc, which
-worker/device/cuda/fa4_kernels.cc includes. Packages: requirements.txt beside this file. Example:
+Writes DIR/libseqpar_fa4.a, the kernels of one architecture with the part of the DSL's runtime that they call, and
+DIR/fa4_table.inc, which worker/device/cuda/fa4_kernels.cc includes. Packages: requirements.txt beside this file.
+Examples:
 
   export.py --out /tmp/fa4 --only 'd128_causal' --jobs 2
+  export.py --out /tmp/fa4_sm100 --arch 100
 """
 
 import argparse
 import concurrent.futures
+import importlib
 import multiprocessing
 import os
 import pathlib
@@ -21,7 +24,11 @@ import sys
 import time
 
 HEAD_DIMS = (64, 96, 128)
-MASKS = ("full", "causal", "window")
+# By architecture; 90 is sm_90a. For sm_100a no more than runs cannot do without: a window serves causal runs too, and
+# partial results are merged outside.
+MASKS = {90: ("full", "causal", "window"), 100: ("full", "window")}
+KINDS = {90: ("forward", "merge", "backward", "backward_fixed"), 100: ("forward", "backward", "backward_fixed")}
+PREFIXES = {90: "seqpar_fa4", 100: "seqpar_fa4_sm100"}
 
 
 def forward_tile(head_dim, mask):
@@ -47,44 +54,46 @@ def backward_tile(head_dim, mask):
 class Variant:
     """One kernel. kind: forward (O, LSE written), merge (merged), backward, backward_fixed (in fixed order)."""
 
-    def __init__(self, kind, head_dim, mask):
-        self.kind, self.head_dim, self.mask = kind, head_dim, mask
-        self.name = f"seqpar_fa4_{kind}_d{head_dim}_{mask}"
+    def __init__(self, arch, kind, head_dim, mask):
+        self.arch, self.kind, self.head_dim, self.mask = arch, kind, head_dim, mask
+        self.name = f"{PREFIXES[arch]}_{kind}_d{head_dim}_{mask}"
 
     @property
     def backward(self):
         return self.kind.startswith("backward")
 
     def tile(self):
+        if self.arch == 100:  # the package's only choice; forward two at a time
+            return dict(tile_m=128 if self.backward else 256, tile_n=128)
         return (backward_tile if self.backward else forward_tile)(self.head_dim, self.mask)
 
     def table_row(self, entry):
         kind = {"forward": "kForward", "merge": "kMerge", "backward": "kBackward", "backward_fixed": "kBackwardFixed"}
         mask = {"full": "kFull", "causal": "kCausal", "window": "kWindow"}
-        return (f"SEQPAR_FA4_KERNEL({self.name}, {entry}, {kind[self.kind]}, {self.head_dim}, {mask[self.mask]}, "
-                f"{self.tile()['tile_m']})")
+        return (f"SEQPAR_FA4_KERNEL({self.name}, {entry}, {self.arch}, {kind[self.kind]}, {self.head_dim}, "
+                f"{mask[self.mask]}, {self.tile()['tile_m']})")
 
 
-def all_variants():
+def all_variants(arch):
     for head_dim in HEAD_DIMS:
-        for mask in MASKS:
-            for kind in ("forward", "merge", "backward", "backward_fixed"):
-                yield Variant(kind, head_dim, mask)
+        for mask in MASKS[arch]:
+            for kind in KINDS[arch]:
+                yield Variant(arch, kind, head_dim, mask)
 
 
 class Compiler:
-    """Of one process: the imports take seconds."""
+    """Of one process and architecture: the imports take seconds."""
 
-    def __init__(self):
-        os.environ["CUTE_DSL_ARCH"] = "sm_90a"
-        os.environ["FLASH_ATTENTION_ARCH"] = "sm_90"
+    def __init__(self, arch):
+        os.environ["CUTE_DSL_ARCH"] = f"sm_{arch}a"
+        os.environ["FLASH_ATTENTION_ARCH"] = f"sm_{arch}"
         sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
         import kernel_modules  # noqa: F401  (makes the imports below light)
         import cutlass
         import cutlass.cute as cute
-        import ring_kernels
 
-        self.cutlass, self.cute, self.kernels = cutlass, cute, ring_kernels
+        self.cutlass, self.cute = cutlass, cute
+        self.kernels = importlib.import_module({90: "ring_kernels", 100: "ring_kernels_sm100"}[arch])
 
     def tensor(self, dtype, shape, last=1, align=16):
         """Strides are read at run time, but for the last where it is given; they are multiples of `align` bytes."""
@@ -100,13 +109,28 @@ class Compiler:
         operands, run = (self.backward if variant.backward else self.forward)(variant)
         return self.cute.compile(run, *operands, self.cute.runtime.make_fake_stream())
 
+    def forward_kernel(self, variant):
+        local, d = variant.mask == "window", variant.head_dim
+        if variant.arch == 100:
+            return self.kernels.SplitForward(d, is_local=local)
+        return self.kernels.RingForward(
+            self.cutlass.BFloat16, d, d, 1, merge=variant.kind == "merge", is_causal=variant.mask == "causal",
+            is_local=local, pack_gqa=False, num_stages=2, num_threads=384, Q_in_regs=False, intra_wg_overlap=True,
+            **variant.tile())
+
+    def backward_kernel(self, variant):
+        local, d, fixed = variant.mask == "window", variant.head_dim, variant.kind == "backward_fixed"
+        if variant.arch == 100:
+            return self.kernels.RingBackwardSm100(d, is_local=local, deterministic=fixed, **variant.tile())
+        return self.kernels.RingBackward(
+            self.cutlass.BFloat16, d, is_causal=variant.mask == "causal", is_local=local, deterministic=fixed,
+            tile_n=128, Q_stage=2, dO_stage=2, PdS_stage=2, SdP_swapAB=True, dKV_swapAB=False, AtomLayoutMSdP=1,
+            AtomLayoutNdKV=2, num_threads=384, **variant.tile())
+
     def forward(self, variant):
         cutlass, cute = self.cutlass, self.cute
         bf16, f32, i32 = cutlass.BFloat16, cutlass.Float32, cutlass.Int32
-        local, d = variant.mask == "window", variant.head_dim
-        op = self.kernels.RingForward(
-            bf16, d, d, 1, merge=variant.kind == "merge", is_causal=variant.mask == "causal", is_local=local,
-            pack_gqa=False, num_stages=2, num_threads=384, Q_in_regs=False, intra_wg_overlap=True, **variant.tile())
+        local, d, op = variant.mask == "window", variant.head_dim, self.forward_kernel(variant)
         b, sq, sk, h = self.extents(4)
         q, k, v = (self.tensor(bf16, (b, s, h, d)) for s in (sq, sk, sk))
         o, lse = self.tensor(f32, (b, sq, h, d)), self.tensor(f32, (b, h, sq), last=None, align=4)
@@ -125,10 +149,7 @@ class Compiler:
         cutlass, cute = self.cutlass, self.cute
         bf16, f32, i32 = cutlass.BFloat16, cutlass.Float32, cutlass.Int32
         local, d, fixed = variant.mask == "window", variant.head_dim, variant.kind == "backward_fixed"
-        op = self.kernels.RingBackward(
-            bf16, d, is_causal=variant.mask == "causal", is_local=local, deterministic=fixed, tile_n=128, Q_stage=2,
-            dO_stage=2, PdS_stage=2, SdP_swapAB=True, dKV_swapAB=False, AtomLayoutMSdP=1, AtomLayoutNdKV=2,
-            num_threads=384, **variant.tile())
+        op = self.backward_kernel(variant)
         b, sq, sk, h, padded, sums, tiles = self.extents(7)
         q, k, v, do = (self.tensor(bf16, (b, s, h, d)) for s in (sq, sk, sk, sq))
         lse, delta = self.tensor(f32, (b, h, padded)), self.tensor(f32, (b, h, padded))
@@ -159,7 +180,7 @@ def export(variant, folder):
     """Writes folder/NAME.o; the variant's row of the table."""
     global _compiler
     if _compiler is None:
-        _compiler = Compiler()
+        _compiler = Compiler(variant.arch)
     start = time.time()
     _compiler.compile(variant).export_to_c(str(folder), variant.name)
     header = folder / (variant.name + ".h")
@@ -180,11 +201,12 @@ def runtime_archive():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, help="folder to write to")
+    parser.add_argument("--arch", type=int, choices=sorted(KINDS), default=90, help="90: sm_90a, 100: sm_100a")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--only", default="", help="kernels whose name matches")
     parser.add_argument("--list", action="store_true", help="print the kernels' names and stop")
     args = parser.parse_args()
-    variants = [v for v in all_variants() if re.search(args.only, v.name)]
+    variants = [v for v in all_variants(args.arch) if re.search(args.only, v.name)]
     if args.list:
         print("\n".join(v.name for v in variants))
         return
