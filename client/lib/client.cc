@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -20,6 +21,9 @@ constexpr int kMessageBytesMax = 256 << 20;
 // gRPC calls it the minimum of a backoff; it is how long one connection may take to be made. A busy machine
 // takes its time; one that refuses does so at once.
 constexpr int kConnectMs = 5000;
+// What a call waits for of it where an earlier one failed, so that it says soon that nobody answers; the next
+// call waits for the rest.
+constexpr auto kConnectPart = std::chrono::seconds(1);
 
 // While a call is open: a coordinator that vanished without a word is noticed by the pings that it does not
 // answer. The end of a stream's time says nothing about a job that waits.
@@ -27,11 +31,6 @@ constexpr int kKeepaliveMs = 20'000, kKeepaliveTimeoutMs = 10'000;
 
 absl::Status FromGrpc(const grpc::Status& status) {
   return StatusFromRpc(status.error_code(), status.error_message(), status.error_details());
-}
-
-std::chrono::system_clock::time_point After(double seconds) {
-  return std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                                                std::chrono::duration<double>(seconds));
 }
 
 class GrpcService : public SeqparService {
@@ -94,7 +93,7 @@ class GrpcService : public SeqparService {
                         const std::function<bool(const v1::JobEvent&)>& on_event) override {
     if (!tls_checked_.ok()) return tls_checked_;
     grpc::ClientContext context;
-    context.set_deadline(After(seconds));
+    Prepare(context, seconds);
     const std::unique_ptr<grpc::ClientReader<v1::JobEvent>> reader = jobs_->WatchJob(&context, request);
     v1::JobEvent event;
     while (reader->Read(&event)) {
@@ -107,11 +106,19 @@ class GrpcService : public SeqparService {
   }
 
  private:
+  // For a call of so many seconds, waiting included.
+  void Prepare(grpc::ClientContext& context, double seconds) {
+    const std::chrono::duration<double> limit(seconds);
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::duration_cast<std::chrono::system_clock::duration>(limit));
+    WaitOutFailure(*channel_, std::min<std::chrono::duration<double>>(limit, kConnectPart));
+  }
+
   template <typename Response, typename Stub, typename Method, typename Request>
   absl::StatusOr<Response> Call(const Stub& stub, Method method, const Request& request) {
     if (!tls_checked_.ok()) return tls_checked_;
     grpc::ClientContext context;
-    context.set_deadline(After(timeout_seconds_));
+    Prepare(context, timeout_seconds_);
     Response response;
     const grpc::Status status = ((*stub).*method)(&context, request, &response);
     if (!status.ok()) return FromGrpc(status);

@@ -5,6 +5,7 @@
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
+#include <algorithm>
 #include <map>
 
 namespace seqpar {
@@ -50,6 +51,17 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server, const Clie
         credentials, grpc::MetadataCredentialsFromPlugin(std::make_unique<TokenPlugin>(tls)));
   }
   return grpc::CreateCustomChannel(server, credentials, arguments);
+}
+
+void WaitOutFailure(grpc::Channel& channel, std::chrono::duration<double> limit,
+                    const std::function<bool()>& stop) {
+  using Clock = std::chrono::steady_clock;
+  constexpr Clock::duration kLook = std::chrono::milliseconds(100);
+  if (channel.GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_TRANSIENT_FAILURE) return;
+  const Clock::time_point end = Clock::now() + std::chrono::duration_cast<Clock::duration>(limit);
+  for (auto now = Clock::now(); now < end && !(stop && stop()); now = Clock::now()) {
+    if (channel.WaitForConnected(std::chrono::system_clock::now() + std::min(end - now, kLook))) return;
+  }
 }
 
 }  // namespace seqpar

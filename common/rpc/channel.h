@@ -2,6 +2,8 @@
 #ifndef SEQPAR_COMMON_RPC_CHANNEL_H_
 #define SEQPAR_COMMON_RPC_CHANNEL_H_
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,6 +21,14 @@ namespace seqpar {
 // REQUIRES: CheckTls(tls) was OK.
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server, const ClientTls& tls,
                                            grpc::ChannelArguments arguments);
+
+// For before a call on a channel that may have failed to connect: where it has, waits until it is connected,
+// for `limit` at most; else returns at once. gRPC goes on with a connection only while somebody waits for
+// something, and a call on a channel that has failed to connect fails at once: left to such calls a
+// connection over TLS, which takes several round trips, would never be made again. Without one the call then
+// says why. `stop`, asked every tenth of a second: true to wait no longer.
+void WaitOutFailure(grpc::Channel& channel, std::chrono::duration<double> limit,
+                    const std::function<bool()>& stop = nullptr);
 
 }  // namespace seqpar
 

@@ -1,6 +1,7 @@
 """TLS, tokens, tenants and workers' names, with real processes and certificates made by openssl."""
 import json
 import os
+import socket
 import ssl
 import subprocess
 import time
@@ -50,6 +51,18 @@ class SecurityTest(ClusterTest):
         roots = [a for t in ("search", "vision") for a in ("--data-root", f"{t}/data={self.dir / t}")]
         return self.start_worker(name, "--tls-ca", self.ca.cert, "--tls-cert", certificate[0], "--tls-key", certificate[1],
                                  *roots, *more)
+
+    def put_a_stranger_in_its_place(self):
+        """Ends the coordinator, and answers one connection on its port with a certificate of an authority that nobody knows."""
+        self.coordinator.kill()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*Authority(self.certs, "stranger").issue("stranger", TLS_NAMES))
+        context.set_alpn_protocols(["h2"])
+        with socket.create_server(("127.0.0.1", self.port)) as listener:
+            listener.settimeout(scaled(60))
+            with listener.accept()[0] as raw, self.assertRaises(ssl.SSLError):
+                raw.settimeout(scaled(30))
+                context.wrap_socket(raw, server_side=True)
 
     def refused(self, *args, code, text):
         """The command fails with that exit code and says `text`."""
@@ -159,7 +172,6 @@ class Encrypted(SecurityTest):
         def shown():
             context = ssl.create_default_context(cafile=self.ca.cert)
             context.set_alpn_protocols(["h2"])
-            import socket
             with socket.create_connection(("127.0.0.1", self.port), timeout=10) as raw:
                 with context.wrap_socket(raw, server_hostname="localhost") as tls:
                     return tls.getpeercert()["serialNumber"]
@@ -216,6 +228,25 @@ class Encrypted(SecurityTest):
         self.start_secure()
         self.wait_ready("node-a")
         self.assertEqual(worker.log.read_text().count(" worker starts"), 1)
+
+    def test_an_authority_is_replaced_while_a_command_waits(self):
+        self.start_secure()
+        self.as_user("ann")
+        path = self.write_job()  # for devices that there are not
+        waiting = self.start_cli(*self.flags, "submit", "-f", path, "--wait")
+        submitted, job = waiting.stderr.readline().split()
+        self.assertEqual(submitted, "submitted")
+        self.put_a_stranger_in_its_place()
+        following = Authority(self.certs, "following")
+        renewed = (*following.issue("coordinator-2", TLS_NAMES), following.cert)
+        for new, old in zip(renewed, (self.server_cert, self.server_key, self.ca.cert)):
+            new.rename(old)
+        self.start_secure()
+        wait_for(lambda: self.cli("get", job, check=False), "the coordinator to answer a new command")
+        self.cli("cancel", job)
+        out, err = waiting.communicate(timeout=scaled(60))
+        self.assertEqual(waiting.returncode, 7, out + err)
+        self.assertIn("the coordinator answers again", out)
 
     def test_mutual_tls_asks_users_for_certificates_too(self):
         self.start_secure("--tls-require-client-cert")

@@ -24,14 +24,14 @@ constexpr auto kPauseMax = std::chrono::milliseconds(500);
 constexpr int kDialPauseMaxMs = 250;
 // gRPC calls it the minimum of a backoff; it is how long one connection may take to be made. A busy machine
 // takes its time; one that refuses does so at once.
-constexpr int kConnectMs = 2000;
+constexpr auto kConnectTime = std::chrono::milliseconds(2000);
 constexpr auto kCloseTimeout = std::chrono::milliseconds(500);
 
 grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments arguments;
   // This client paces its attempts itself.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(kConnectTime.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kDialPauseMaxMs);
   // A plan for many ranks is larger than gRPC's default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(256 << 20);
@@ -87,7 +87,7 @@ class FleetClient::Impl {
     auto pause = kPauseMin;
     while (true) {
       std::chrono::milliseconds asked(0);
-      WaitForConnection();
+      WaitOutFailure(*channel_, kConnectTime, [this] { return Stopping(); });
       if (RunStream(&asked)) pause = kPauseMin;
       // A coordinator that has too much to do says after how long it may be asked again.
       const auto jittered = asked + std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(
@@ -103,20 +103,9 @@ class FleetClient::Impl {
     }
   }
 
-  // gRPC goes on with a connection only while somebody waits for something, and a call on a channel that has
-  // failed to connect fails at once. Left to such calls a connection over TLS, which takes several round
-  // trips, would never be made again. Without one the call says why.
-  void WaitForConnection() {
-    constexpr auto kLook = std::chrono::milliseconds(100);
-    const auto end = std::chrono::system_clock::now() + std::chrono::milliseconds(kConnectMs);
-    for (auto now = end - std::chrono::milliseconds(kConnectMs); now < end;
-         now = std::chrono::system_clock::now()) {
-      {
-        MutexLock lock(mutex_);
-        if (stopping_) return;
-      }
-      if (channel_->WaitForConnected(now + kLook)) return;
-    }
+  bool Stopping() {
+    MutexLock lock(mutex_);
+    return stopping_;
   }
 
   // One stream from its beginning to its end. True where the coordinator said anything. `asked`: for how long
