@@ -1,9 +1,10 @@
 """The Python client over TLS, with a token, from arguments and from the environment."""
+import concurrent.futures
 import unittest
 from unittest import mock
 
 import seqpar
-from harness import scaled
+from harness import scaled, wait_for
 from security_test import SecurityTest
 
 
@@ -44,6 +45,21 @@ class Secure(SecurityTest):
             with self.assertRaises((seqpar.UnavailableError, seqpar.DeadlineError)):
                 list(self.client(tls=tls).list(timeout=5))
         self.flags += ["--tls-cert", cert, "--tls-key", key]  # for what the harness asks at the end
+
+
+    def test_wait_goes_on_after_a_connection_that_it_refused(self):
+        self.start_secure()
+        self.as_user("ann")
+        ann = self.client(tls=seqpar.Tls(ca=self.ca.cert, token_file=self.certs / "ann.token"))
+        job = ann.submit(self.write_job())  # for devices that there are not
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(ann.wait, job, check=False, progress=False, timeout=scaled(120))
+            self.put_a_stranger_in_its_place()
+            self.start_secure()
+            wait_for(lambda: self.cli("get", job.id, check=False), "the coordinator to answer a new command")
+            self.cli("cancel", job.id)
+            self.assertEqual(waiting.result().state, seqpar.JobState.CANCELLED)
+        self.assertEqual(ann.get(job).state, seqpar.JobState.CANCELLED)
 
 
 class Refusals(unittest.TestCase):

@@ -26,6 +26,7 @@ JobRef = Union[str, JobInfo]
 DEFAULT_SERVER = "127.0.0.1:7700"
 _PAGE_SIZE = 200
 _REST_SECONDS = 5.0  # for an answer that is only better by what it may add
+_CONNECT_SECONDS = 1.0  # that a call waits for a connection at most; the next goes on from there
 # A plan of every candidate for a large cluster is larger than gRPC's default of 4 MiB. A coordinator that restarts is found
 # again within a second or two, not within gRPC's two minutes; one that vanished without a word (its machine, the network) by the
 # pings that it does not answer: the end of a stream's time says nothing about a job that waits.
@@ -62,6 +63,7 @@ class Client:
             channel = (secure_channel(self.server, tls, _CHANNEL_OPTIONS) if tls else
                        grpc.insecure_channel(self.server, options=_CHANNEL_OPTIONS))
         self._channel = channel
+        self._unreachable = False  # at the last call
         self._calls: Dict[str, Any] = {}
         for service in ("seqpar.v1.JobService", "seqpar.v1.ClusterService"):
             for name, path, request, response, streams in method_paths(service):
@@ -203,13 +205,35 @@ class Client:
         backoff = Backoff()
         while True:
             try:
+                self._wait_out_failure(limit - (time.monotonic() - begin))
                 return self._calls[name](request, timeout=max(limit - (time.monotonic() - begin), 0.001))
             except grpc.RpcError as rpc_error:
-                error = errors.from_rpc(rpc_error)
+                error = self._error(rpc_error)
             seconds = max(backoff.next(), error.retry_seconds)
             if not errors.passes(error) or time.monotonic() - begin + seconds >= min(limit, self.retry):
                 raise error
             time.sleep(seconds)
+
+    def _error(self, rpc_error: grpc.RpcError) -> errors.SeqparError:
+        error = errors.from_rpc(rpc_error)
+        self._unreachable = isinstance(error, errors.UnavailableError)
+        return error
+
+    def _wait_out_failure(self, limit: float) -> None:
+        """Before a call: where the last one could not reach the coordinator, waits until there is a connection, for `limit`
+        seconds and _CONNECT_SECONDS at most. Older gRPC goes on with a connection only while somebody waits for something, and
+        a call on a channel that has failed to connect fails at once: left to such calls a connection over TLS, which takes
+        several round trips, would never be made again. Without one the call then says why."""
+        if not self._unreachable:
+            return
+        ready = grpc.channel_ready_future(self._channel)
+        try:
+            ready.result(timeout=max(0.0, min(limit, _CONNECT_SECONDS)))
+            self._unreachable = False
+        except grpc.FutureTimeoutError:
+            pass
+        finally:
+            ready.cancel()
 
     def _message(self, job: JobLike) -> Any:
         """InvalidError with every violation: of the form, and as the service sees it, if it can be reached, of the rest."""
@@ -225,18 +249,21 @@ class Client:
         try:
             self._calls["CreateJob"](request, timeout=min(self.timeout, _REST_SECONDS))
         except grpc.RpcError as rpc_error:
-            told = errors.from_rpc(rpc_error)
+            told = self._error(rpc_error)
             if told.violations[:len(unread)] == refused.violations:
                 raise told from None
         raise refused
 
     def _events(self, job: str, revision: int, seconds: float) -> Iterator[Any]:
-        stream = self._calls["WatchJob"](pb.WatchJobRequest(id=job, revision=revision), timeout=seconds)
+        end = time.monotonic() + seconds
+        self._wait_out_failure(seconds)
+        stream = self._calls["WatchJob"](pb.WatchJobRequest(id=job, revision=revision),
+                                         timeout=max(end - time.monotonic(), 0.001))
         try:
             for event in stream:
                 yield event.revision, JobInfo(event.job)
         except grpc.RpcError as error:
-            raise errors.from_rpc(error) from None
+            raise self._error(error) from None
         finally:
             stream.cancel()
 
