@@ -188,9 +188,9 @@ std::string StagingPath(const std::string& target, const std::string& job, int a
                       ".partial");
 }
 
-absl::Status CheckInputs(const std::map<std::string, FileFingerprint>& inputs) {
+absl::Status CheckInputs(const DataRoots& roots, const std::map<std::string, FileFingerprint>& inputs) {
   for (const auto& [path, expected] : inputs) {
-    const absl::StatusOr<FileFingerprint> found = FingerprintFile(path);
+    const absl::StatusOr<FileFingerprint> found = FingerprintFile(roots, path);
     if (found.ok() && *found == expected) continue;
     return MakeError(absl::StatusCode::kFailedPrecondition, reason::kInputChanged,
                      absl::StrCat(path, " is no longer what it was when the job was submitted",

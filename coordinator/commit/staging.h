@@ -23,7 +23,7 @@ namespace seqpar {
 std::string StagingPath(const std::string& target, const std::string& job, int attempt);
 
 // INPUT_CHANGED, naming the file, where an input is no longer what it was at submit.
-absl::Status CheckInputs(const std::map<std::string, FileFingerprint>& inputs);
+absl::Status CheckInputs(const DataRoots& roots, const std::map<std::string, FileFingerprint>& inputs);
 
 // Unlinks the staging files of attempts before `attempt`, creates that of `attempt`, writes the header and
 // allocates all of it on disk. STORAGE: RESOURCE_EXHAUSTED where the disk has no room for it; NOT_FOUND,

@@ -168,7 +168,7 @@ void Engine::Do(JobRecord* record, const action::PrepareStaging& a) {
              from = CheckpointOf(*record)]() -> std::optional<JobEvent> {
               if (!hold_->Wait(JobPhase::kPlace, id).ok()) return std::nullopt;
               absl::Status status = Failpoint("coordinator.place", {id, attempt});
-              if (status.ok()) status = CheckInputs(inputs);
+              if (status.ok()) status = CheckInputs(*roots_, inputs);
               const bool gone = from.layers > 0 && !HasCheckpoint(*roots_, *spec, id, from);
               if (attempt > 1) UnlinkCheckpoints(*roots_, *spec, id, attempt, gone ? CheckpointName() : from);
               if (status.ok()) status = PrepareStaging(*roots_, *spec, id, attempt);

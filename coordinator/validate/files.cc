@@ -1,5 +1,6 @@
 #include "coordinator/validate/files.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,7 +56,7 @@ bool OpenSource(const DataRoots& roots, const std::string& field, Source* source
   }
   *checkpoint = std::move(opened).value();
   for (const std::string& file : checkpoint->files()) {
-    const absl::StatusOr<FileFingerprint> fingerprint = FingerprintFile(file);
+    const absl::StatusOr<FileFingerprint> fingerprint = FingerprintFile(roots, file);
     if (fingerprint.ok()) {
       job->inputs[file] = *fingerprint;
     } else {
@@ -167,11 +168,12 @@ void CheckTensors(const Checkpoint& checkpoint, const ModelConfig& config, int64
 
 }  // namespace
 
-absl::StatusOr<FileFingerprint> FingerprintFile(const std::string& path) {
+absl::StatusOr<FileFingerprint> FingerprintFile(const DataRoots& roots, const std::string& path) {
+  SEQPAR_ASSIGN_OR_RETURN(const UniqueFd file, roots.Open(path, O_PATH));
   struct stat st;
-  if (stat(path.c_str(), &st) != 0) {
-    return MakeError(errno == ENOENT ? absl::StatusCode::kNotFound : absl::StatusCode::kFailedPrecondition,
-                     reason::kStorage, absl::StrCat(path, ": ", strerror(errno)));
+  if (fstat(file.get(), &st) != 0) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, reason::kStorage,
+                     absl::StrCat(path, ": ", strerror(errno)));
   }
   return FileFingerprint{static_cast<int64_t>(st.st_ino), static_cast<int64_t>(st.st_size),
                          static_cast<int64_t>(st.st_mtim.tv_sec) * 1'000'000'000 + st.st_mtim.tv_nsec};
@@ -234,16 +236,20 @@ void ValidateOutput(const DataRoots& roots, ValidatedJob* job, Violations* v) {
   const std::string path = ResolvePath(roots, "output.file", spec.output_file, v);
   if (path.empty()) return;
   spec.output_file = path;
-  const std::string folder = path.substr(0, path.rfind('/'));
-  struct stat st;
-  if (stat(folder.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
-    v->Add("output.file", absl::StrCat("the folder ", folder, " does not exist"));
+  const size_t slash = path.rfind('/');
+  const std::string folder = path.substr(0, slash);
+  const absl::StatusOr<UniqueFd> opened = roots.Open(folder, O_PATH | O_DIRECTORY);
+  if (!opened.ok()) {
+    v->Add("output.file", absl::IsNotFound(opened.status())
+                              ? absl::StrCat("the folder ", folder, " does not exist")
+                              : MessageOf(opened.status()));
     return;
   }
-  if (access(folder.c_str(), W_OK | X_OK) != 0) {
+  if (faccessat(opened->get(), ".", W_OK | X_OK, 0) != 0) {
     v->Add("output.file", absl::StrCat("the folder ", folder, " cannot be written to: ", strerror(errno)));
   }
-  if (stat(path.c_str(), &st) != 0) return;
+  struct stat st;  // a link that came since `path` was resolved is no file
+  if (fstatat(opened->get(), path.c_str() + slash + 1, &st, AT_SYMLINK_NOFOLLOW) != 0) return;
   if (!S_ISREG(st.st_mode)) {
     v->Add("output.file", absl::StrCat(path, " exists and is not a file"));
     return;

@@ -21,7 +21,8 @@ struct FileFingerprint {
   int64_t mtime_ns = 0;
   friend bool operator==(const FileFingerprint&, const FileFingerprint&) = default;
 };
-absl::StatusOr<FileFingerprint> FingerprintFile(const std::string& path);
+// Of the file at `path`, opened beneath its root. Errors: DataRoots::Open's.
+absl::StatusOr<FileFingerprint> FingerprintFile(const DataRoots& roots, const std::string& path);
 
 struct ValidatedJob {
   JobSpec spec;  // every path absolute, tokens and batch known

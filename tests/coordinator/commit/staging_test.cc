@@ -168,14 +168,29 @@ TEST_F(StagingTest, AFileTooLargeForItsDiskIsRefusedBeforeAnyRankStarts) {
 TEST_F(StagingTest, InputsThatChangedAreNamed) {
   const std::string path = folder_ / "in.safetensors";
   Write(path, "one");
-  const std::map<std::string, FileFingerprint> inputs = {{path, *FingerprintFile(path)}};
-  EXPECT_TRUE(CheckInputs(inputs).ok());
+  const std::map<std::string, FileFingerprint> inputs = {{path, *FingerprintFile(roots_, path)}};
+  EXPECT_TRUE(CheckInputs(roots_, inputs).ok());
   Write(path, "another");
-  const absl::Status changed = CheckInputs(inputs);
+  const absl::Status changed = CheckInputs(roots_, inputs);
   EXPECT_EQ(ReasonOf(changed), reason::kInputChanged);
   EXPECT_THAT(std::string(changed.message()), HasSubstr(path));
   unlink(path.c_str());
-  EXPECT_EQ(ReasonOf(CheckInputs(inputs)), reason::kInputChanged);
+  EXPECT_EQ(ReasonOf(CheckInputs(roots_, inputs)), reason::kInputChanged);
+}
+
+// Not even looked at, though it is the same file by another name.
+TEST_F(StagingTest, AnInputOutsideTheRootIsNoneOfTheJobs) {
+  TempFolder outside;
+  std::filesystem::create_directory(folder_ / "sub");
+  const std::string path = folder_ / "sub/in.safetensors";
+  Write(path, "one");
+  const std::map<std::string, FileFingerprint> inputs = {{path, *FingerprintFile(roots_, path)}};
+  std::filesystem::create_hard_link(path, outside / "in.safetensors");
+  std::filesystem::rename(folder_ / "sub", folder_ / "moved");
+  std::filesystem::create_symlink(outside.path(), folder_ / "sub");
+  const absl::Status changed = CheckInputs(roots_, inputs);
+  EXPECT_EQ(ReasonOf(changed), reason::kInputChanged);
+  EXPECT_THAT(std::string(changed.message()), HasSubstr("leaves data root"));
 }
 
 // Somebody who shares the data root swaps the folder of a running job's output for a link to the outside.

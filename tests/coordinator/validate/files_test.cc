@@ -377,16 +377,16 @@ TEST_F(FilesTest, OutputIsNoInputByAnyName) {
 TEST_F(FilesTest, FingerprintsChangeWithTheFile) {
   InputOf({1, 77, 32});
   const std::string path = files_.path() + "/in.safetensors";
-  const FileFingerprint before = FingerprintFile(path).value();
-  EXPECT_EQ(FingerprintFile(path).value(), before);
+  const FileFingerprint before = FingerprintFile(files_.Roots(), path).value();
+  EXPECT_EQ(FingerprintFile(files_.Roots(), path).value(), before);
   std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
-  const FileFingerprint touched = FingerprintFile(path).value();
+  const FileFingerprint touched = FingerprintFile(files_.Roots(), path).value();
   EXPECT_NE(touched, before);
   std::filesystem::copy_file(path, path + ".new");
   std::filesystem::rename(path + ".new", path);
-  EXPECT_NE(FingerprintFile(path).value().inode, touched.inode);
+  EXPECT_NE(FingerprintFile(files_.Roots(), path).value().inode, touched.inode);
   std::filesystem::remove(path);
-  EXPECT_TRUE(absl::IsNotFound(FingerprintFile(path).status()));
+  EXPECT_TRUE(absl::IsNotFound(FingerprintFile(files_.Roots(), path).status()));
 }
 
 }  // namespace
