@@ -212,6 +212,7 @@ class Encrypted(SecurityTest):
         _, said = watch.communicate(timeout=scaled(60))
         self.assertEqual(watch.returncode, 8, said)
         self.assertIn("this token is not known here", said)
+        self.as_user("ann")  # who ends the job
 
     def test_an_authority_is_replaced_without_a_restart_of_the_worker(self):
         self.start_secure()
