@@ -45,6 +45,18 @@ def pair_at(row_pointer, column):
     return cute.make_tensor((row_pointer + column).align(8), cute.make_layout(2))
 
 
+def add_to_row(row_pointer, column, x, y, in_turns):
+    """Adds x and y to the two floats at an even column. in_turns: nobody else adds to the row meanwhile."""
+    if not in_turns:
+        add_pair(row_pointer + column, x, y)
+        return
+    pair = cute.make_rmem_tensor(cute.make_layout(2), Float32)
+    cute.autovec_copy(pair_at(row_pointer, column), pair)
+    pair[0] = pair[0] + x
+    pair[1] = pair[1] + y
+    cute.autovec_copy(pair, pair_at(row_pointer, column))
+
+
 class RingForward(FlashAttentionForwardSm90):
     """merge=False: O = partial, LSE = its log-sum-exp. merge=True: O, LSE <- merged with the partial.
 
@@ -157,11 +169,4 @@ class RingBackward(FlashAttentionBackwardSm90):
                     x = values[i, 2 * j] * factor
                     y = values[i, 2 * j + 1] * factor
                     column = coords[i, 2 * j][1]
-                    if const_expr(self.deterministic):
-                        pair = cute.make_rmem_tensor(cute.make_layout(2), Float32)
-                        cute.autovec_copy(pair_at(row, column), pair)
-                        pair[0] = pair[0] + x
-                        pair[1] = pair[1] + y
-                        cute.autovec_copy(pair, pair_at(row, column))
-                    else:
-                        add_pair(row + column, x, y)
+                    add_to_row(row, column, x, y, self.deterministic)

@@ -13,7 +13,7 @@ from cutlass.cute.nvgpu import tcgen05
 from flash_attn.cute.flash_bwd_sm100 import FlashAttentionBackwardSm100
 from flash_attn.cute.flash_fwd_sm100 import FlashAttentionForwardSm100
 from quack import layout_utils
-from ring_kernels import SummedHeads, add_pair, pair_at
+from ring_kernels import SummedHeads, add_to_row
 
 
 class SplitForward:
@@ -70,14 +70,7 @@ class RingBackwardSm100(FlashAttentionBackwardSm100):
                     x = values[2 * j] * factor
                     y = values[2 * j + 1] * factor
                     column = places[2 * j][1]
-                    if const_expr(self.deterministic):
-                        pair = cute.make_rmem_tensor(cute.make_layout(2), Float32)
-                        cute.autovec_copy(pair_at(row, column), pair)
-                        pair[0] = pair[0] + x
-                        pair[1] = pair[1] + y
-                        cute.autovec_copy(pair, pair_at(row, column))
-                    else:
-                        add_pair(row + column, x, y)
+                    add_to_row(row, column, x, y, self.deterministic)
         cute.arch.sync_warp()
         with cute.arch.elect_one():
             pipeline_dKV.consumer_release(consumer_state_dKV)
