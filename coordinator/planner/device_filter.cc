@@ -47,14 +47,11 @@ std::string WhyNoLabel(const ClusterSnapshot& cluster, const std::string& key, c
 // "; w2, w3/0 take no ranks now": the nodes, and devices of others, that would be admitted if they did.
 std::string WhoTakesNoRanks(const ClusterSnapshot& cluster, const DeviceFilter& filter) {
   std::vector<std::string> names;
-  for (const NodeSnapshot& now : cluster.nodes) {
-    NodeSnapshot node = now;
-    node.ready = true;
-    node.set_aside.clear();
+  for (const NodeSnapshot& node : cluster.nodes) {
     for (int d = 0; d < static_cast<int>(node.devices.size()); ++d) {
-      if (now.TakesRanks(d) || !filter.Admits(node, d)) continue;
-      names.push_back(now.ready ? absl::StrCat(now.name, "/", d) : now.name);
-      if (!now.ready) break;
+      if (node.TakesRanks(d) || !filter.Suits(node, d)) continue;
+      names.push_back(node.ready ? absl::StrCat(node.name, "/", d) : node.name);
+      if (!node.ready) break;
     }
   }
   if (names.empty()) return "";
@@ -70,7 +67,10 @@ std::string WhoTakesNoRanks(const ClusterSnapshot& cluster, const DeviceFilter& 
 }  // namespace
 
 bool DeviceFilter::Admits(const NodeSnapshot& node, int device) const {
-  if (!node.TakesRanks(device) || (only_free && !node.free[device])) return false;
+  return node.TakesRanks(device) && !(only_free && !node.free[device]) && Suits(node, device);
+}
+
+bool DeviceFilter::Suits(const NodeSnapshot& node, int device) const {
   const DeviceSpec& spec = node.devices[device];
   return spec.memory_bytes >= least_memory && (kind.empty() || spec.kind == kind) &&
          HasLabels(node, selector);

@@ -19,6 +19,8 @@ struct DeviceFilter {
 
   // Whether a gang may have this device. Those that take no ranks now are never admitted.
   bool Admits(const NodeSnapshot& node, int device) const;
+  // Whether it is of the kind, memory and labels; it may be busy, and its node away.
+  bool Suits(const NodeSnapshot& node, int device) const;
 };
 
 // What the job asks for.
