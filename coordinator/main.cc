@@ -1,5 +1,4 @@
 // seqpar-coordinator: flags, signals, and the server between them.
-#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,8 +12,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/failpoints.h"
-#include "common/base/fd.h"
 #include "common/base/file_limit.h"
+#include "common/base/line_file.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/service_manager.h"
@@ -29,15 +28,6 @@ namespace {
 
 constexpr auto kShutdownTime = std::chrono::milliseconds(2500);
 constexpr int64_t kGiveBackUs = 30'000'000;
-
-// Whole or not at all: scripts poll for it.
-bool WritePortFile(const std::string& path, const std::string& address) {
-  const std::string partial = path + ".partial";
-  const std::string line = address + "\n";
-  const seqpar::UniqueFd fd(open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  return fd.valid() && write(fd.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
-         rename(partial.c_str(), path.c_str()) == 0;
-}
 
 // The signal that ends the process. Until one comes, tells `manager` that the server is alive, while it is,
 // and gives back to the system what was freed: a full queue's plans leave holes among the jobs that stay,
@@ -137,8 +127,10 @@ int main(int argc, char** argv) {
   // The metrics' first: whoever has seen the other may read both.
   for (const auto& [file, address] : {std::make_pair(config.metrics_port_file, (*server)->metrics_address()),
                                       std::make_pair(config.port_file, (*server)->address())}) {
-    if (file.empty() || address.empty() || WritePortFile(file, address)) continue;
-    seqpar::LogError("cannot write the port file", {{"file", file}});
+    if (file.empty() || address.empty()) continue;
+    const absl::Status written = seqpar::WriteLine(file, address);
+    if (written.ok()) continue;
+    seqpar::LogError("cannot write the port file", {{"error", written.message()}});
     return 1;
   }
   seqpar::LogInfo("serving", {{"address", (*server)->address()},

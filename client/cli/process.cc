@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/fd.h"
+#include "common/base/line_file.h"
 
 namespace seqpar {
 namespace {
@@ -127,15 +128,7 @@ absl::Status StopProcess(const ProcessId& process, double grace_seconds) {
 }
 
 absl::Status WritePidFile(const std::string& path, const ProcessId& process) {
-  // Whole or not at all: a reader never sees half a pid.
-  const std::string partial = absl::StrCat(path, ".partial");
-  std::ofstream file(partial, std::ios::trunc);
-  file << process.pid << ' ' << process.start << '\n';
-  file.close();
-  if (!file || std::rename(partial.c_str(), path.c_str()) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-  }
-  return absl::OkStatus();
+  return WriteLine(path, absl::StrCat(process.pid, " ", process.start));
 }
 
 std::optional<ProcessId> ReadPidFile(const std::string& path) {

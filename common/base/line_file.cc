@@ -1,6 +1,7 @@
-#include "worker/daemon/line_file.h"
+#include "common/base/line_file.h"
 
-#include <filesystem>
+#include <cerrno>
+#include <cstdio>
 #include <fstream>
 #include <system_error>
 
@@ -14,16 +15,13 @@ absl::Status WriteLine(const std::string& path, const std::string& line) {
   std::ofstream file(partial, std::ios::trunc);
   file << line << "\n";
   file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(partial, path, error);
-  if (!file || error)
-    return MakeError(absl::StatusCode::kInternal, reason::kStorage, absl::StrCat("cannot write ", path));
-  return absl::OkStatus();
+  if (file && std::rename(partial.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInternal, reason::kStorage,
+                   absl::StrCat("cannot write ", path, ": ", std::generic_category().message(errno)));
 }
 
 LineFile::~LineFile() {
-  std::error_code ignored;
-  if (written_) std::filesystem::remove(path_, ignored);
+  if (written_) std::remove(path_.c_str());
 }
 
 absl::Status LineFile::Write(const std::string& line) {

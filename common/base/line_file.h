@@ -1,6 +1,6 @@
-// Files of one line, by which a daemon tells scripts where it is.
-#ifndef SEQPAR_WORKER_DAEMON_LINE_FILE_H_
-#define SEQPAR_WORKER_DAEMON_LINE_FILE_H_
+// Files of one line, by which a process tells scripts where it is.
+#ifndef SEQPAR_COMMON_BASE_LINE_FILE_H_
+#define SEQPAR_COMMON_BASE_LINE_FILE_H_
 
 #include <string>
 #include <utility>
@@ -9,7 +9,8 @@
 
 namespace seqpar {
 
-// Whole or not at all: scripts poll for it. INTERNAL (STORAGE) where it cannot be written.
+// Whole or not at all: whoever polls for it never sees half of it. INTERNAL (STORAGE), with the system's
+// reason, where it cannot be written.
 absl::Status WriteLine(const std::string& path, const std::string& line);
 
 // One that goes again at the end of this, where it was written here.
@@ -28,4 +29,4 @@ class LineFile {
 
 }  // namespace seqpar
 
-#endif  // SEQPAR_WORKER_DAEMON_LINE_FILE_H_
+#endif  // SEQPAR_COMMON_BASE_LINE_FILE_H_
