@@ -171,9 +171,11 @@ class Device {
   // --- activations: y = gelu(up), gelu_tanh(up), or silu(gate) * up; gate is null unless kSwiglu ---
   virtual void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
                                  const Matrix& y) = 0;
-  // dup (and dgate) from dy; they may be the same memory as up (and gate).
+  // dup (and dgate) from dy, and y again where it is not null. They may be the same memory as up (and gate),
+  // y as dy.
   virtual void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
-                                  const Matrix& dy, const Matrix* dgate, const Matrix& dup) = 0;
+                                  const Matrix& dy, const Matrix* dgate, const Matrix& dup,
+                                  const Matrix* y) = 0;
 
   // --- rotary embedding (rotate_half), in place on x [tokens * batch, heads * head_dim]; table: device
   // float32 [tokens, head_dim]: cosines of the head_dim / 2 angles, then sines. inverse rotates back (for

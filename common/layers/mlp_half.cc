@@ -121,12 +121,12 @@ void MlpHalf::Backward(const WeightSet& weights, MlpActivations* kept, const Mat
     const Matrix gate_up = Expanded(*kept, begin, end), activated = activated_.Rows(0, end - begin);
     const Matrix input = all.Rows(begin, end), from = all_dy.Rows(begin, end);
     if (!plan_.keeps_mlp()) Expand(weights, input, gate_up);
-    Activate(gate_up, activated);
-    device.Gemm(compute, from, true, activated, false, gradients.Get(WeightId::kDown), add, nullptr);
+    // First its gradient, then itself, which comes of the same pass over gate and up as theirs.
     device.Gemm(compute, from, false, weights.Get(WeightId::kDown), false, activated, false, nullptr);
     const Matrix gate = Gate(gate_up), up = Up(gate_up);
     device.ActivationBackward(compute, plan_.config.mlp, gated() ? &gate : nullptr, up, activated,
-                              gated() ? &gate : nullptr, up);
+                              gated() ? &gate : nullptr, up, &activated);
+    device.Gemm(compute, from, true, activated, false, gradients.Get(WeightId::kDown), add, nullptr);
     device.Gemm(compute, gate_up, true, input, false, GateUp(gradients), add, nullptr);
     if (weights.Has(WeightId::kUpBias))
       device.AddColumnSums(compute, gate_up, static_cast<float*>(GateUpBias(gradients).data));

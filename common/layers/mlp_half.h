@@ -74,7 +74,7 @@ class MlpHalf {
   TensorAxis* const axis_;
   const NormRows* const rows_;
   const Norm norm_;
-  Matrix activated_;  // [rows of a piece, F]; its gradient in backward
+  Matrix activated_;  // [rows of a piece, F]; in backward its gradient first
   Matrix expanded_;   // [rows of a piece, 2 F or F], where forward keeps none
 };
 

@@ -8,7 +8,7 @@ namespace {
 // What a layer costs beside its work where nothing was measured: enqueuing, waking threads, small kernels.
 constexpr double kLayerOverheadSeconds = 2e-4;
 // Operations of a layer: enqueued one by one, the layer's end is waited for.
-constexpr double kForwardOperations = 24, kBackwardOperations = 48;
+constexpr double kForwardOperations = 24, kBackwardOperations = 47;
 
 double Or(double rate, double other) { return std::max(1.0, rate > 0 ? rate : other); }
 
@@ -96,7 +96,7 @@ ComputeSeconds LayerWork::Backward() const {
   }
   // Norms run again for the input of the products, then backward: x, dy and what went around are read.
   t.pointwise += Norms() + 2 * Norms() + Rotary();
-  t.pointwise += Activations(gates_ + 1) + Activations(2 * gates_ + 1);
+  t.pointwise += Activations(2 * (gates_ + 1));  // gate, up and the gradient; theirs, and what was activated
   t.pointwise += Repacking(2 * q_cols_ + 2 * kv_cols_);
   const double weights = hidden_ * (2 * q_cols_ + 2 * kv_cols_ + (has_mlp_ ? (gates_ + 1) * s_.width : 0));
   t.pointwise += Bytes(weights, 4);  // cleared

@@ -171,8 +171,11 @@ class Bench {
         }));
     row("swiglu forward", 3 * bytes,
         Seconds([&](Stream& s) { device_->ActivationForward(s, MlpKind::kSwiglu, &x, y, z); }));
-    row("swiglu backward", 5 * bytes,
-        Seconds([&](Stream& s) { device_->ActivationBackward(s, MlpKind::kSwiglu, &x, y, z, &x, y); }));
+    row("swiglu backward", 5 * bytes, Seconds([&](Stream& s) {
+          device_->ActivationBackward(s, MlpKind::kSwiglu, &x, y, z, &x, y, nullptr);
+        }));
+    row("swiglu backward, with y", 6 * bytes,
+        Seconds([&](Stream& s) { device_->ActivationBackward(s, MlpKind::kSwiglu, &x, y, z, &x, y, &z); }));
     row("rotary", 2 * bytes + static_cast<double>(table.bytes()),
         Seconds([&](Stream& s) { device_->Rotary(s, z, 1, 128, static_cast<float*>(table.data), false); }));
     row("add", 3 * bytes, Seconds([&](Stream& s) { device_->Add(s, x, y, z); }));

@@ -122,9 +122,11 @@ Kernel ActivationForward(const char* name, MlpKind kind) {
           }};
 }
 
-Kernel ActivationBackward(const char* name, MlpKind kind) {
-  const bool gated = kind == MlpKind::kSwiglu;
-  return {name, (gated ? 5 : 3) * Operands::kMlp, [kind, gated](Operands& in) {
+enum class Again { kNo, kYes };  // the activation too, over the gradient, as a layer has it
+
+Kernel ActivationBackward(const char* name, MlpKind kind, Again again = Again::kNo) {
+  const bool gated = kind == MlpKind::kSwiglu, with_y = again == Again::kYes;
+  return {name, ((gated ? 5 : 3) + (with_y ? 1 : 0)) * Operands::kMlp, [kind, gated, with_y](Operands& in) {
             const Matrix both = in.New((gated ? 2 : 1) * Operands::kMlp);
             const Matrix dboth = in.New((gated ? 2 : 1) * Operands::kMlp), dy = in.New(Operands::kMlp);
             const Matrix gate = both.Cols(0, Operands::kMlp), dgate = dboth.Cols(0, Operands::kMlp);
@@ -132,7 +134,7 @@ Kernel ActivationBackward(const char* name, MlpKind kind) {
             const Matrix dup = gated ? dboth.Cols(Operands::kMlp, both.cols) : dboth;
             return [=](Device& device, Stream& s) {
               device.ActivationBackward(s, kind, gated ? &gate : nullptr, up, dy, gated ? &dgate : nullptr,
-                                        dup);
+                                        dup, with_y ? &dy : nullptr);
             };
           }};
 }
@@ -153,8 +155,10 @@ std::vector<Kernel> Kernels() {
           Rotary(),
           ActivationForward("SwiGLU", MlpKind::kSwiglu),
           ActivationBackward("SwiGLU backward", MlpKind::kSwiglu),
+          ActivationBackward("SwiGLU backward with the activation", MlpKind::kSwiglu, Again::kYes),
           ActivationForward("GELU", MlpKind::kGelu),
           ActivationBackward("GELU backward", MlpKind::kGelu),
+          ActivationBackward("GELU backward with the activation", MlpKind::kGelu, Again::kYes),
           ActivationForward("GELU tanh", MlpKind::kGeluTanh),
           ActivationBackward("GELU tanh backward", MlpKind::kGeluTanh),
           Residual()};
@@ -235,7 +239,7 @@ void Main(const Options& options) {
               (*device)->info().name.c_str(), (*device)->info().kernel.c_str(), Median(copies) / 1e9,
               Best(copies) / 1e9);
   for (const Line& line : lines) {
-    std::printf("%-20s %-8s  from memory %.2f / %.2f, from cache %.2f / %.2f\n", line.name.c_str(),
+    std::printf("%-35s %-8s  from memory %.2f / %.2f, from cache %.2f / %.2f\n", line.name.c_str(),
                 JobName(line.dtype), Median(line.of_memory), Best(line.of_memory), Median(line.of_cache),
                 Best(line.of_cache));
   }

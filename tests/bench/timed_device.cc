@@ -89,9 +89,11 @@ void TimedDevice::ActivationForward(Stream& s, MlpKind kind, const Matrix* gate,
         [&] { device_->ActivationForward(s, kind, gate, up, y); });
 }
 void TimedDevice::ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
-                                     const Matrix& dy, const Matrix* dgate, const Matrix& dup) {
-  Timed(s, KernelKind::kActivation, 0, BytesOf(gate) + up.bytes() + dy.bytes() + BytesOf(dgate) + dup.bytes(),
-        [&] { device_->ActivationBackward(s, kind, gate, up, dy, dgate, dup); });
+                                     const Matrix& dy, const Matrix* dgate, const Matrix& dup,
+                                     const Matrix* y) {
+  Timed(s, KernelKind::kActivation, 0,
+        BytesOf(gate) + up.bytes() + dy.bytes() + BytesOf(dgate) + dup.bytes() + BytesOf(y),
+        [&] { device_->ActivationBackward(s, kind, gate, up, dy, dgate, dup, y); });
 }
 
 void TimedDevice::Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,

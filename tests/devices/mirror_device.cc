@@ -183,11 +183,12 @@ class MirrorDevice : public Device {
     });
   }
   void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
-                          const Matrix* dgate, const Matrix& dup) override {
-    On(s, [=, this, gates = Keep(gate), dgates = Keep(dgate)](Call& c) {
+                          const Matrix* dgate, const Matrix& dup, const Matrix* y) override {
+    On(s, [=, this, gates = Keep(gate), dgates = Keep(dgate), ys = Keep(y)](Call& c) {
       const Matrix u = c.Of(up);
       const Matrix* g = c.Of(gates.get());
-      device_->ActivationBackward(*inner_, kind, g, u, c.Of(dy), c.Of(dgates.get()), c.Of(dup));
+      device_->ActivationBackward(*inner_, kind, g, u, c.Of(dy), c.Of(dgates.get()), c.Of(dup),
+                                  c.Of(ys.get()));
     });
   }
   void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,

@@ -63,7 +63,7 @@ class HookedDevice : public Device {
   void ActivationForward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up,
                          const Matrix& y) override {}
   void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
-                          const Matrix* dgate, const Matrix& dup) override {}
+                          const Matrix* dgate, const Matrix& dup, const Matrix* y) override {}
   void Rotary(Stream& s, const Matrix& x, int64_t batch, int head_dim, const float* table,
               bool inverse) override {}
   void AttentionDelta(Stream& s, int head_dim, const Matrix& dout, const Matrix& out,

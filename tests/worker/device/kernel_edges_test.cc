@@ -115,6 +115,14 @@ TEST_P(KernelEdgesTest, ActivationsOfEveryLength) {
           expected.push_back(gated ? v * Silu(v) : kind == MlpKind::kGelu ? Gelu(v) : GeluTanh(v));
         }
         ExpectNear(y.Values(), expected, Type(), 2);
+        // Backward, where each result has an operand's memory, leaves the same.
+        const auto of_x = [&](int64_t, int64_t col) { return values[col]; };
+        const GuardedMatrix gate(Type(), 1, n, 0, guard, of_x), up(Type(), 1, n, 0, guard, of_x);
+        const GuardedMatrix dy(Type(), 1, n, 0, guard, [](int64_t, int64_t) { return 1; });
+        const Matrix* gate_or_none = gated ? &gate.matrix() : nullptr;
+        devices_[0]->ActivationBackward(*stream, kind, gate_or_none, up, dy, gate_or_none, up, &dy.matrix());
+        ASSERT_TRUE(stream->Synchronize().ok());
+        EXPECT_EQ(dy.Values(), y.Values());
       }
     }
   }
@@ -133,14 +141,16 @@ TEST_P(KernelEdgesTest, ActivationsKeepNaNWhereItIs) {
     const GuardedMatrix y(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
     const GuardedMatrix dx(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
     const GuardedMatrix dup(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+    const GuardedMatrix again(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
     const auto stream = devices_[0]->CreateStream("activation");
     const Matrix* gate = gated ? &x.matrix() : nullptr;
     devices_[0]->ActivationForward(*stream, kind, gate, gated ? one : x, y);
     devices_[0]->ActivationBackward(*stream, kind, gate, gated ? one : x, one, gated ? &dx.matrix() : nullptr,
-                                    gated ? dup : dx);
+                                    gated ? dup : dx, &again.matrix());
     ASSERT_TRUE(stream->Synchronize().ok());
     for (int64_t col = 0; col < n; ++col) {
       EXPECT_EQ(std::isnan(y.Values()[col]), is_nan(col)) << col;
+      EXPECT_EQ(std::isnan(again.Values()[col]), is_nan(col)) << col;
       EXPECT_EQ(std::isnan(dx.Values()[col]), is_nan(col)) << col;
       EXPECT_EQ(std::isnan(dup.Values()[col]), gated && is_nan(col)) << col;
     }

@@ -126,16 +126,30 @@ TEST_P(LayerKernelsTest, ActivationsForwardAndBackward) {
                        device.ActivationForward(s, kind, gate_or_none, *up, to);
                      }),
                  y, Type());
-      // dgate in place of the gate, dup in place of up.
-      ExpectNear(Run(2, shape, Type(),
+      // dgate in place of the gate, dup in place of up, y in place of dy.
+      for (const bool again : {false, true}) {
+        ExpectNear(Run(2, shape, Type(),
+                       [&](Device& device, Stream& s, const Matrix& to) {
+                         const auto own_gate = New(1, shape), own_dy = New(3, shape);
+                         const Matrix* own_gate_or_none = gated ? &own_gate->matrix() : nullptr;
+                         device.ActivationBackward(s, kind, own_gate_or_none, to, *own_dy, own_gate_or_none,
+                                                   to, again ? &own_dy->matrix() : nullptr);
+                         EXPECT_TRUE(s.Synchronize().ok());
+                         if (gated) ExpectNear(own_gate->Values(), dgate, Type());
+                         ExpectNear(own_dy->Values(), again ? y : d, Type());
+                         EXPECT_TRUE(own_dy->GapsIntact());
+                       }),
+                   dup, Type());
+      }
+      // y in memory of its own.
+      ExpectNear(Run(4, shape, Type(),
                      [&](Device& device, Stream& s, const Matrix& to) {
-                       const auto own_gate = New(1, shape);
-                       device.ActivationBackward(s, kind, gated ? &own_gate->matrix() : nullptr, to, *dy,
-                                                 gated ? &own_gate->matrix() : nullptr, to);
+                       const auto dg = New(5, shape), du = New(6, shape);
+                       device.ActivationBackward(s, kind, gate_or_none, *up, *dy,
+                                                 gated ? &dg->matrix() : nullptr, *du, &to);
                        EXPECT_TRUE(s.Synchronize().ok());
-                       if (gated) ExpectNear(own_gate->Values(), dgate, Type());
                      }),
-                 dup, Type());
+                 y, Type());
     }
   }
 }
@@ -161,11 +175,32 @@ TEST_P(LayerKernelsTest, ActivationsOfBothTypesForwardAndBackward) {
     ExpectNear(Run(4, shape, other,
                    [&](Device& device, Stream& s, const Matrix& to) {
                      const auto to_gate = New(5, shape);
-                     device.ActivationBackward(s, kind, &gate->matrix(), *up, *dy, &to_gate->matrix(), to);
+                     device.ActivationBackward(s, kind, &gate->matrix(), *up, *dy, &to_gate->matrix(), to,
+                                               nullptr);
                      EXPECT_TRUE(s.Synchronize().ok());
                      ExpectNear(to_gate->Values(), dgate, Type());
                    }),
                dup, other);
+    // y over dy, and in memory of its own of either type.
+    ExpectNear(Run(3, shape, other,
+                   [&](Device& device, Stream& s, const Matrix& to) {
+                     const auto dg = New(5, shape), du = New(6, shape, other);
+                     device.ActivationBackward(s, kind, &gate->matrix(), *up, to, &dg->matrix(), *du, &to);
+                     EXPECT_TRUE(s.Synchronize().ok());
+                     ExpectNear(dg->Values(), dgate, Type());
+                     ExpectNear(du->Values(), dup, other);
+                   }),
+               y, other);
+    for (const DType type : {Type(), other}) {
+      ExpectNear(Run(4, shape, type,
+                     [&](Device& device, Stream& s, const Matrix& to) {
+                       const auto same_dy = New(3, shape), dg = New(5, shape), du = New(6, shape);
+                       device.ActivationBackward(s, kind, &gate->matrix(), *up, *same_dy, &dg->matrix(), *du,
+                                                 &to);
+                       EXPECT_TRUE(s.Synchronize().ok());
+                     }),
+                 y, type);
+    }
   }
 }
 
@@ -184,7 +219,7 @@ TEST_P(LayerKernelsTest, ActivationsAtTheirTails) {
     const Values slope = Run(4, {1, n, 0}, DType::kF32, [&](Device& device, Stream& s, const Matrix& to) {
       const GuardedMatrix ignored(DType::kF32, 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 0; });
       device.ActivationBackward(s, kind, gated ? &x.matrix() : nullptr, gated ? one : x, one,
-                                gated ? &to : nullptr, gated ? ignored.matrix() : to);
+                                gated ? &to : nullptr, gated ? ignored.matrix() : to, nullptr);
       EXPECT_TRUE(s.Synchronize().ok());
     });
     for (int64_t i = 0; i < n; ++i) {

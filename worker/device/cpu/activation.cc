@@ -61,7 +61,7 @@ void Forward(RowsOf<const T> x, RowsOf<const T> up, int64_t rows, int64_t cols, 
 
 template <ValueAndSlope (*kFunction)(float), typename T>
 void Backward(RowsOf<const T> x, RowsOf<const T> up, RowsOf<const T> dy, int64_t rows, int64_t cols,
-              RowsOf<T> dx, RowsOf<T> dup) {
+              RowsOf<T> dx, RowsOf<T> dup, RowsOf<T> y) {
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < cols; ++i) {
       const ValueAndSlope f = kFunction(FloatOf(Element(x, row, i)));
@@ -69,6 +69,7 @@ void Backward(RowsOf<const T> x, RowsOf<const T> up, RowsOf<const T> dy, int64_t
       const float up_i = up.data == nullptr ? 1 : FloatOf(Element(up, row, i));
       Put(dy_i * up_i * f.slope, &Element(dx, row, i));
       if (up.data != nullptr) Put(dy_i * f.value, &Element(dup, row, i));
+      if (y.data != nullptr) Put(f.value * up_i, &Element(y, row, i));
     }
   }
 }
@@ -118,13 +119,13 @@ void ForwardRows(const ActivationOn<T>& function, const Matrix* gate, const Matr
 
 template <typename T>
 void BackwardRows(const ActivationOn<T>& function, const Matrix* gate, const Matrix& up, const Matrix& dy,
-                  const Matrix* dgate, const Matrix& dup, int64_t begin, int64_t end) {
+                  const Matrix* dgate, const Matrix& dup, const Matrix* y, int64_t begin, int64_t end) {
   const bool gated = gate != nullptr;
   const Matrix *x = gated ? gate : &up, *times = gated ? &up : nullptr;
   const Matrix *dx = gated ? dgate : &dup, *dtimes = gated ? &dup : nullptr;
   function.backward(RowsFrom<const T>(x, begin), RowsFrom<const T>(times, begin),
                     RowsFrom<const T>(&dy, begin), end - begin, up.cols, RowsFrom<T>(dx, begin),
-                    RowsFrom<T>(dtimes, begin));
+                    RowsFrom<T>(dtimes, begin), RowsFrom<T>(y, begin));
 }
 
 // Matrices of both types: by way of float32 in pieces.
@@ -144,23 +145,25 @@ void ForwardMixed(const ActivationOn<float>& function, const RowSimd& simd, cons
 }
 
 void BackwardMixed(const ActivationOn<float>& function, const RowSimd& simd, const Matrix* gate,
-                   const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup, int64_t begin,
-                   int64_t end) {
-  SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer;
+                   const Matrix& up, const Matrix& dy, const Matrix* dgate, const Matrix& dup,
+                   const Matrix* y, int64_t begin, int64_t end) {
+  SpanBuffer gate_buffer, up_buffer, dy_buffer, dgate_buffer, dup_buffer, y_buffer;
   for (int64_t row = begin; row < end; ++row) {
     ForEachSpan(up.cols, [&](int64_t col, int64_t n) {
       const float* ups = simd.Read(up, row, col, n, up_buffer);
       const float* dys = simd.Read(dy, row, col, n, dy_buffer);
       float* dups = SpanTarget(dup, row, col, dup_buffer);
+      float* ys = y == nullptr ? nullptr : SpanTarget(*y, row, col, y_buffer);
       if (gate == nullptr) {
-        function.backward({ups, 0}, {nullptr, 0}, {dys, 0}, 1, n, {dups, 0}, {nullptr, 0});
+        function.backward({ups, 0}, {nullptr, 0}, {dys, 0}, 1, n, {dups, 0}, {nullptr, 0}, {ys, 0});
       } else {
         float* dgates = SpanTarget(*dgate, row, col, dgate_buffer);
         function.backward({simd.Read(*gate, row, col, n, gate_buffer), 0}, {ups, 0}, {dys, 0}, 1, n,
-                          {dgates, 0}, {dups, 0});
+                          {dgates, 0}, {dups, 0}, {ys, 0});
         simd.Store(*dgate, row, col, n, dgates);
       }
       simd.Store(dup, row, col, n, dups);
+      if (y != nullptr) simd.Store(*y, row, col, n, ys);
     });
   }
 }
@@ -189,17 +192,17 @@ void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, Thr
 
 void ActivationBackward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
                         const Matrix* gate, const Matrix& up, const Matrix& dy, const Matrix* dgate,
-                        const Matrix& dup) {
+                        const Matrix& dup, const Matrix* y) {
   const ActivationFunction& function = FunctionOf(functions, kind);
-  const bool f32 = AreAll(DType::kF32, {gate, &up, &dy, dgate, &dup});
-  const bool bf16 = AreAll(DType::kBF16, {gate, &up, &dy, dgate, &dup});
+  const bool f32 = AreAll(DType::kF32, {gate, &up, &dy, dgate, &dup, y});
+  const bool bf16 = AreAll(DType::kBF16, {gate, &up, &dy, dgate, &dup, y});
   ParallelRows(pool, up.rows, up.cols * kCost, [&](int64_t begin, int64_t end) {
     if (f32) {
-      BackwardRows(function.f32, gate, up, dy, dgate, dup, begin, end);
+      BackwardRows(function.f32, gate, up, dy, dgate, dup, y, begin, end);
     } else if (bf16) {
-      BackwardRows(function.bf16, gate, up, dy, dgate, dup, begin, end);
+      BackwardRows(function.bf16, gate, up, dy, dgate, dup, y, begin, end);
     } else {
-      BackwardMixed(function.f32, simd, gate, up, dy, dgate, dup, begin, end);
+      BackwardMixed(function.f32, simd, gate, up, dy, dgate, dup, y, begin, end);
     }
   });
 }

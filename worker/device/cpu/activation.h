@@ -17,7 +17,7 @@ void ActivationForward(const ActivationSimd& functions, const RowSimd& simd, Thr
                        const Matrix* gate, const Matrix& up, const Matrix& y);
 void ActivationBackward(const ActivationSimd& functions, const RowSimd& simd, ThreadPool& pool, MlpKind kind,
                         const Matrix* gate, const Matrix& up, const Matrix& dy, const Matrix* dgate,
-                        const Matrix& dup);
+                        const Matrix& dup, const Matrix* y);
 
 }  // namespace seqpar::cpu
 

@@ -164,17 +164,19 @@ HWY_INLINE void ForwardStep(const T* x, const T* up, T* y) {
 }
 
 template <typename Function, typename T>
-HWY_INLINE void BackwardStep(const T* x, const T* up, const T* dy, T* dx, T* dup) {
+HWY_INLINE void BackwardStep(const T* x, const T* up, const T* dy, T* dx, T* dup, T* y) {
   const Floats d;
   const Two<Vec> xs = LoadTwo(d, x), dys = LoadTwo(d, dy);
   const Activated a = Function::template Of<T>(xs.a), b = Function::template Of<T>(xs.b);
-  Two<Vec> dvalues = dys;
+  Two<Vec> dvalues = dys, ys{a.value, b.value};
   if (up != nullptr) {
     const Two<Vec> ups = LoadTwo(d, up);
     dvalues = {hn::Mul(dys.a, ups.a), hn::Mul(dys.b, ups.b)};
+    ys = {hn::Mul(a.value, ups.a), hn::Mul(b.value, ups.b)};
     StoreTwoOfBF16({hn::Mul(dys.a, a.value), hn::Mul(dys.b, b.value)}, d, dup);
   }
   StoreTwoOfBF16({hn::Mul(dvalues.a, a.slope), hn::Mul(dvalues.b, b.slope)}, d, dx);
+  if (y != nullptr) StoreTwoOfBF16(ys, d, y);
 }
 
 // Fewer numbers than a step has, padded with zeros.
@@ -222,25 +224,28 @@ void Forward(RowsOf<const T> x, RowsOf<const T> up, int64_t rows, int64_t cols, 
 
 template <typename Function, typename T>
 void Backward(RowsOf<const T> x, RowsOf<const T> up, RowsOf<const T> dy, int64_t rows, int64_t cols,
-              RowsOf<T> dx, RowsOf<T> dup) {
-  const bool gated = up.data != nullptr;
+              RowsOf<T> dx, RowsOf<T> dup, RowsOf<T> y) {
+  const bool gated = up.data != nullptr, activated = y.data != nullptr;
   for (int64_t row = 0; row < rows; ++row) {
     int64_t i = 0;
     const T *const xs = At(x, row, 0), *const ups = At(up, row, 0), *const dys = At(dy, row, 0);
-    T *const dxs = At(dx, row, 0), *const dups = At(dup, row, 0);
+    T *const dxs = At(dx, row, 0), *const dups = At(dup, row, 0), *const ys = At(y, row, 0);
     for (; i + kStep <= cols; i += kStep) {
       PrefetchNextRow(xs + i, x.ld);
       if (gated) PrefetchNextRow(ups + i, up.ld);
       PrefetchNextRow(dys + i, dy.ld);
-      BackwardStep<Function>(xs + i, gated ? ups + i : nullptr, dys + i, dxs + i, gated ? dups + i : nullptr);
+      BackwardStep<Function>(xs + i, gated ? ups + i : nullptr, dys + i, dxs + i, gated ? dups + i : nullptr,
+                             activated ? ys + i : nullptr);
     }
     const int64_t rest = cols - i;
     if (rest == 0) continue;
     Part<T> last_x(xs + i, rest), last_up(gated ? ups + i : nullptr, rest), last_dy(dys + i, rest);
+    Part<T> last_y(nullptr, 0);
     BackwardStep<Function, T>(last_x.values, gated ? last_up.values : nullptr, last_dy.values, last_x.values,
-                              last_up.values);
+                              last_up.values, last_y.values);
     std::copy_n(last_x.values, rest, dxs + i);
     if (gated) std::copy_n(last_up.values, rest, dups + i);
+    if (activated) std::copy_n(last_y.values, rest, ys + i);
   }
 }
 

@@ -25,9 +25,10 @@ template <typename T>
 struct ActivationOn {
   // y = f(x) * up, or f(x) where up is null.
   void (*forward)(RowsOf<const T> x, RowsOf<const T> up, int64_t rows, int64_t cols, RowsOf<T> y);
-  // dx = dy up f'(x) and dup = dy f(x); where up is null dx = dy f'(x) and nothing is written to dup.
+  // dx = dy up f'(x) and dup = dy f(x); where up is null dx = dy f'(x) and nothing is written to dup. y as
+  // forward gives it, where it is not null.
   void (*backward)(RowsOf<const T> x, RowsOf<const T> up, RowsOf<const T> dy, int64_t rows, int64_t cols,
-                   RowsOf<T> dx, RowsOf<T> dup);
+                   RowsOf<T> dx, RowsOf<T> dup, RowsOf<T> y);
 };
 
 struct ActivationFunction {

@@ -166,14 +166,16 @@ class CpuDevice : public Device {
   }
 
   void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
-                          const Matrix* dgate, const Matrix& dup) override {
+                          const Matrix* dgate, const Matrix& dup, const Matrix* y) override {
     SEQPAR_CHECK(kind != MlpKind::kNone && (gate != nullptr) == (kind == MlpKind::kSwiglu));
     SEQPAR_CHECK((gate != nullptr) == (dgate != nullptr) && HasShape(up, up.rows, up.cols));
     SEQPAR_CHECK(HasShape(dy, up.rows, up.cols) && HasShape(dup, up.rows, up.cols));
     SEQPAR_CHECK(gate == nullptr ||
                  (HasShape(*gate, up.rows, up.cols) && HasShape(*dgate, up.rows, up.cols)));
-    Run(s, [=, this, gates = Optional(gate), dgates = Optional(dgate)] {
-      cpu::ActivationBackward(activations_, rows_, pool_, kind, gates.get(), up, dy, dgates.get(), dup);
+    SEQPAR_CHECK(y == nullptr || HasShape(*y, up.rows, up.cols));
+    Run(s, [=, this, gates = Optional(gate), dgates = Optional(dgate), ys = Optional(y)] {
+      cpu::ActivationBackward(activations_, rows_, pool_, kind, gates.get(), up, dy, dgates.get(), dup,
+                              ys.get());
     });
   }
 

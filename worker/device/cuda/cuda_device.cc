@@ -174,11 +174,11 @@ class CudaDevice : public Device {
   }
 
   void ActivationBackward(Stream& s, MlpKind kind, const Matrix* gate, const Matrix& up, const Matrix& dy,
-                          const Matrix* dgate, const Matrix& dup) override {
+                          const Matrix* dgate, const Matrix& dup, const Matrix* y) override {
     SEQPAR_CHECK((gate != nullptr) == (kind == MlpKind::kSwiglu) && (gate != nullptr) == (dgate != nullptr));
     Launch(s, "activation gradient", [&](cudaStream_t stream) {
       return cuda::ActivationBackward(stream, KindOf(kind), OptionalView(gate).get(), ViewOf(up), ViewOf(dy),
-                                      OptionalView(dgate).get(), ViewOf(dup));
+                                      OptionalView(dgate).get(), ViewOf(dup), OptionalView(y).get());
     });
   }
 

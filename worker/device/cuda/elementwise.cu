@@ -75,21 +75,33 @@ cudaError_t LaunchSum(cudaStream_t stream, const View* terms, int count, const V
               : Launch<1>(stream, to.rows, to.cols, SumFn<1, kTerms>{list, to});
 }
 
-// gelu and its derivative, erf form and tanh approximation; silu.
-__device__ float Gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
-__device__ float GeluGrad(float x) {
-  return 0.5f * (1.0f + erff(x * 0.70710678118654752f)) + x * 0.39894228040143268f * expf(-0.5f * x * x);
+// gelu, erf form and tanh approximation, and silu, with their derivatives; what is not used is not computed.
+struct Activated {
+  float value, slope;
+};
+__device__ Activated Gelu(float x) {
+  const float below = 0.5f * (1.0f + erff(x * 0.70710678118654752f));
+  return {x * below, below + x * 0.39894228040143268f * expf(-0.5f * x * x)};
 }
-constexpr float kTanhScale = 0.79788456080286536f, kTanhCubic = 0.044715f;
-__device__ float GeluTanh(float x) {
-  return 0.5f * x * (1.0f + tanhf(kTanhScale * (x + kTanhCubic * x * x * x)));
+__device__ Activated GeluTanh(float x) {
+  constexpr float kScale = 0.79788456080286536f, kCubic = 0.044715f;
+  // Beyond, the slope is 0 or 1, and x * x would overflow further out.
+  const float near = fminf(fmaxf(x, -20.0f), 20.0f);
+  const float t = tanhf(kScale * (near + kCubic * near * near * near)), below = 0.5f * (1.0f + t);
+  const float inner_slope = kScale * (1.0f + 3.0f * kCubic * near * near);
+  return {x * below, below + 0.5f * near * (1.0f - t * t) * inner_slope};
 }
-__device__ float GeluTanhGrad(float x) {
-  x = fminf(fmaxf(x, -20.0f), 20.0f);  // beyond, the slope is 0 or 1, and x * x would overflow further out
-  const float t = tanhf(kTanhScale * (x + kTanhCubic * x * x * x));
-  return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kTanhScale * (1.0f + 3.0f * kTanhCubic * x * x);
+__device__ Activated Silu(float x) {
+  const float s = 1.0f / (1.0f + expf(-x));
+  return {x * s, s * (1.0f + x * (1.0f - s))};
 }
-__device__ float Sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+template <Activation kKind>
+__device__ Activated Activate(float x) {
+  if constexpr (kKind == Activation::kGelu) return Gelu(x);
+  if constexpr (kKind == Activation::kGeluTanh) return GeluTanh(x);
+  if constexpr (kKind == Activation::kSwiglu) return Silu(x);
+}
 
 template <int kWidth, Activation kKind>
 struct ActivationFn {
@@ -99,9 +111,11 @@ struct ActivationFn {
     if constexpr (kKind == Activation::kSwiglu) g = LoadAt<kWidth>(gate, row, col);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      if constexpr (kKind == Activation::kGelu) u.x[i] = Gelu(u.x[i]);
-      if constexpr (kKind == Activation::kGeluTanh) u.x[i] = GeluTanh(u.x[i]);
-      if constexpr (kKind == Activation::kSwiglu) u.x[i] = g.x[i] * Sigmoid(g.x[i]) * u.x[i];
+      if constexpr (kKind == Activation::kSwiglu) {
+        u.x[i] = Activate<kKind>(g.x[i]).value * u.x[i];
+      } else {
+        u.x[i] = Activate<kKind>(u.x[i]).value;
+      }
     }
     StoreAt<kWidth>(u, y, row, col);
   }
@@ -109,21 +123,24 @@ struct ActivationFn {
 
 template <int kWidth, Activation kKind>
 struct ActivationGradFn {
-  View gate, up, dy, dgate, dup;
+  View gate, up, dy, dgate, dup, y;  // y.data null: not wanted
   __device__ void operator()(int64_t row, int64_t col) const {
-    Pack<kWidth> u = LoadAt<kWidth>(up, row, col), d = LoadAt<kWidth>(dy, row, col), g;
+    Pack<kWidth> u = LoadAt<kWidth>(up, row, col), d = LoadAt<kWidth>(dy, row, col), g, activated;
     if constexpr (kKind == Activation::kSwiglu) g = LoadAt<kWidth>(gate, row, col);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      if constexpr (kKind == Activation::kGelu) u.x[i] = d.x[i] * GeluGrad(u.x[i]);
-      if constexpr (kKind == Activation::kGeluTanh) u.x[i] = d.x[i] * GeluTanhGrad(u.x[i]);
       if constexpr (kKind == Activation::kSwiglu) {
-        const float s = Sigmoid(g.x[i]), silu = g.x[i] * s;
-        const float dg = d.x[i] * u.x[i] * s * (1.0f + g.x[i] * (1.0f - s));
-        u.x[i] = d.x[i] * silu;
-        g.x[i] = dg;
+        const Activated f = Activate<kKind>(g.x[i]);
+        activated.x[i] = f.value * u.x[i];
+        g.x[i] = d.x[i] * u.x[i] * f.slope;
+        u.x[i] = d.x[i] * f.value;
+      } else {
+        const Activated f = Activate<kKind>(u.x[i]);
+        activated.x[i] = f.value;
+        u.x[i] = d.x[i] * f.slope;
       }
     }
+    if (y.data != nullptr) StoreAt<kWidth>(activated, y, row, col);
     if constexpr (kKind == Activation::kSwiglu) StoreAt<kWidth>(g, dgate, row, col);
     StoreAt<kWidth>(u, dup, row, col);
   }
@@ -324,12 +341,13 @@ cudaError_t ActivationForward(cudaStream_t stream, Activation kind, const View* 
 }
 
 cudaError_t ActivationBackward(cudaStream_t stream, Activation kind, const View* gate, const View& up,
-                               const View& dy, const View* dgate, const View& dup) {
+                               const View& dy, const View* dgate, const View& dup, const View* y) {
   const View& g = gate != nullptr ? *gate : up;
   const View& dg = dgate != nullptr ? *dgate : dup;
-  const bool wide = Wide(g) && Wide(up) && Wide(dy) && Wide(dg) && Wide(dup);
-  return wide ? LaunchActivation<ActivationGradFn, 8>(stream, kind, up, g, up, dy, dg, dup)
-              : LaunchActivation<ActivationGradFn, 1>(stream, kind, up, g, up, dy, dg, dup);
+  const View activated = y != nullptr ? *y : View{};
+  const bool wide = Wide(g) && Wide(up) && Wide(dy) && Wide(dg) && Wide(dup) && (y == nullptr || Wide(*y));
+  return wide ? LaunchActivation<ActivationGradFn, 8>(stream, kind, up, g, up, dy, dg, dup, activated)
+              : LaunchActivation<ActivationGradFn, 1>(stream, kind, up, g, up, dy, dg, dup, activated);
 }
 
 cudaError_t Rotary(cudaStream_t stream, const View& x, int64_t batch, int head_dim, const float* table,

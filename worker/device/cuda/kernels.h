@@ -51,11 +51,11 @@ cudaError_t NormBackward(cudaStream_t stream, bool layer_norm, const View& x, co
                          const float* stats, const View& dy, const View* residual, const View& dx,
                          float* partial, float* dweight, float* dbias);
 
-// gate and dgate are null unless kSwiglu.
+// gate and dgate are null unless kSwiglu, y of the backward pass where it is not wanted.
 cudaError_t ActivationForward(cudaStream_t stream, Activation kind, const View* gate, const View& up,
                               const View& y);
 cudaError_t ActivationBackward(cudaStream_t stream, Activation kind, const View* gate, const View& up,
-                               const View& dy, const View* dgate, const View& dup);
+                               const View& dy, const View* dgate, const View& dup, const View* y);
 
 cudaError_t Rotary(cudaStream_t stream, const View& x, int64_t batch, int head_dim, const float* table,
                    bool inverse);
