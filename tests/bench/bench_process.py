@@ -1,6 +1,7 @@
 """A bench of ours that answers requests line by line (gpu_kernels_bench, gpu_layer_bench with --on-request)."""
 
 import os
+import random
 import subprocess
 
 
@@ -25,8 +26,6 @@ class BenchProcess:
         return answer
 
 
-def rotated(items, turn):
-    """The items from another one on each turn: a card slows down as it warms up, so none is always the later."""
-    items = list(items)
-    turn %= len(items)
-    return items[turn:] + items[:turn]
+def shuffled(items, turn):
+    """The items in another order each turn: a card slows down as it warms up, so none may always follow the same one."""
+    return random.Random(turn).sample(list(items), len(items))

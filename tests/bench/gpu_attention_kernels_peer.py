@@ -4,8 +4,8 @@
     gpu_attention_kernels_peer.py BENCH [--rounds N] [--kernels NAME,...] [--deterministic] [SHAPE...]
 
 BENCH is the gpu_kernels_bench binary, of which one process a kernel runs; a shape is
-HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS, bfloat16, batch 1. Rounds are interleaved, another kernel begins each; the
-table shows medians in TFLOP/s: forward, forward merged into partial results that are there, backward. A kernel that does
+HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS, bfloat16, batch 1. Rounds are interleaved, each in another order; the
+table shows medians in TFLOP/s: forward, backward, and forward merged into partial results that are there. A kernel that does
 not serve a shape leaves it to our own, and the last column of each says what ran. Example:
 
     gpu_attention_kernels_peer.py build/bench/gpu_kernels_bench --kernels cudnn,tiled_float32 80:8192:causal:32/8
@@ -14,7 +14,7 @@ not serve a shape leaves it to our own, and the last column of each says what ra
 import argparse
 import statistics
 
-from bench_process import BenchProcess, rotated
+from bench_process import BenchProcess, shuffled
 
 SHAPES = ["128:8192:causal:32/32", "128:32768:causal:32/8", "64:8192:full:32/32", "80:8192:causal:32/8"]
 
@@ -29,21 +29,21 @@ def main():
     args = parser.parse_intermixed_args()
     kernels = args.kernels.split(",")
     print(f"TFLOP/s, medians of {args.rounds}{', in fixed order' if args.deterministic else ''}")
-    print(f"{'shape':24s} {'kernel':14s} {'forward':>8s} {'merged':>8s} {'backward':>8s}  ran on")
+    print(f"{'shape':24s} {'kernel':14s} {'forward':>8s} {'backward':>8s} {'merged':>8s}  ran on")
     for shape in args.shapes or SHAPES:
         benches = {kernel: BenchProcess(args.bench, args.deterministic, kernel) for kernel in kernels}
         for bench in benches.values():
             bench.say(f"shape {shape}")
         times = {kernel: [] for kernel in kernels}
         for turn in range(-1, args.rounds):
-            for kernel in rotated(kernels, turn):
-                answer = [float(x) for x in benches[kernel].ask("go")]
+            for kernel in shuffled(kernels, turn):
+                answer = [float(x) for word in ("go", "steps") for x in benches[kernel].ask(word)]
                 if turn >= 0:
                     times[kernel].append(answer)
         for kernel in kernels:
             flops = times[kernel][0][0]
             rates = [work * flops / 1e12 / statistics.median(row[column] for row in times[kernel])
-                     for column, work in ((1, 1), (2, 1), (3, 2.5))]
+                     for column, work in ((1, 1), (2, 2.5), (4, 1))]
             ran = " ".join(benches[kernel].ask("kernel"))
             print(f"{shape:24s} {kernel:14s} {rates[0]:8.1f} {rates[1]:8.1f} {rates[2]:8.1f}  {ran}", flush=True)
         for bench in benches.values():

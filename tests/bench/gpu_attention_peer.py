@@ -2,13 +2,14 @@
 """Our attention on a GPU against others, in one run: PyTorch's scaled_dot_product_attention by cuDNN, and
 FlashAttention-4's own package where it is installed.
 
-    gpu_attention_peer.py BENCH [--rounds N] [--deterministic] [SHAPE...]
+    gpu_attention_peer.py BENCH [--rounds N] [--deterministic] [--kernels] [SHAPE...]
 
 BENCH is the gpu_kernels_bench binary; a shape is HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS, bfloat16, batch 1. Rounds
-are interleaved, another one begins each, one call timed by events from launch to finish; the table shows medians. Ours
-gives float32 partial results (O, and sums that dQ, dK and dV are added to), the others bfloat16 ones; "merged" is our
-forward pass into partial results that are there, as a step of a ring, first and last in turn with the one that is not.
-Example:
+are interleaved, each in another order, one call timed by events from launch to finish; the table shows medians, and
+results of bfloat16, ours as the others'. The last columns are our rates of a ring's steps, whose results are float32:
+"first" gives partial results, "merged" merges them into partial results that are there, "added" adds dQ, dK and dV to
+sums, timed by themselves in each round. --kernels adds each kernel of a backward pass, ours by CUPTI's records and the
+others' by PyTorch's profiler. Example:
 
     gpu_attention_peer.py build/bench/gpu_kernels_bench 128:8192:causal:32/8
 """
@@ -16,7 +17,7 @@ Example:
 import argparse
 import statistics
 
-from bench_process import BenchProcess, rotated
+from bench_process import BenchProcess, shuffled
 
 try:
     import torch
@@ -85,11 +86,23 @@ class Peer:
         return events[0].elapsed_time(events[1]) / 1e3, events[2].elapsed_time(events[3]) / 1e3
 
 
+def kernels_of(peer):
+    """(name, microseconds) of each kernel of its backward pass."""
+    out = peer.attention(peer.q, peer.k, peer.v, *peer.mask)
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        torch.autograd.grad(out, (peer.q, peer.k, peer.v), peer.dout)
+        torch.cuda.synchronize()
+    times = [(event.key[:60].replace(" ", "_"), event.self_device_time_total) for event in profile.key_averages()]
+    return sorted((one for one in times if one[1] > 0), key=lambda one: -one[1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--deterministic", action="store_true", help="ours in fixed order")
+    parser.add_argument("--kernels", action="store_true", help="the times of a backward pass's kernels, too")
     parser.add_argument("shapes", nargs="*", default=SHAPES)
     args = parser.parse_intermixed_args()
     if torch is None:
@@ -100,19 +113,20 @@ def main():
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; "
           f"TFLOP/s, medians of {args.rounds}; ratio: ours over the best of the others")
     names = "".join(f"{name:>8s}" for name in others)
-    print(f"{'shape':24s} {'forward':>8s} {'merged':>8s}{names} {'ratio':>6s}   {'backward':>8s}{names} {'ratio':>6s}")
+    print(f"{'shape':24s} {'forward':>8s}{names} {'ratio':>6s}   {'backward':>8s}{names} {'ratio':>6s}   "
+          f"{'first':>8s} {'merged':>8s} {'added':>8s}")
     for shape in args.shapes or SHAPES:
         ours.say(f"shape {shape}")
         running = {name: Peer(shape, attention) for name, attention in others.items()}
-        mine, theirs = ([], [], []), {name: ([], []) for name in others}
+        mine, theirs = [[] for _ in range(5)], {name: ([], []) for name in others}
         for round in range(-2, args.rounds):
             times = {}
-            for name in rotated(["ours", *running], round):
-                times[name] = [float(x) for x in ours.ask("go")] if name == "ours" else running[name].run()
-            flops, *seconds = times["ours"]
+            for name in shuffled(["go", "steps", *running], round):
+                times[name] = [float(x) for x in ours.ask(name)] if name in ("go", "steps") else running[name].run()
+            flops, *seconds = times["go"] + times["steps"]
             if round < 0:
                 continue
-            for values, value in zip(mine, seconds):
+            for values, value in zip(mine, seconds, strict=True):
                 values.append(value)
             for name in others:
                 for values, value in zip(theirs[name], times[name]):
@@ -121,13 +135,20 @@ def main():
         def rate(values, work):
             return work * flops / 1e12 / statistics.median(values)
 
-        forward, merged, backward = rate(mine[0], 1), rate(mine[1], 1), rate(mine[2], 2.5)
-        line = f"{shape:24s} {forward:8.1f} {merged:8.1f}"
+        forward, backward, first, merged, added = (
+            rate(values, work) for values, work in zip(mine, (1, 2.5, 1, 1, 2.5), strict=True))
+        line = f"{shape:24s}"
         for side, work, own in ((0, 1, forward), (1, 2.5, backward)):
             rates = [rate(theirs[name][side], work) for name in others]
-            line += f"   {own:8.1f}" if side else ""
+            line += ("   " if side else " ") + f"{own:8.1f}"
             line += "".join(f"{value:8.1f}" for value in rates) + f" {own / max(rates):6.2f}"
-        print(line, flush=True)
+        print(f"{line}   {first:8.1f} {merged:8.1f} {added:8.1f}", flush=True)
+        if args.kernels:
+            words = ours.ask("times")
+            rows = {"ours": list(zip(words[::2], words[1::2])), **{name: kernels_of(peer) for name, peer in running.items()}}
+            for name, times in rows.items():
+                for kernel, us in times:
+                    print(f"    {name:8s} {float(us) / 1e3 if kernel != 'none' else float('nan'):9.3f} ms  {kernel}")
         del running
         torch.cuda.empty_cache()
     print("ours ran on", *ours.ask("kernel"))

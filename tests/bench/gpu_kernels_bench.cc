@@ -3,8 +3,10 @@
 // a large product of the same type, and a copy.
 //
 // --on-request is for gpu_attention_peer.py: a line "shape HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS"
-// makes operands of bfloat16, each line "go" after it is answered by "FLOPS FORWARD MERGED BACKWARD", flops
-// of a forward pass and the seconds of one call of each, "kernel" by what attention has run on.
+// makes operands of bfloat16. After it each line "go" is answered by "FLOPS FORWARD BACKWARD", flops of a
+// forward pass and the seconds of one call of each, attention that is whole, with results of bfloat16;
+// "steps" by "FIRST MERGED ADDED", seconds of a part of it with results of float32, forward and, added,
+// backward; "kernel" by what attention has run on.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -16,8 +18,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/base/status.h"
 #include "common/parallel/mask.h"
+#include "tests/bench/kernel_timeline.h"
 #include "tests/bench/random_fill.h"
 #include "tests/bench/usage.h"
 #include "worker/backend/backend.h"
@@ -94,7 +99,11 @@ class Bench {
     Mask mask;
     AttentionTile tile;
     double flops = 0;  // forward
-    Matrix out, lse, dout, delta, dq, dk, dv;
+    Matrix out, lse, dout, delta, dq, dkv;
+    Matrix whole_out, whole_dq, whole_dkv;  // of the storage type
+
+    Matrix dk() const { return dkv.Cols(0, dkv.cols / 2); }
+    Matrix dv() const { return dkv.Cols(dkv.cols / 2, dkv.cols); }
   };
   std::unique_ptr<AttentionProblem> NewAttention(DType type, int head_dim, int heads, int kv_heads, int64_t n,
                                                  MaskKind kind) {
@@ -118,8 +127,9 @@ class Bench {
     p.flops = 4 * ranges->pairs * heads * head_dim;
     p.out = New(DType::kF32, n, tile.q.cols), p.lse = New(DType::kF32, n, heads);
     p.dout = New(type, n, tile.q.cols), p.delta = New(DType::kF32, n, heads);
-    p.dq = New(DType::kF32, n, tile.q.cols), p.dk = New(DType::kF32, n, tile.k.cols),
-    p.dv = New(DType::kF32, n, tile.k.cols);
+    p.dq = New(DType::kF32, n, tile.q.cols), p.dkv = New(DType::kF32, n, 2 * tile.k.cols);
+    p.whole_out = New(type, n, tile.q.cols), p.whole_dq = New(type, n, tile.q.cols),
+    p.whole_dkv = New(type, n, 2 * tile.k.cols);
     return problem;
   }
   void Forward(const AttentionProblem& p, Stream& s, bool first) {
@@ -127,13 +137,21 @@ class Bench {
   }
   void Backward(const AttentionProblem& p, Stream& s) {
     device_->AttentionDelta(s, p.tile.head_dim, p.dout, p.out, p.delta);
-    device_->AttentionBackward(s, p.tile, p.dout, p.lse, p.delta, p.dq, p.dk, p.dv);
+    device_->AttentionBackward(s, p.tile, p.dout, p.lse, p.delta, p.dq, p.dk(), p.dv());
+  }
+  void WholeForward(const AttentionProblem& p, Stream& s) {
+    device_->WholeAttentionForward(s, p.tile, p.whole_out, p.lse, p.out);
+  }
+  void WholeBackward(const AttentionProblem& p, Stream& s) {
+    device_->AttentionDelta(s, p.tile.head_dim, p.dout, p.whole_out, p.delta);
+    device_->WholeAttentionBackward(s, p.tile, p.dout, p.lse, p.delta, {p.whole_dq, p.whole_dkv},
+                                    {p.dq, p.dkv});
   }
 
   void Attention(DType type, int head_dim, int heads, int kv_heads, int64_t n, MaskKind kind,
                  double ceiling) {
     const auto problem = NewAttention(type, head_dim, heads, kv_heads, n, kind);
-    const AttentionProblem& p = *problem;
+    const Bench::AttentionProblem& p = *problem;
     const double flops = p.flops;
     const double forward = Seconds([&](Stream& s) { Forward(p, s, true); });
     const double merged = Seconds([&](Stream& s) { Forward(p, s, false); });
@@ -189,8 +207,21 @@ class Bench {
   std::mt19937 random_{1};
 };
 
+absl::StatusOr<std::string> BackwardTimes(KernelTimeline* timeline, Bench* bench,
+                                          const Bench::AttentionProblem& problem) {
+  SEQPAR_RETURN_IF_ERROR(timeline->Start());
+  bench->SecondsOnce([&](Stream& s) { bench->WholeBackward(problem, s); });
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<DeviceWork> work, timeline->Stop());
+  std::string text;
+  for (const auto& [name, ns] : TimesByName(work)) {
+    absl::StrAppend(&text, text.empty() ? "" : " ", ShortName(name), " ", static_cast<double>(ns) / 1e3);
+  }
+  return text;
+}
+
 // See the head of the file.
-int Serve(Bench* bench, const Device& device) {
+int Serve(Bench* bench, const Device& device,
+          const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline) {
   std::unique_ptr<Bench::AttentionProblem> problem;
   bool turn = true;
   for (std::string word; std::cin >> word;) {
@@ -209,19 +240,28 @@ int Serve(Bench* bench, const Device& device) {
       problem = bench->NewAttention(DType::kBF16, head_dim, heads, kv_heads, tokens,
                                     std::string(mask) == "full" ? MaskKind::kFull : MaskKind::kCausal);
     } else if (word == "go" && problem != nullptr) {
+      const Bench::AttentionProblem& p = *problem;
+      const double forward = bench->SecondsOnce([&](Stream& s) { bench->WholeForward(p, s); });
+      const double backward = bench->SecondsOnce([&](Stream& s) { bench->WholeBackward(p, s); });
+      std::printf("%.9g %.9g %.9g\n", p.flops, forward, backward);
+    } else if (word == "steps" && problem != nullptr) {
       // A card slows down as it warms up: neither is always the later.
-      double forward = 0, merged = 0;
-      for (const bool first : {turn, !turn}) {
-        (first ? forward : merged) =
-            bench->SecondsOnce([&](Stream& s) { bench->Forward(*problem, s, first); });
+      double first = 0, merged = 0;
+      for (const bool is_first : {turn, !turn}) {
+        (is_first ? first : merged) =
+            bench->SecondsOnce([&](Stream& s) { bench->Forward(*problem, s, is_first); });
       }
       turn = !turn;
-      const double backward = bench->SecondsOnce([&](Stream& s) { bench->Backward(*problem, s); });
-      std::printf("%.9g %.9g %.9g %.9g\n", problem->flops, forward, merged, backward);
+      const double added = bench->SecondsOnce([&](Stream& s) { bench->Backward(*problem, s); });
+      std::printf("%.9g %.9g %.9g\n", first, merged, added);
+    } else if (word == "times" && problem != nullptr) {
+      const auto times = timeline.ok() ? BackwardTimes(timeline->get(), bench, *problem) : timeline.status();
+      std::printf("%s\n",
+                  times.ok() ? times->c_str() : absl::StrCat("none ", times.status().message()).c_str());
     } else if (word == "kernel") {
       std::printf("%s\n", device.attention_use().kernel.c_str());
     } else {
-      std::fprintf(stderr, "%s: not shape, go or kernel\n", word.c_str());
+      std::fprintf(stderr, "%s: not shape, go, steps, times or kernel\n", word.c_str());
       return 2;
     }
     std::fflush(stdout);
@@ -236,13 +276,14 @@ int Main(int argc, char** argv) {
   BackendConfig config;
   config.kind = "cuda";
   config.deterministic = on_request && words.size() > 1 && words[1] == "--deterministic";
+  const auto timeline = KernelTimeline::Create();
   auto backend = MakeRankBackend(config);
   if (!backend.ok()) {
     std::printf("skipped: %s\n", std::string(backend.status().message()).c_str());
     return 0;
   }
   Bench bench((*backend)->device());
-  if (on_request) return Serve(&bench, *(*backend)->device());
+  if (on_request) return Serve(&bench, *(*backend)->device(), timeline);
   std::printf("%s\n", (*backend)->device()->info().name.c_str());
   const double single = bench.Product(DType::kF32, 8192, 8192, 8192);
   const double half = bench.Product(DType::kBF16, 8192, 8192, 8192);

@@ -24,7 +24,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/comm/exchange_communicator.h"
 #include "common/comm/in_process.h"
@@ -208,9 +207,6 @@ absl::StatusOr<std::vector<DeviceWork>> Record(KernelTimeline* timeline, Layer* 
   return work;
 }
 
-// A kernel's name without its arguments, and no longer than a table bears.
-std::string Short(const std::string& name) { return absl::StrReplaceAll(name.substr(0, 60), {{" ", "_"}}); }
-
 std::string GapsText(const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline, Layer* layer) {
   if (!timeline.ok()) return absl::StrCat("none ", timeline.status().message());
   const auto work = Record(timeline->get(), layer);
@@ -219,7 +215,7 @@ std::string GapsText(const absl::StatusOr<std::unique_ptr<KernelTimeline>>& time
   return absl::StrCat(
       gaps.longer, " ", static_cast<double>(gaps.longest_ns) / 1e3, " ",
       static_cast<double>(gaps.idle_ns) / static_cast<double>(std::max<int64_t>(1, gaps.span_ns)), " ",
-      gaps.operations, " ", Short(gaps.longest_after), " ", Short(gaps.longest_before));
+      gaps.operations, " ", ShortName(gaps.longest_after), " ", ShortName(gaps.longest_before));
 }
 
 int Serve(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline) {
@@ -285,11 +281,11 @@ void Print(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<Kern
       static_cast<long long>(gaps.operations), static_cast<long long>(gaps.longer),
       100.0 * static_cast<double>(gaps.idle_ns) / static_cast<double>(gaps.span_ns),
       static_cast<double>(gaps.span_ns) / 1e6, static_cast<double>(gaps.longest_ns) / 1e3,
-      Short(gaps.longest_after).c_str(), Short(gaps.longest_before).c_str());
+      ShortName(gaps.longest_after).c_str(), ShortName(gaps.longest_before).c_str());
   for (const auto& [name, ns] : TimesByName(work)) {
     if (ns * 200 < gaps.span_ns) break;
     std::printf("  %8.3f ms %5.1f %%  %s\n", static_cast<double>(ns) / 1e6,
-                100.0 * static_cast<double>(ns) / static_cast<double>(gaps.span_ns), Short(name).c_str());
+                100.0 * static_cast<double>(ns) / static_cast<double>(gaps.span_ns), ShortName(name).c_str());
   }
   std::fflush(stdout);
 }

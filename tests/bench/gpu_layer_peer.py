@@ -17,7 +17,7 @@ forward and backward, by CUPTI's records. Ours sums the gradients of weights in 
 import argparse
 import statistics
 
-from bench_process import BenchProcess, rotated
+from bench_process import BenchProcess, shuffled
 
 try:
     import torch
@@ -144,7 +144,7 @@ def main():
         }
         seen = {visit: [] for visit in visits}
         for turn in range(-1, args.rounds):
-            for visit in rotated(visits, turn):
+            for visit in shuffled(visits, turn):
                 value = visits[visit]()
                 if turn >= 0:
                     seen[visit].append(value)

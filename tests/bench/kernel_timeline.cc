@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 #ifdef SEQPAR_CUPTI_LIBRARY
 #include <cupti.h>
@@ -175,6 +176,10 @@ StreamGaps GapsOf(const std::vector<DeviceWork>& work, int64_t longer_than_ns) {
   }
   gaps.span_ns = end_ns - first_ns;
   return gaps;
+}
+
+std::string ShortName(const std::string& name) {
+  return absl::StrReplaceAll(name.substr(0, 60), {{" ", "_"}});
 }
 
 std::vector<std::pair<std::string, int64_t>> TimesByName(const std::vector<DeviceWork>& work) {

@@ -42,6 +42,9 @@ struct StreamGaps {
 };
 StreamGaps GapsOf(const std::vector<DeviceWork>& work, int64_t longer_than_ns);
 
+// A kernel's name without its arguments, without blanks, and no longer than a table bears.
+std::string ShortName(const std::string& name);
+
 // Nanoseconds by name, the most first.
 std::vector<std::pair<std::string, int64_t>> TimesByName(const std::vector<DeviceWork>& work);
 
