@@ -24,8 +24,9 @@ __global__ void Delta(int head_dim, View dout, View out, View delta) {
 }
 
 // The same sums in the same order, where rows are whole vectors: a warp brings its threads' rows in as they
-// lie in memory, kStagedCols at a time.
-constexpr int kStagedCols = 64, kStagedPitch = kStagedCols + 1, kStagedWarps = 2;
+// lie in memory, kStagedCols at a time: few, so that many warps have shared memory and loads in flight.
+constexpr int kStagedCols = 32, kStagedPitch = kStagedCols + 1, kStagedWarps = 4;
+constexpr int kStagedVectors = kStagedCols / 8, kStagedPasses = kStagedVectors;
 __global__ void __launch_bounds__(32 * kStagedWarps)
     DeltaStaged(int head_dim, View dout, View out, View delta) {
   __shared__ float staged[kStagedWarps][2][32 * kStagedPitch];
@@ -35,10 +36,10 @@ __global__ void __launch_bounds__(32 * kStagedWarps)
   float* const right = staged[warp][1];
   float sum = 0;
   for (int from = 0; from < head_dim; from += kStagedCols) {
-    const int col = lane % 8 * 8;
+    const int col = lane % kStagedVectors * 8;
 #pragma unroll
-    for (int pass = 0; pass < 8; ++pass) {
-      const int local = pass * 4 + lane / 8;
+    for (int pass = 0; pass < kStagedPasses; ++pass) {
+      const int local = (pass * 32 + lane) / kStagedVectors;
       const int64_t item = first + local;
       if (item >= items || from + col >= head_dim) continue;
       const int64_t row = item / delta.cols, at = item % delta.cols * head_dim + from + col;
