@@ -157,6 +157,13 @@ class Device {
   // -> [m, n].
   virtual void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
                     const Matrix& c, bool accumulate, const Matrix* bias) = 0;
+  // c = op(a) op(b) + addend, of c's type and shape and in other memory. A device that cannot add while it
+  // multiplies rounds the product first.
+  virtual void GemmPlus(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                        const Matrix& addend, const Matrix& c) {
+    Gemm(s, a, transpose_a, b, transpose_b, c, false, nullptr);
+    Add(s, addend, c, c);
+  }
 
   // --- norms; weight and bias are [1, cols] of the storage type, bias null for RMSNorm ---
   // y = norm(x). stats: float32 [rows, 2] = (mean, 1 / deviation); mean is 0 for RMSNorm.

@@ -115,8 +115,12 @@ void AttentionHalf::Attend(Pass pass, const WeightSet& weights, const Matrix& x,
 void AttentionHalf::Forward(Pass pass, const WeightSet& weights, const Matrix& x, AttentionActivations* kept,
                             const Matrix& x1) {
   Attend(pass, weights, x, kept);
-  const Matrix partial = axis_->PartialOf(x1);
   const Matrix bias = weights.Get(WeightId::kOBias);
+  if (axis_->alone() && bias.empty()) {
+    streams_.device->GemmPlus(*streams_.compute, kept->out, false, weights.Get(WeightId::kO), true, x, x1);
+    return;
+  }
+  const Matrix partial = axis_->PartialOf(x1);
   streams_.device->Gemm(*streams_.compute, kept->out, false, weights.Get(WeightId::kO), true, partial, false,
                         axis_->first() && !bias.empty() ? &bias : nullptr);
   axis_->Scatter({kOperation, pass}, x1);

@@ -92,13 +92,20 @@ void MlpHalf::Forward(const WeightSet& weights, MlpActivations* kept, const Matr
   const Matrix all = axis_->Gather(TensorAxis::Place::kInput, key, h);
   const Matrix partial = axis_->PartialOf(y);
   const Matrix bias = weights.Get(WeightId::kDownBias);
+  const bool add_now = axis_->alone() && bias.empty();
   ForPieces([&](int64_t begin, int64_t end) {
     const Matrix gate_up = Expanded(*kept, begin, end), activated = activated_.Rows(0, end - begin);
     Expand(weights, all.Rows(begin, end), gate_up);
     Activate(gate_up, activated);
+    if (add_now) {
+      device.GemmPlus(compute, activated, false, weights.Get(WeightId::kDown), true,
+                      kept->x1.Rows(begin, end), y.Rows(begin, end));
+      return;
+    }
     device.Gemm(compute, activated, false, weights.Get(WeightId::kDown), true, partial.Rows(begin, end),
                 false, axis_->first() && !bias.empty() ? &bias : nullptr);
   });
+  if (add_now) return;
   axis_->Scatter(key, y);
   device.Add(compute, kept->x1, y, y);
 }

@@ -32,8 +32,10 @@ class TensorAxis {
   int64_t group_rows() const { return group_rows_; }
   // Own rows of the rank that has fewest.
   int64_t least_rows() const { return *std::min_element(rows_.begin(), rows_.end()); }
+  // Whether a block's part of the sum is the sum, where it is to be.
+  bool alone() const { return group_ == nullptr; }
   // Exactly one rank of the group adds what is to be added once (row-parallel biases).
-  bool first() const { return group_ == nullptr || group_->rank() == 0; }
+  bool first() const { return alone() || group_->rank() == 0; }
 
   // Own rows -> group rows, valid until the next Gather into the same place: forward inputs and output
   // gradients have places of their own, because backward needs both at once.

@@ -160,6 +160,12 @@ class MirrorDevice : public Device {
                     c.Of(row.get()));
     });
   }
+  void GemmPlus(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                const Matrix& addend, const Matrix& to) override {
+    On(s, [=, this](Call& c) {
+      device_->GemmPlus(*inner_, c.Of(a), transpose_a, c.Of(b), transpose_b, c.Of(addend), c.Of(to));
+    });
+  }
   void NormForward(Stream& s, NormKind kind, const Matrix& x, const Matrix& weight, const Matrix* bias,
                    float eps, const Matrix& y, float* stats) override {
     On(s, [=, this, row = Keep(bias)](Call& c) {

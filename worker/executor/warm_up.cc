@@ -20,6 +20,7 @@ struct Weight {
   bool biased = false;
   bool mlp = false;     // multiplied with rows in pieces
   bool second = false;  // the gradient of what it multiplies is added to another weight's
+  bool last = false;    // of a half of the layer: its product is added to the half's input
 };
 
 // What libraries choose by, beside the weight's shape.
@@ -37,7 +38,9 @@ std::vector<Weight> WeightsOf(const WeightTable& table) {
     const int64_t out = first->rows.size() + (other == nullptr ? 0 : other->rows.size());
     if (out > 0 && first->cols.size() > 0) {
       const bool mlp = id == WeightId::kGate || id == WeightId::kUp || id == WeightId::kDown;
-      weights.push_back({out, first->cols.size(), table.Find(bias) != nullptr, mlp, id == WeightId::kK});
+      const bool last = id == WeightId::kO || id == WeightId::kDown;
+      weights.push_back(
+          {out, first->cols.size(), table.Find(bias) != nullptr, mlp, id == WeightId::kK, last});
     }
   };
   add(WeightId::kQ, WeightId::kQBias, WeightId::kQ);
@@ -65,12 +68,14 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
     if (last != piece) products.emplace_back(w, Rows{last, false});
     if (rows > 2 * piece || last == piece) products.emplace_back(w, Rows{piece, false});
   }
-  int64_t largest_input = 0, largest_output = 0, largest_weight = 0, widest = 0;
+  const auto adds = [&](const Weight& w) { return w.last && !w.biased && plan.mesh.tensor == 1; };
+  int64_t largest_input = 0, largest_output = 0, largest_weight = 0, widest = 0, largest_addend = 1;
   for (const auto& [w, n] : products) {
     largest_input = std::max(largest_input, n.count * w.in);
     largest_output = std::max(largest_output, n.count * w.out);
     largest_weight = std::max(largest_weight, w.in * w.out);
     widest = std::max(widest, w.out);
+    if (adds(w)) largest_addend = std::max(largest_addend, n.count * w.out);
   }
   const auto zeros = [&](int64_t elements, DType type) -> absl::StatusOr<Buffer> {
     SEQPAR_ASSIGN_OR_RETURN(Buffer buffer, device.Allocate(elements * SizeOf(type), "warming up"));
@@ -82,12 +87,18 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
   SEQPAR_ASSIGN_OR_RETURN(const Buffer weight, zeros(largest_weight, job.dtype));
   SEQPAR_ASSIGN_OR_RETURN(const Buffer gradient, zeros(job.backward() ? largest_weight : 1, DType::kF32));
   SEQPAR_ASSIGN_OR_RETURN(const Buffer bias, zeros(widest, job.dtype));
+  SEQPAR_ASSIGN_OR_RETURN(const Buffer addends, zeros(largest_addend, job.dtype));
   for (const auto& [w, n] : products) {
     const Matrix x(inputs.data(), job.dtype, n.count, w.in), y(outputs.data(), job.dtype, n.count, w.out);
     const Matrix matrix(weight.data(), job.dtype, w.out, w.in), b(bias.data(), job.dtype, 1, w.out);
     const Matrix sums(gradient.data(), DType::kF32, w.out, w.in);
     if (n.first || n.count != piece) {  // once for all pieces of as many rows
-      device.Gemm(compute, x, false, matrix, true, y, false, w.biased ? &b : nullptr);
+      if (adds(w)) {
+        device.GemmPlus(compute, x, false, matrix, true, Matrix(addends.data(), job.dtype, n.count, w.out),
+                        y);
+      } else {
+        device.Gemm(compute, x, false, matrix, true, y, false, w.biased ? &b : nullptr);
+      }
       if (job.backward()) device.Gemm(compute, y, false, matrix, false, x, w.second, nullptr);
     }
     if (job.backward()) device.Gemm(compute, y, true, x, false, sums, !n.first, nullptr);

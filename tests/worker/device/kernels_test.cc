@@ -1,5 +1,8 @@
 // Movement, sums, products and the small kernels of attention against float64, over odd shapes, strides and
 // types.
+#include <array>
+#include <random>
+
 #include "tests/worker/device/kernel_fixture.h"
 
 namespace seqpar {
@@ -113,6 +116,52 @@ TEST_P(KernelsTest, ProductsOfEveryTranspositionAndStride) {
         ExpectNear(c, expected, type, type == DType::kF32 ? 10 : 2);
       }
     }
+  }
+}
+
+TEST_P(KernelsTest, ProductsPlusAnotherMatrix) {
+  for (const Shape& shape : std::vector<Shape>{{1, 1, 0}, {33, 70, 2}, {300, 24, 0}}) {
+    const int64_t depth = 130;
+    const auto a = New(1, {shape.rows, depth, 1}), b = New(2, {shape.cols, depth, 0});
+    const auto addend = New(3, {shape.rows, shape.cols, 4});
+    const Values va = a->Values(), vb = b->Values();
+    Values expected = addend->Values();
+    for (int64_t i = 0; i < shape.rows; ++i) {
+      for (int64_t j = 0; j < shape.cols; ++j) {
+        for (int64_t k = 0; k < depth; ++k)
+          expected[i * shape.cols + j] += va[i * depth + k] * vb[j * depth + k];
+      }
+    }
+    const Values c = Run(4, shape, Type(), [&](Device& device, Stream& s, const Matrix& to) {
+      device.GemmPlus(s, *a, false, *b, true, *addend, to);
+    });
+    ExpectNear(c, expected, Type(), Type() == DType::kF32 ? 10 : 2);
+  }
+}
+
+// A GPU tries several algorithms for large ones, unless it is to be deterministic: the bits are the same.
+TEST(GradientsOfWeightsTest, AreTheSameBitsWhicheverAlgorithmIsFastest) {
+  const auto tried = MakeTestDevice("cuda"), fixed = MakeTestDevice("cuda_deterministic");
+  if (!tried.ok() || !fixed.ok()) GTEST_SKIP() << "no GPU";
+  for (const auto& [rows, cols, tokens] :
+       std::vector<std::array<int64_t, 3>>{{2048, 4096, 4096}, {6144, 2048, 3000}}) {
+    std::vector<Values> results;
+    for (Device* device : {tried->get(), fixed->get()}) {
+      const auto random = [&](int64_t cols_of) {
+        std::mt19937 bits(1);
+        std::normal_distribution<double> normal;
+        return GuardedMatrix(DType::kBF16, tokens, cols_of, 0, Guard::kAfter,
+                             [&](int64_t, int64_t) { return normal(bits); });
+      };
+      const GuardedMatrix dy = random(rows), x = random(cols);
+      const GuardedMatrix sums(DType::kF32, rows, cols, 0, Guard::kAfter, [](int64_t, int64_t) { return 0; });
+      const auto stream = device->CreateStream("products");
+      device->Gemm(*stream, dy, true, x, false, sums, false, nullptr);
+      device->Gemm(*stream, dy, true, x, false, sums, true, nullptr);
+      ASSERT_TRUE(stream->Synchronize().ok());
+      results.push_back(sums.Values());
+    }
+    EXPECT_EQ(results[0], results[1]);
   }
 }
 

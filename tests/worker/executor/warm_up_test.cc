@@ -24,14 +24,25 @@ class ProductsDevice : public HookedDevice {
 
   void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
             bool accumulate, const Matrix* bias) override {
-    products.insert(absl::StrCat(c.rows, " x ", c.cols, " x ", transpose_a ? a.rows : a.cols,
-                                 transpose_a ? ", a'" : ", a", transpose_b ? " b'" : " b", " ld ", a.ld, " ",
-                                 b.ld, " ", c.ld, a.dtype == DType::kF32 ? " f32" : " bf16",
-                                 c.dtype == DType::kF32 ? " to f32" : " to bf16", accumulate ? ", added" : "",
-                                 bias == nullptr ? "" : ", biased"));
+    Insert(a, transpose_a, b, transpose_b, c,
+           absl::StrCat(accumulate ? ", added" : "", bias == nullptr ? "" : ", biased"));
+  }
+  void GemmPlus(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                const Matrix& addend, const Matrix& c) override {
+    EXPECT_NE(addend.data, c.data);
+    Insert(a, transpose_a, b, transpose_b, c, absl::StrCat(", plus another of ld ", addend.ld));
   }
 
   std::set<std::string> products;
+
+ private:
+  void Insert(const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
+              const std::string& rest) {
+    products.insert(absl::StrCat(c.rows, " x ", c.cols, " x ", transpose_a ? a.rows : a.cols,
+                                 transpose_a ? ", a'" : ", a", transpose_b ? " b'" : " b", " ld ", a.ld, " ",
+                                 b.ld, " ", c.ld, a.dtype == DType::kF32 ? " f32" : " bf16",
+                                 c.dtype == DType::kF32 ? " to f32" : " to bf16", rest));
+  }
 };
 
 JobSpec MakeJob(int64_t tokens, DType dtype) {

@@ -51,6 +51,7 @@ class CudaDevice : public Device {
              std::optional<AttentionKernel> only_attention, std::unique_ptr<DeviceMemory> memory)
       : info_(std::move(info)),
         ordinal_(config.ordinal),
+        fixed_order_(config.deterministic),
         memory_(std::move(memory)),
         attention_(this, capability, config.deterministic, only_attention, &scratch_) {}
 
@@ -62,7 +63,8 @@ class CudaDevice : public Device {
   absl::Status Init() {
     SEQPAR_ASSIGN_OR_RETURN(gemm_workspace_,
                             Allocate(kCudaProductWorkspaceBytes, "the workspace of products"));
-    SEQPAR_ASSIGN_OR_RETURN(gemm_, GemmLibrary::Create(gemm_workspace_.data(), kCudaProductWorkspaceBytes));
+    SEQPAR_ASSIGN_OR_RETURN(gemm_, GemmLibrary::Create(gemm_workspace_.data(), kCudaProductWorkspaceBytes,
+                                                       /*trials=*/!fixed_order_));
     return WarmUp();
   }
 
@@ -135,11 +137,26 @@ class CudaDevice : public Device {
           // The library's epilogue rounds a bfloat16 result before it adds the bias, and once more after.
           bool done = false;
           if (bias == nullptr || c.dtype == DType::kF32) {
-            SEQPAR_ASSIGN_OR_RETURN(
-                done, gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, bias));
+            SEQPAR_ASSIGN_OR_RETURN(done, gemm_->Enqueue(stream, a, transpose_a, b, transpose_b,
+                                                         accumulate ? &c : nullptr, c, bias));
           }
           if (done) return absl::OkStatus();
           return MultiplyThenAdd(stream, a, transpose_a, b, transpose_b, c, accumulate, *bias);
+        },
+        WorkKind::kProduct);
+  }
+
+  void GemmPlus(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                const Matrix& addend, const Matrix& c) override {
+    const int64_t depth = transpose_a ? a.rows : a.cols;
+    SEQPAR_CHECK(a.dtype == b.dtype && (transpose_a ? a.cols : a.rows) == c.rows);
+    SEQPAR_CHECK((transpose_b ? b.rows : b.cols) == c.cols && (transpose_b ? b.cols : b.rows) == depth);
+    SEQPAR_CHECK(addend.dtype == c.dtype && addend.rows == c.rows && addend.cols == c.cols);
+    if (c.empty()) return;
+    if (depth == 0) return Copy(s, addend, c);
+    static_cast<CudaStream&>(s).EnqueueStatus(
+        [&](cudaStream_t stream) {
+          return gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, &addend, c, nullptr).status();
         },
         WorkKind::kProduct);
   }
@@ -269,7 +286,8 @@ class CudaDevice : public Device {
                                bool transpose_b, const Matrix& c, bool accumulate, const Matrix& bias) {
     if (c.dtype == DType::kF32) {
       SEQPAR_RETURN_IF_ERROR(
-          gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, c, accumulate, nullptr).status());
+          gemm_->Enqueue(stream, a, transpose_a, b, transpose_b, accumulate ? &c : nullptr, c, nullptr)
+              .status());
       return ToStatus(AddRow(stream, ViewOf(bias), ViewOf(c)), "add a bias");
     }
     const int64_t step = CudaRoundedProductRows(c.rows, c.cols);
@@ -282,8 +300,10 @@ class CudaDevice : public Device {
       if (accumulate) {
         SEQPAR_RETURN_IF_ERROR(ToStatus(cuda::Copy(stream, ViewOf(to), ViewOf(sums)), "copy"));
       }
-      SEQPAR_RETURN_IF_ERROR(
-          gemm_->Enqueue(stream, from, transpose_a, b, transpose_b, sums, accumulate, nullptr).status());
+      SEQPAR_RETURN_IF_ERROR(gemm_
+                                 ->Enqueue(stream, from, transpose_a, b, transpose_b,
+                                           accumulate ? &sums : nullptr, sums, nullptr)
+                                 .status());
       SEQPAR_RETURN_IF_ERROR(ToStatus(AddRow(stream, ViewOf(bias), ViewOf(sums)), "add a bias"));
       SEQPAR_RETURN_IF_ERROR(ToStatus(cuda::Copy(stream, ViewOf(sums), ViewOf(to)), "round a product"));
     }
@@ -302,6 +322,7 @@ class CudaDevice : public Device {
 
   const DeviceInfo info_;
   const int ordinal_;
+  const bool fixed_order_;
   const std::unique_ptr<DeviceMemory> memory_;
   const std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>(ordinal_);
   const std::shared_ptr<WorkCounter> work_ = std::make_shared<WorkCounter>();

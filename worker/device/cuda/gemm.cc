@@ -1,9 +1,14 @@
 #include "worker/device/cuda/gemm.h"
 
+#include <algorithm>
+#include <limits>
 #include <utility>
+#include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "worker/device/cuda/cuda_status.h"
 
 namespace seqpar::cuda {
 namespace {
@@ -18,27 +23,44 @@ absl::Status ToStatus(cublasStatus_t status, const char* what) {
 
 cudaDataType_t TypeOf(DType type) { return type == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF; }
 
-// The largest power of two, up to 256, that divides the address: algorithms are chosen by it.
+// The largest power of two, up to 64 (what Device::Allocate gives), that divides the address: algorithms are
+// chosen by it.
 uint32_t AlignmentOf(const void* data) {
-  uint32_t alignment = 256;
+  uint32_t alignment = 64;
   while (reinterpret_cast<uintptr_t>(data) % alignment != 0) alignment /= 2;
   return alignment;
 }
 
+// Candidates of a trial, and how often each runs.
+constexpr int kCandidatesMax = 8, kTrialRounds = 2;
+// Products of fewer flops are over before a better algorithm pays for its trial.
+constexpr double kTrialFlops = 5e10;
+
+// Of one sum an element, in the order of k: not cut into parts that are added up in the end.
+bool SumsInOneOrder(const cublasLtMatmulAlgo_t& algorithm) {
+  int32_t parts = 0;
+  size_t size = 0;
+  return cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                              sizeof(parts), &size) == CUBLAS_STATUS_SUCCESS &&
+         parts <= 1;
+}
+
+}  // namespace
+
 // The description of one product and its matrices, destroyed with it. cuBLASLt takes columns first, so that
 // our row-major c = a b is its c' = b' a'.
-class Description {
+class GemmLibrary::Description {
  public:
   ~Description() {
-    for (cublasLtMatrixLayout_t layout : {a_, b_, c_}) {
+    for (cublasLtMatrixLayout_t layout : {a_, b_, addend_, c_}) {
       if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
     }
     if (preference_ != nullptr) cublasLtMatmulPreferenceDestroy(preference_);
     if (operation_ != nullptr) cublasLtMatmulDescDestroy(operation_);
   }
 
-  absl::Status Init(const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
-                    const Matrix* bias, int64_t workspace_bytes) {
+  absl::Status Init(const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                    const Matrix& addend, const Matrix& c, const Matrix* bias, int64_t workspace_bytes) {
     SEQPAR_RETURN_IF_ERROR(ToStatus(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F),
                                     "describe a product"));
     const cublasOperation_t first = transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -48,25 +70,29 @@ class Description {
     if (bias != nullptr) {
       const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
       SEQPAR_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
-      SEQPAR_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias->data));
+      SEQPAR_RETURN_IF_ERROR(SetBias(bias->data));
       const cudaDataType_t type = TypeOf(bias->dtype);
       SEQPAR_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type));
     }
     SEQPAR_RETURN_IF_ERROR(Layout(b, &b_));
     SEQPAR_RETURN_IF_ERROR(Layout(a, &a_));
+    SEQPAR_RETURN_IF_ERROR(Layout(addend, &addend_));
     SEQPAR_RETURN_IF_ERROR(Layout(c, &c_));
     SEQPAR_RETURN_IF_ERROR(ToStatus(cublasLtMatmulPreferenceCreate(&preference_), "describe a preference"));
     SEQPAR_RETURN_IF_ERROR(
         Prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace_bytes)));
     SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, AlignmentOf(b.data)));
     SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, AlignmentOf(a.data)));
-    SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(c.data)));
+    SEQPAR_RETURN_IF_ERROR(Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(addend.data)));
     return Prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, AlignmentOf(c.data));
   }
+
+  absl::Status SetBias(const void* data) { return Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, data); }
 
   cublasLtMatmulDesc_t operation() const { return operation_; }
   cublasLtMatrixLayout_t a() const { return a_; }
   cublasLtMatrixLayout_t b() const { return b_; }
+  cublasLtMatrixLayout_t addend() const { return addend_; }
   cublasLtMatrixLayout_t c() const { return c_; }
   cublasLtMatmulPreference_t preference() const { return preference_; }
 
@@ -87,52 +113,108 @@ class Description {
   }
 
   cublasLtMatmulDesc_t operation_ = nullptr;
-  cublasLtMatrixLayout_t a_ = nullptr, b_ = nullptr, c_ = nullptr;
+  cublasLtMatrixLayout_t a_ = nullptr, b_ = nullptr, addend_ = nullptr, c_ = nullptr;
   cublasLtMatmulPreference_t preference_ = nullptr;
 };
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<GemmLibrary>> GemmLibrary::Create(void* workspace, int64_t workspace_bytes) {
+absl::StatusOr<std::unique_ptr<GemmLibrary>> GemmLibrary::Create(void* workspace, int64_t workspace_bytes,
+                                                                 bool trials) {
   cublasLtHandle_t handle;
   SEQPAR_RETURN_IF_ERROR(ToStatus(cublasLtCreate(&handle), "start"));
-  return std::unique_ptr<GemmLibrary>(new GemmLibrary(handle, workspace, workspace_bytes));
+  return std::unique_ptr<GemmLibrary>(new GemmLibrary(handle, workspace, workspace_bytes, trials));
 }
 
-GemmLibrary::~GemmLibrary() { cublasLtDestroy(handle_); }
+GemmLibrary::GemmLibrary(cublasLtHandle_t handle, void* workspace, int64_t bytes, bool trials)
+    : handle_(handle), workspace_(workspace), workspace_bytes_(bytes), trials_(trials) {}
+
+GemmLibrary::~GemmLibrary() {
+  chosen_.clear();
+  cublasLtDestroy(handle_);
+}
+
+cublasStatus_t GemmLibrary::Run(cudaStream_t stream, const Description& d, const Operands& o,
+                                const Algorithm& algorithm) {
+  const float one = 1;
+  return cublasLtMatmul(handle_, d.operation(), &one, o.b, d.b(), o.a, d.a(), &o.beta, o.addend, d.addend(),
+                        o.c, d.c(), &algorithm, workspace_, workspace_bytes_, stream);
+}
+
+absl::StatusOr<std::optional<cublasLtMatmulAlgo_t>> GemmLibrary::Choose(cudaStream_t stream,
+                                                                        const Description& d,
+                                                                        const Operands& operands,
+                                                                        bool by_trial) {
+  cublasLtMatmulHeuristicResult_t results[kCandidatesMax];
+  int count = 0;
+  const cublasStatus_t asked =
+      cublasLtMatmulAlgoGetHeuristic(handle_, d.operation(), d.b(), d.a(), d.addend(), d.c(), d.preference(),
+                                     by_trial ? kCandidatesMax : 1, results, &count);
+  if (count == 0 || asked == CUBLAS_STATUS_NOT_SUPPORTED || asked == CUBLAS_STATUS_INVALID_VALUE) {
+    return std::optional<Algorithm>();
+  }
+  SEQPAR_RETURN_IF_ERROR(ToStatus(asked, "choose an algorithm"));
+  if (count == 1 || !SumsInOneOrder(results[0].algo)) return std::optional(results[0].algo);
+  cudaEvent_t begin, end;
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaEventCreate(&begin), "try an algorithm");
+  const absl::Cleanup destroy_begin = [&] { cudaEventDestroy(begin); };
+  SEQPAR_CUDA_RETURN_IF_ERROR(cudaEventCreate(&end), "try an algorithm");
+  const absl::Cleanup destroy_end = [&] { cudaEventDestroy(end); };
+  std::vector<float> least(count, std::numeric_limits<float>::infinity());
+  for (int round = 0; round < kTrialRounds; ++round) {
+    for (int i = 0; i < count; ++i) {
+      if (results[i].state != CUBLAS_STATUS_SUCCESS || !SumsInOneOrder(results[i].algo)) continue;
+      float milliseconds = 0;
+      SEQPAR_CUDA_RETURN_IF_ERROR(cudaEventRecord(begin, stream), "try an algorithm");
+      if (Run(stream, d, operands, results[i].algo) != CUBLAS_STATUS_SUCCESS) continue;
+      SEQPAR_CUDA_RETURN_IF_ERROR(cudaEventRecord(end, stream), "try an algorithm");
+      SEQPAR_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(end), "try an algorithm");
+      SEQPAR_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&milliseconds, begin, end), "try an algorithm");
+      least[i] = std::min(least[i], milliseconds);
+    }
+  }
+  return std::optional(results[std::min_element(least.begin(), least.end()) - least.begin()].algo);
+}
 
 absl::StatusOr<bool> GemmLibrary::Enqueue(cudaStream_t stream, const Matrix& a, bool transpose_a,
-                                          const Matrix& b, bool transpose_b, const Matrix& c, bool accumulate,
-                                          const Matrix* bias) {
-  Description d;
-  SEQPAR_RETURN_IF_ERROR(d.Init(a, transpose_a, b, transpose_b, c, bias, workspace_bytes_));
+                                          const Matrix& b, bool transpose_b, const Matrix* addend,
+                                          const Matrix& c, const Matrix* bias) {
+  constexpr int kAdds = 1 << 1;  // of the flags
+  const Matrix& added = addend == nullptr ? c : *addend;
+  const bool in_place = added.data == c.data;
   const int64_t depth = transpose_a ? a.rows : a.cols;
-  const int flags = (a.dtype == DType::kF32) << 5 | (c.dtype == DType::kF32) << 4 | transpose_a << 3 |
-                    transpose_b << 2 | accumulate << 1 | (bias != nullptr);
-  const int64_t alignments =
-      AlignmentOf(a.data) | int64_t{AlignmentOf(b.data)} << 9 | int64_t{AlignmentOf(c.data)} << 18;
-  const Key key{c.rows, c.cols, depth, a.ld, b.ld, c.ld, alignments, flags};
-  auto found = chosen_.find(key);
+  const int flags = in_place << 6 | (a.dtype == DType::kF32) << 5 | (c.dtype == DType::kF32) << 4 |
+                    transpose_a << 3 | transpose_b << 2 | (addend != nullptr ? kAdds : 0) | (bias != nullptr);
+  const int64_t alignments = AlignmentOf(a.data) | int64_t{AlignmentOf(b.data)} << 9 |
+                             int64_t{AlignmentOf(added.data)} << 18 | int64_t{AlignmentOf(c.data)} << 27;
+  const auto key = [&](int of_flags) {
+    return Key{c.rows, c.cols, depth, a.ld, b.ld, added.ld, c.ld, alignments, of_flags};
+  };
+  const Operands operands{a.data, b.data, added.data, c.data, addend == nullptr ? 0.0f : 1.0f};
+  auto found = chosen_.find(key(flags));
   if (found == chosen_.end()) {
-    cublasLtMatmulHeuristicResult_t result{};
-    int count = 0;
-    const cublasStatus_t chosen = cublasLtMatmulAlgoGetHeuristic(handle_, d.operation(), d.b(), d.a(), d.c(),
-                                                                 d.c(), d.preference(), 1, &result, &count);
-    const bool none =
-        count == 0 || chosen == CUBLAS_STATUS_NOT_SUPPORTED || chosen == CUBLAS_STATUS_INVALID_VALUE;
-    if (!none) SEQPAR_RETURN_IF_ERROR(ToStatus(chosen, "choose an algorithm"));
-    found = chosen_.emplace(key, none ? std::nullopt : std::optional(result.algo)).first;
+    Choice choice{std::make_unique<Description>(), std::nullopt};
+    SEQPAR_RETURN_IF_ERROR(
+        choice.description->Init(a, transpose_a, b, transpose_b, added, c, bias, workspace_bytes_));
+    // What adds to itself cannot be tried: it takes what was found for the product that does not.
+    const auto twin = in_place ? chosen_.find(key(flags & ~kAdds)) : chosen_.end();
+    if (twin != chosen_.end() && twin->second.algorithm.has_value()) {
+      choice.algorithm = twin->second.algorithm;
+    } else {
+      const double flops =
+          2.0 * static_cast<double>(c.rows) * static_cast<double>(c.cols) * static_cast<double>(depth);
+      const bool by_trial = trials_ && transpose_a && a.dtype == DType::kBF16 && c.dtype == DType::kF32 &&
+                            addend == nullptr && bias == nullptr && flops >= kTrialFlops;
+      SEQPAR_ASSIGN_OR_RETURN(choice.algorithm, Choose(stream, *choice.description, operands, by_trial));
+    }
+    found = chosen_.emplace(key(flags), std::move(choice)).first;
   }
-  if (!found->second.has_value()) {
+  const Choice& choice = found->second;
+  if (!choice.algorithm.has_value()) {
     if (bias != nullptr) return false;
     return MakeError(absl::StatusCode::kInternal, reason::kInternal,
                      absl::StrCat("cuBLASLt has no algorithm for ", c.rows, " x ", c.cols, " x ", depth));
   }
-  const float one = 1, beta = accumulate ? 1 : 0;
-  SEQPAR_RETURN_IF_ERROR(
-      ToStatus(cublasLtMatmul(handle_, d.operation(), &one, b.data, d.b(), a.data, d.a(), &beta, c.data,
-                              d.c(), c.data, d.c(), &*found->second, workspace_, workspace_bytes_, stream),
-               "multiply"));
+  if (bias != nullptr) SEQPAR_RETURN_IF_ERROR(choice.description->SetBias(bias->data));
+  SEQPAR_RETURN_IF_ERROR(ToStatus(Run(stream, *choice.description, operands, *choice.algorithm), "multiply"));
   return true;
 }
 
