@@ -29,7 +29,8 @@ class ScheduledAttention : public AttentionCore {
         mask_(mask),
         schedule_(std::move(schedule)),
         operation_(operation),
-        tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_)) {
+        tiles_(PlanTiles(shape_, heads_, tokens_, mask_, schedule_)),
+        whole_(WholeTile()) {
     SEQPAR_CHECK(schedule_.ranks == 1 || (group_ != nullptr && group_->size() == schedule_.ranks));
   }
 
@@ -59,6 +60,11 @@ class ScheduledAttention : public AttentionCore {
     Carve(Pass::kForward, &scratch_).Place(scratch);
     const Matrix sum = direct() ? out : scratch_.q_sum;
     const Matrix lse = LseOf(kept);
+    if (whole_ != nullptr) {
+      streams_.device->WholeAttentionForward(*streams_.compute, Fill(*whole_, q, kv, Matrix()), out, lse,
+                                             sum);
+      return;
+    }
     bool first = true;
     RunSlots(Pass::kForward, kv, ReceivedKv(kept), Matrix(), [&](const PlannedTile& planned) {
       streams_.device->AttentionForward(*streams_.compute, Fill(planned, q, kv, ReceivedKv(kept)), sum, lse,
@@ -79,6 +85,11 @@ class ScheduledAttention : public AttentionCore {
     const Matrix dq_sum = direct() ? dq : scratch_.q_sum, home = direct() ? dkv : scratch_.home_grads;
     const Matrix& delta = scratch_.delta;
     device.AttentionDelta(compute, shape_.head_dim, dout, out, delta);
+    if (whole_ != nullptr) {
+      device.WholeAttentionBackward(compute, Fill(*whole_, q, kv, Matrix()), dout, LseOf(kept), delta,
+                                    {dq, dkv}, {dq_sum, home});
+      return;
+    }
     device.Zero(compute, dq_sum.data, dq_sum.bytes());
     device.Zero(compute, home.data, home.bytes());
     RunSlots(Pass::kBackward, kv, ReceivedKv(kept), home, [&](const PlannedTile& planned) {
@@ -137,6 +148,21 @@ class ScheduledAttention : public AttentionCore {
   int64_t kv_cols() const { return int64_t{2} * heads_.kv_heads() * shape_.head_dim; }
   int64_t KvBytes(int64_t keys) const { return keys * shape_.batch * kv_cols() * SizeOf(shape_.dtype); }
   bool AtHome(const KvPiece& piece) const { return piece.home == schedule_.rank; }
+
+  // The one tile that a rank alone has where it holds anything, of all its keys; null where there are others.
+  const PlannedTile* WholeTile() const {
+    if (schedule_.ranks > 1 || rows() == 0) return nullptr;
+    const PlannedTile* whole = nullptr;
+    for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+      int64_t count = 0;
+      for (const std::vector<PlannedTile>& slot : tiles_.Of(pass)) {
+        count += static_cast<int64_t>(slot.size());
+        if (!slot.empty()) whole = &slot.front();
+      }
+      if (count != 1 || whole->tile.keys != tokens_.size()) return nullptr;
+    }
+    return whole;
+  }
 
   absl::Status Allocate(int64_t bytes, const char* what, Buffer* buffer) {
     if (bytes == 0) return absl::OkStatus();
@@ -278,6 +304,7 @@ class ScheduledAttention : public AttentionCore {
   const KvSchedule schedule_;
   const Operation operation_;
   const PlannedTiles tiles_;
+  const PlannedTile* const whole_;
   Scratch scratch_;  // of the call
 };
 

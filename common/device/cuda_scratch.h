@@ -40,7 +40,9 @@ inline constexpr int kCudaAttentionTileMin = 64, kCudaAttentionTileMax = 128;
 constexpr int64_t CudaAttentionHeads(int64_t queries, int head_dim) {
   return std::max<int64_t>(1, kCudaAttentionBytes / ((queries + kCudaAttentionTileMax) * head_dim * 4));
 }
-// Of one launch; tiles of `tile` queries.
+// Where query heads that share a KV head take turns to add to its gradients: a counter a head and 128 keys.
+inline constexpr int64_t kCudaAttentionTurnsBytes = int64_t{1} << 20;
+// Of one launch, without those turns; tiles of `tile` queries.
 constexpr int64_t CudaAttentionScratchBytes(int64_t queries, int64_t heads, int head_dim, int tile) {
   const int64_t tiles = (queries + tile - 1) / tile;
   return heads * tiles * (int64_t{tile} * (head_dim + 2) + 1) * 4;
@@ -54,7 +56,8 @@ constexpr int64_t CudaAttentionBudget(bool backward, int64_t queries, int64_t he
   const int64_t launches = (heads - 1) / CudaAttentionHeads(queries, head_dim) + 1;
   return std::max(kCudaAttentionLeastBytes,
                   CudaAttentionScratchBytes(queries + kCudaAttentionTileMax, (heads - 1) / launches + 1,
-                                            head_dim, kCudaAttentionTileMin));
+                                            head_dim, kCudaAttentionTileMin) +
+                      kCudaAttentionTurnsBytes);
 }
 
 }  // namespace seqpar

@@ -210,11 +210,41 @@ class Device {
   virtual void AttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
                                  const Matrix& delta, const Matrix& dq, const Matrix& dk,
                                  const Matrix& dv) = 0;
+  // The same for a tile that is all there is of its queries' attention and of its keys' gradients: nothing is
+  // merged or added, and results have any type, rounded once. `sum`, and the matrices of `sums`: memory to
+  // compute in, float32 without gaps, of the shape of what they are the sums of; a result of float32 is its
+  // own sum. dkv is [keys * batch, 2 * kv_heads * head_dim], gradients of keys beside those of values. dq may
+  // lie over q, and dkv over the matrix that k and v are halves of.
+  struct AttentionGradients {
+    Matrix dq, dkv;
+  };
+  virtual void WholeAttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out,
+                                     const Matrix& lse, const Matrix& sum);
+  virtual void WholeAttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout,
+                                      const Matrix& lse, const Matrix& delta, const AttentionGradients& to,
+                                      const AttentionGradients& sums);
 
  private:
   friend class Buffer;
   virtual void Free(void* data, int64_t bytes) = 0;
 };
+
+inline void Device::WholeAttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out,
+                                          const Matrix& lse, const Matrix& sum) {
+  AttentionForward(s, tile, sum, lse, /*first=*/true);
+  if (sum.data != out.data) Copy(s, sum, out);
+}
+inline void Device::WholeAttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout,
+                                           const Matrix& lse, const Matrix& delta,
+                                           const AttentionGradients& to, const AttentionGradients& sums) {
+  const Matrix &dq = sums.dq, &dkv = sums.dkv;
+  Zero(s, dq.data, dq.bytes());
+  Zero(s, dkv.data, dkv.bytes());
+  AttentionBackward(s, tile, dout, lse, delta, dq, dkv.Cols(0, dkv.cols / 2),
+                    dkv.Cols(dkv.cols / 2, dkv.cols));
+  if (dq.data != to.dq.data) Copy(s, dq, to.dq);
+  if (dkv.data != to.dkv.data) Copy(s, dkv, to.dkv);
+}
 
 inline Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this != &other) {

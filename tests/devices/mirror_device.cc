@@ -225,6 +225,21 @@ class MirrorDevice : public Device {
                                  c.Of(dv));
     });
   }
+  void WholeAttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
+                             const Matrix& sum) override {
+    On(s, [=, this](Call& c) {
+      device_->WholeAttentionForward(*inner_, c.Of(tile), c.Of(out), c.Of(lse), c.Of(sum));
+    });
+  }
+  void WholeAttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
+                              const Matrix& delta, const AttentionGradients& to,
+                              const AttentionGradients& sums) override {
+    On(s, [=, this](Call& c) {
+      const AttentionGradients target{c.Of(to.dq), c.Of(to.dkv)};  // k and v may lie there
+      device_->WholeAttentionBackward(*inner_, c.Of(tile), c.Of(dout), c.Of(lse), c.Of(delta), target,
+                                      {c.Of(sums.dq), c.Of(sums.dkv)});
+    });
+  }
 
  private:
   void Free(void* data, int64_t bytes) override {

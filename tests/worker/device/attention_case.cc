@@ -190,6 +190,28 @@ AttentionResult Oracle(const AttentionCase& c, const AttentionInputs& in) {
   return r;
 }
 
+// Float32 [queries * batch, q_heads]: the log-sum-exps that the oracle has, and the products of each query's
+// output and its gradient.
+std::unique_ptr<GuardedMatrix> ExactLse(const AttentionCase& c, const AttentionResult& oracle) {
+  const int heads = c.heads.q_heads();
+  return std::make_unique<GuardedMatrix>(DType::kF32, c.queries * c.batch, heads, c.gap, c.guard,
+                                         [&](int64_t row, int64_t h) { return oracle.lse[row * heads + h]; });
+}
+std::unique_ptr<GuardedMatrix> ExactDelta(const AttentionCase& c, const AttentionInputs& in,
+                                          const AttentionResult& oracle) {
+  const int heads = c.heads.q_heads();
+  const std::vector<double> dout = in.dout.Values();
+  return std::make_unique<GuardedMatrix>(DType::kF32, c.queries * c.batch, heads, c.gap, c.guard,
+                                         [&](int64_t row, int64_t h) {
+                                           double sum = 0;
+                                           for (int d = 0; d < c.head_dim; ++d) {
+                                             const int64_t at = (row * heads + h) * c.head_dim + d;
+                                             sum += dout[at] * oracle.out[at];
+                                           }
+                                           return sum;
+                                         });
+}
+
 AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInputs& in,
                       const AttentionResult& oracle, const std::vector<int64_t>& cuts) {
   const int heads = c.heads.q_heads();
@@ -203,17 +225,7 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
              dv = like(in.v, c.gradients_from);
   const GuardedMatrix lse(DType::kF32, rows, heads, c.gap, c.guard,
                           [&](int64_t, int64_t) { return garbage; });
-  const GuardedMatrix exact_lse(DType::kF32, rows, heads, c.gap, c.guard,
-                                [&](int64_t row, int64_t h) { return oracle.lse[row * heads + h]; });
-  const std::vector<double> dout = in.dout.Values();
-  const GuardedMatrix delta(DType::kF32, rows, heads, c.gap, c.guard, [&](int64_t row, int64_t h) {
-    double sum = 0;
-    for (int d = 0; d < c.head_dim; ++d) {
-      const int64_t at = (row * heads + h) * c.head_dim + d;
-      sum += dout[at] * oracle.out[at];
-    }
-    return sum;
-  });
+  const auto exact_lse = ExactLse(c, oracle), delta = ExactDelta(c, in, oracle);
   std::vector<int64_t> ends = cuts;
   ends.push_back(c.keys);
   const auto stream = device.CreateStream("attention");
@@ -222,7 +234,7 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
   for (int64_t end : ends) {
     const AttentionTile tile = TileOf(c, in, begin, end);
     device.AttentionForward(*stream, tile, *out, lse, first);
-    device.AttentionBackward(*stream, tile, in.dout, exact_lse, delta, *dq,
+    device.AttentionBackward(*stream, tile, in.dout, *exact_lse, *delta, *dq,
                              dk->matrix().Rows(begin * c.batch, end * c.batch),
                              dv->matrix().Rows(begin * c.batch, end * c.batch));
     first = false;
@@ -233,6 +245,52 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
                dv->GapsIntact());
   return {out->Values(), lse.Values(), Less(c.gradients_from, dq->Values()),
           Less(c.gradients_from, dk->Values()), Less(c.gradients_from, dv->Values())};
+}
+
+AttentionResult RunWhole(Device& device, const AttentionCase& c, const AttentionInputs& in,
+                         const AttentionResult& oracle) {
+  const Matrix in_q = in.q, in_k = in.k;
+  const int64_t half = in_k.cols;
+  const auto like = [&](const Matrix& m, DType type, int64_t gap, const std::vector<double>& values) {
+    return std::make_unique<GuardedMatrix>(type, m.rows, m.cols, gap, c.guard, [&](int64_t row, int64_t col) {
+      return values.empty() ? std::numeric_limits<double>::quiet_NaN() : values[row * m.cols + col];
+    });
+  };
+  const Matrix joined(nullptr, c.dtype, in_k.rows, 2 * half);
+  const std::vector<double> k = in.k.Values(), v = in.v.Values();
+  std::vector<double> kvs;
+  for (int64_t row = 0; row < joined.rows; ++row) {
+    for (const std::vector<double>* from : {&k, &v}) {
+      kvs.insert(kvs.end(), from->begin() + row * half, from->begin() + (row + 1) * half);
+    }
+  }
+  const auto q = like(in_q, c.dtype, c.gap, in.q.Values()), kv = like(joined, c.dtype, c.gap, kvs);
+  const auto out = like(in_q, c.dtype, c.gap, {});
+  const GuardedMatrix lse(DType::kF32, in_q.rows, c.heads.q_heads(), c.gap, c.guard,
+                          [](int64_t, int64_t) { return std::numeric_limits<double>::quiet_NaN(); });
+  const auto exact_lse = ExactLse(c, oracle), delta = ExactDelta(c, in, oracle);
+  // Sums of float32 are the results themselves, which then lie beside the operands and have no gaps.
+  const bool direct = c.dtype == DType::kF32;
+  const auto q_sum = like(in_q, DType::kF32, 0, {}), kv_sum = like(joined, DType::kF32, 0, {});
+  AttentionTile tile = TileOf(c, in, 0, c.keys);
+  tile.q = *q;
+  tile.k = kv->matrix().Cols(0, half);
+  tile.v = kv->matrix().Cols(half, 2 * half);
+  const auto stream = device.CreateStream("attention");
+  device.WholeAttentionForward(*stream, tile, *out, lse, direct ? out->matrix() : q_sum->matrix());
+  const auto& dq = direct ? q_sum : q;
+  const auto& dkv = direct ? kv_sum : kv;
+  device.WholeAttentionBackward(*stream, tile, in.dout, *exact_lse, *delta, {*dq, *dkv}, {*q_sum, *kv_sum});
+  Finish(*stream);
+  SEQPAR_CHECK(out->GapsIntact() && lse.GapsIntact() && q->GapsIntact() && kv->GapsIntact());
+  const std::vector<double> gradients = dkv->Values();
+  AttentionResult result{out->Values(), lse.Values(), dq->Values(), {}, {}};
+  for (int64_t row = 0; row < joined.rows; ++row) {
+    const auto at = gradients.begin() + row * 2 * half;
+    result.dk.insert(result.dk.end(), at, at + half);
+    result.dv.insert(result.dv.end(), at + half, at + 2 * half);
+  }
+  return result;
 }
 
 AttentionResult RunThrough(Device& device, const AttentionCase& c, const AttentionInputs& in) {

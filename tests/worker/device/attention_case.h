@@ -56,6 +56,11 @@ AttentionResult RunOn(Device& device, const AttentionCase& c, const AttentionInp
 // gradients from zero.
 AttentionResult RunThrough(Device& device, const AttentionCase& c, const AttentionInputs& in);
 
+// As a layer does where the tile is all there is: results have the type of the inputs, gradients lie over q
+// and over k and v, which are halves of one matrix. lse and delta for backward are the oracle's, rounded.
+AttentionResult RunWhole(Device& device, const AttentionCase& c, const AttentionInputs& in,
+                         const AttentionResult& oracle);
+
 // ||x - reference|| / ||reference||, and the worst element relative to the largest of the reference. An exact
 // zero reference asks for exact zeros.
 struct RelativeError {

@@ -43,14 +43,22 @@ AttentionKernel CudaAttention::Choose(const AttentionTile& tile, const std::vect
   });
 }
 
+const std::vector<QueryRun>* CudaAttention::RunsOf(const AttentionTile& tile) {
+  if (tile.q.dtype != DType::kBF16) return nullptr;  // no kernel of float32 asks for them
+  const auto& found = runs_.Get(tile.ranges);
+  return found.has_value() ? &*found : nullptr;
+}
+
+bool CudaAttention::Rounds(const AttentionTile& tile, const std::vector<Matrix>& results, bool keys) {
+  const std::vector<QueryRun>* runs = RunsOf(tile);
+  const auto none = [](const std::vector<QueryRun>&) { return false; };
+  if (!IsFa4(Choose(tile, results, runs, none)) || !fa4_.Rounds(tile.head_dim)) return false;
+  return !keys || fa4_.RoundsKeys(tile, *runs);
+}
+
 AttentionKernel CudaAttention::ChooseNow(const AttentionTile& tile, const std::vector<Matrix>& others,
                                          const std::function<bool(const std::vector<QueryRun>&)>& plan) {
-  const std::vector<QueryRun>* runs = nullptr;
-  if (tile.q.dtype == DType::kBF16) {  // no kernel of float32 asks for them
-    const auto& found = runs_.Get(tile.ranges);
-    if (found.has_value()) runs = &*found;
-  }
-  const AttentionKernel kernel = Choose(tile, others, runs, plan);
+  const AttentionKernel kernel = Choose(tile, others, RunsOf(tile), plan);
   attended_[static_cast<int>(kernel)] = true;
   return kernel;
 }

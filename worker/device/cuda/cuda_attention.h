@@ -44,6 +44,11 @@ class CudaAttention {
   absl::Status Backward(cudaStream_t stream, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
                         const Matrix& delta, const Matrix& dq, const Matrix& dk, const Matrix& dv);
 
+  // Whether Forward of a tile that is all there is of its queries' attention gives `results` in bfloat16,
+  // rounded once, where out is; Backward where dq is, which is then written. `keys`: also where dk and dv
+  // are, of a tile that is all there is of its keys' gradients too.
+  bool Rounds(const AttentionTile& tile, const std::vector<Matrix>& results, bool keys);
+
   // What has run so far; `otherwise` where nothing has.
   AttentionUse Use(const std::string& otherwise) const;
 
@@ -55,6 +60,8 @@ class CudaAttention {
   // The same, and remembered for Use.
   AttentionKernel ChooseNow(const AttentionTile& tile, const std::vector<Matrix>& others,
                             const std::function<bool(const std::vector<QueryRun>&)>& plan);
+  // Null where no kernel asks for them, or they are too many.
+  const std::vector<QueryRun>* RunsOf(const AttentionTile& tile);
   // The tile's queries of `span` by our own kernel.
   absl::Status OwnForward(cudaStream_t stream, const AttentionTile& tile, const QuerySpan& span,
                           const Matrix& out, const Matrix& lse, bool first);

@@ -233,6 +233,30 @@ class CudaDevice : public Device {
         WorkKind::kAttention);
   }
 
+  void WholeAttentionForward(Stream& s, const AttentionTile& tile, const Matrix& out, const Matrix& lse,
+                             const Matrix& sum) override {
+    if (out.dtype == DType::kBF16 && attention_.Rounds(tile, {out}, /*keys=*/false)) {
+      return AttentionForward(s, tile, out, lse, /*first=*/true);
+    }
+    Device::WholeAttentionForward(s, tile, out, lse, sum);
+  }
+
+  void WholeAttentionBackward(Stream& s, const AttentionTile& tile, const Matrix& dout, const Matrix& lse,
+                              const Matrix& delta, const AttentionGradients& to,
+                              const AttentionGradients& sums) override {
+    const int64_t half = to.dkv.cols / 2;
+    const auto half_of = [&](const Matrix& m, int i) { return m.Cols(i * half, (i + 1) * half); };
+    const std::vector<Matrix> results = {dout, to.dq, half_of(to.dkv, 0), half_of(to.dkv, 1)};
+    if (to.dq.dtype != DType::kBF16 || !attention_.Rounds(tile, results, /*keys=*/false)) {
+      return Device::WholeAttentionBackward(s, tile, dout, lse, delta, to, sums);
+    }
+    const bool keys = to.dkv.dtype == DType::kBF16 && attention_.Rounds(tile, results, /*keys=*/true);
+    const Matrix& dkv = keys ? to.dkv : sums.dkv;
+    if (!keys) Zero(s, dkv.data, dkv.bytes());
+    AttentionBackward(s, tile, dout, lse, delta, to.dq, half_of(dkv, 0), half_of(dkv, 1));
+    if (!keys) Copy(s, dkv, to.dkv);
+  }
+
  private:
   // The library loads its code when it is first called, and each kernel when that is: the products that a
   // layer makes once now, not in a job's first step.

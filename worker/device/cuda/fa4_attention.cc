@@ -28,11 +28,27 @@ Fa4Rows RowsOf(const HeadPart& part, const Matrix& m) {
            static_cast<int32_t>(part.grid.inner)},
           {part.OuterStride(m), part.TokenStride(m), part.InnerStride()}};
 }
+int32_t IsRounded(const Matrix& result) { return result.dtype == DType::kBF16 ? 1 : 0; }
+// A result: as Fa4ForwardCall and Fa4BackwardCall want it where it is rounded, and where it is not.
+Fa4Rows ResultRowsOf(const HeadPart& part, const Matrix& m) {
+  Fa4Rows rows = RowsOf(part, m);
+  if (m.dtype == DType::kBF16) {
+    for (int64_t& stride : rows.stride) stride /= 2;
+  }
+  return rows;
+}
 Fa4Places PlacesOf(const HeadPart& part, const Matrix& m) {
   return {part.Data(m),
           {static_cast<int32_t>(part.grid.outer), static_cast<int32_t>(part.grid.inner),
            static_cast<int32_t>(part.count)},
           {part.OuterStride(m), part.InnerStride(), part.TokenStride(m)}};
+}
+Fa4Places ResultPlacesOf(const HeadPart& part, const Matrix& m) {
+  Fa4Places places = PlacesOf(part, m);
+  if (m.dtype == DType::kBF16) {
+    for (int64_t& stride : places.stride) stride /= 2;
+  }
+  return places;
 }
 PerQuery EachOf(const HeadPart& part, const Matrix& m) {
   return {reinterpret_cast<float*>(part.Data(m)), part.OuterStride(m), part.InnerStride(),
@@ -41,6 +57,14 @@ PerQuery EachOf(const HeadPart& part, const Matrix& m) {
 
 HeadRows HeadsOf(const HeadPart& part, const Matrix& m) {
   return {part.Data(m), part.OuterStride(m), part.InnerStride(), part.TokenStride(m)};
+}
+
+// A run's queries have nothing there.
+absl::Status ZeroRows(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run, const Matrix& m) {
+  const Matrix rows = m.Rows(run.first * tile.batch, (run.first + run.count) * tile.batch);
+  const int64_t size = SizeOf(rows.dtype);
+  return ToStatus(cudaMemset2DAsync(rows.data, rows.ld * size, 0, rows.cols * size, rows.rows, stream),
+                  "queries that see nothing");
 }
 
 HeadPart Queries(const AttentionTile& tile, const QueryRun& run, const HeadGrid& grid, int64_t width) {
@@ -56,6 +80,17 @@ bool Fa4Attention::Serves(const AttentionTile& tile, const std::vector<Matrix>& 
   return Fa4Kernel::Find(capability_, Fa4Kind::kForward, tile.head_dim, Fa4Mask::kFull) != nullptr &&
          AlignedForTensorCores(tile.q) && AlignedForTensorCores(tile.k) && AlignedForTensorCores(tile.v) &&
          std::all_of(others.begin(), others.end(), AlignedForTensorCores);
+}
+
+bool Fa4Attention::Rounds(int head_dim) const {
+  const Fa4Kernel* kernel = Fa4Kernel::Find(capability_, Fa4Kind::kForward, head_dim, Fa4Mask::kFull);
+  return kernel != nullptr && kernel->rounds();
+}
+
+// One launch has each key of each head: a run with all keys, and no query heads that share one.
+bool Fa4Attention::RoundsKeys(const AttentionTile& tile, const std::vector<QueryRun>& runs) const {
+  return Rounds(tile.head_dim) && tile.heads.q_heads() == tile.heads.kv_heads() && runs.size() == 1 &&
+         runs[0].mask != RunMask::kEmpty && runs[0].keys == tile.keys;
 }
 
 const Fa4Kernel* Fa4Attention::KernelOf(Fa4Kind kind, int head_dim, QueryRun* run) const {
@@ -76,11 +111,11 @@ absl::Status Fa4Attention::Forward(cudaStream_t stream, const AttentionTile& til
   for (QueryRun run : runs) {
     if (run.mask == RunMask::kEmpty) {
       if (!first) continue;
-      const int64_t begin = run.first * tile.batch, end = begin + run.count * tile.batch;
-      const Matrix o = out.Rows(begin, end), l = lse.Rows(begin, end);
-      SEQPAR_CUDA_RETURN_IF_ERROR(FillUnseen(stream, static_cast<float*>(o.data), o.ld, o.cols,
-                                             static_cast<float*>(l.data), l.ld, l.cols, o.rows),
-                                  "queries that see nothing");
+      SEQPAR_RETURN_IF_ERROR(ZeroRows(stream, tile, run, out));
+      const Matrix l = lse.Rows(run.first * tile.batch, (run.first + run.count) * tile.batch);
+      SEQPAR_CUDA_RETURN_IF_ERROR(
+          FillUnseen(stream, nullptr, 0, 0, static_cast<float*>(l.data), l.ld, l.cols, l.rows),
+          "queries that see nothing");
       continue;
     }
     if (outside) {
@@ -93,8 +128,9 @@ absl::Status Fa4Attention::Forward(cudaStream_t stream, const AttentionTile& til
     for (const HeadGrid& grid : grids) {
       const HeadPart q = Queries(tile, run, grid, tile.head_dim), kv = Keys(tile, run, grid);
       SEQPAR_RETURN_IF_ERROR(kernel->Forward(
-          stream, {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), RowsOf(q, out),
-                   PlacesOf(Queries(tile, run, grid, 1), lse), tile.scale, run.left, run.right}));
+          stream,
+          {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), ResultRowsOf(q, out),
+           PlacesOf(Queries(tile, run, grid, 1), lse), tile.scale, run.left, run.right, IsRounded(out)}));
     }
   }
   return absl::OkStatus();
@@ -137,9 +173,13 @@ absl::Status Fa4Attention::Backward(cudaStream_t stream, const AttentionTile& ti
                                     const std::vector<QueryRun>& runs, const Matrix& dout, const Matrix& lse,
                                     const Matrix& delta, const Matrix& dq, const Matrix& dk,
                                     const Matrix& dv) {
-  const std::vector<HeadGrid> grids = HeadGrids(tile.batch, tile.heads, tile.group, !fixed_order_);
+  const std::vector<HeadGrid> grids =
+      HeadGrids(tile.batch, tile.heads, tile.group, !fixed_order_ || TakesTurns(tile));
   for (const QueryRun& run : runs) {
-    if (run.mask == RunMask::kEmpty) continue;
+    if (run.mask == RunMask::kEmpty) {
+      if (IsRounded(dq)) SEQPAR_RETURN_IF_ERROR(ZeroRows(stream, tile, run, dq));
+      continue;
+    }
     const int64_t heads_max = CudaAttentionHeads(run.count, tile.head_dim);
     for (const HeadGrid& whole : grids) {
       for (const HeadGrid& grid : SplitGrid(whole, heads_max)) {
@@ -148,6 +188,17 @@ absl::Status Fa4Attention::Backward(cudaStream_t stream, const AttentionTile& ti
     }
   }
   return absl::OkStatus();
+}
+
+int64_t Fa4Attention::KeyTurns(int64_t keys) {
+  return (keys + Fa4Kernel::kKeyTile - 1) / Fa4Kernel::kKeyTile;
+}
+
+bool Fa4Attention::TakesTurns(const AttentionTile& tile) const {
+  const Fa4Kernel* kernel =
+      Fa4Kernel::Find(capability_, Fa4Kind::kBackwardFixed, tile.head_dim, Fa4Mask::kFull);
+  return kernel != nullptr && kernel->takes_turns() &&
+         tile.heads.kv_heads() * KeyTurns(tile.keys) * 4 <= kCudaAttentionTurnsBytes;
 }
 
 absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile& tile, QueryRun run,
@@ -159,16 +210,22 @@ absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile&
   const int64_t tiles = (run.count + kernel->tile_m() - 1) / kernel->tile_m();
   const int64_t padded = tiles * kernel->tile_m(), heads = grid.outer * grid.inner;
   const auto outer = static_cast<int32_t>(grid.outer), inner = static_cast<int32_t>(grid.inner);
+  // Heads of the outer dimension that add to the same keys' gradients.
+  const bool shared = fixed_order_ && grid.outer > 1 && grid.outer_rows == 0 && grid.outer_kv == 0;
   SEQPAR_ASSIGN_OR_RETURN(
       void* const scratch,
-      scratch_->Take(stream, CudaAttentionScratchBytes(run.count, heads, tile.head_dim, kernel->tile_m()),
+      scratch_->Take(stream,
+                     CudaAttentionScratchBytes(run.count, heads, tile.head_dim, kernel->tile_m()) +
+                         (shared ? kCudaAttentionTurnsBytes : 0),
                      "the sums of an attention gradient"));
   // Sums of dQ, log-sum-exps, deltas, and for fixed order the tiles' turns.
   BackwardSums sums{kernel->sum_order(), outer,  inner,   tile.head_dim, kernel->tile_m(),
                     run.count,           padded, nullptr, nullptr,       static_cast<float*>(scratch)};
   sums.lse = sums.sums + heads * padded * tile.head_dim;
   sums.delta = sums.lse + heads * padded;
-  void* turns = sums.delta + heads * padded;
+  auto* const turns = reinterpret_cast<int32_t*>(sums.delta + heads * padded);
+  int32_t* const kv_turns = turns + heads * tiles;
+  const int64_t key_turns = KeyTurns(run.keys);
 
   const HeadPart q = Queries(tile, run, grid, tile.head_dim), one = Queries(tile, run, grid, 1),
                  kv = Keys(tile, run, grid);
@@ -176,18 +233,22 @@ absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile&
                               "prepare an attention gradient");
   // Last before the kernel, which may start while the kernel before it ends, and looks at its turns at once.
   if (fixed_order_) {
-    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(turns, 0, heads * tiles * 4, stream),
+    const int64_t count = heads * tiles + (shared ? inner * key_turns : 0);
+    SEQPAR_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(turns, 0, count * 4, stream),
                                 "prepare an attention gradient");
   }
   const auto lines = [&](float* data, int64_t n) {
     return Fa4Lines{data, {outer, inner, static_cast<int32_t>(n)}, {inner * n, n}};
   };
   const Fa4Turns counters{turns, {outer, inner, static_cast<int32_t>(tiles)}, {inner * tiles, tiles, 1}};
+  const Fa4Turns kv_counters{kv_turns, {outer, inner, static_cast<int32_t>(key_turns)}, {0, key_turns, 1}};
   SEQPAR_RETURN_IF_ERROR(kernel->Backward(
       stream, {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), RowsOf(q, dout),
                lines(sums.lse, padded), lines(sums.delta, padded), lines(sums.sums, padded * tile.head_dim),
-               PlacesOf(kv, dk), PlacesOf(kv, dv), counters, tile.scale, run.left, run.right}));
-  return ToStatus(AddQueryGradients(stream, sums, tile.scale, EachOf(q, dq)), "add an attention gradient");
+               ResultPlacesOf(kv, dk), ResultPlacesOf(kv, dv), counters, kv_counters, tile.scale, run.left,
+               run.right, IsRounded(dk), shared ? 1 : 0}));
+  const auto put = IsRounded(dq) ? &RoundQueryGradients : &AddQueryGradients;
+  return ToStatus(put(stream, sums, tile.scale, EachOf(q, dq)), "add an attention gradient");
 }
 
 }  // namespace seqpar::cuda

@@ -35,6 +35,12 @@ class Fa4Attention {
   // otherwise.
   bool Serves(const AttentionTile& tile, const std::vector<Matrix>& others) const;
 
+  // Whether `out` and dq may be bfloat16 where they are asked for as such, rounded once: of a tile that is
+  // all there is of its queries' attention. Then dq is written, not added to.
+  bool Rounds(int head_dim) const;
+  // Whether dk and dv may be, too, of such a tile that is also all there is of its keys' gradients.
+  bool RoundsKeys(const AttentionTile& tile, const std::vector<QueryRun>& runs) const;
+
   // `runs`: the tile's (run_cache.h).
   absl::Status Forward(cudaStream_t stream, const AttentionTile& tile, const std::vector<QueryRun>& runs,
                        const Matrix& out, const Matrix& lse, bool first);
@@ -43,6 +49,10 @@ class Fa4Attention {
                         const Matrix& dk, const Matrix& dv);
 
  private:
+  // Tiles of so many keys.
+  static int64_t KeyTurns(int64_t keys);
+  // Whether in fixed order one launch takes query heads that share KV heads.
+  bool TakesTurns(const AttentionTile& tile) const;
   // The kernel that serves the run, which is put in that kernel's words.
   const Fa4Kernel* KernelOf(Fa4Kind kind, int head_dim, QueryRun* run) const;
   absl::Status MergeOutside(cudaStream_t stream, const AttentionTile& tile, const QueryRun& run,

@@ -88,12 +88,12 @@ absl::Status Fa4Kernel::Call(cudaStream_t stream, Operands... operands) const {
 }
 
 absl::Status Fa4Kernel::Forward(cudaStream_t stream, const Fa4ForwardCall& c) const {
-  return Call(stream, c.q, c.k, c.v, c.out, c.lse, c.scale, c.left, c.right);
+  return Call(stream, c.q, c.k, c.v, c.out, c.lse, c.scale, c.left, c.right, c.rounded);
 }
 
 absl::Status Fa4Kernel::Backward(cudaStream_t stream, const Fa4BackwardCall& c) const {
-  return Call(stream, c.q, c.k, c.v, c.dout, c.lse, c.delta, c.dq, c.dk, c.dv, c.turns, c.scale, c.left,
-              c.right);
+  return Call(stream, c.q, c.k, c.v, c.dout, c.lse, c.delta, c.dq, c.dk, c.dv, c.turns, c.kv_turns, c.scale,
+              c.left, c.right, c.rounded, c.shared);
 }
 
 }  // namespace seqpar::cuda

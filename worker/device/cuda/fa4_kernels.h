@@ -17,7 +17,8 @@ namespace seqpar::cuda {
 enum class Fa4Kind { kForward, kMerge, kBackward, kBackwardFixed };
 enum class Fa4Mask { kFull, kCausal, kWindow };
 
-// [batch][positions][heads][head_dim]: bfloat16 operands, and O in float32.
+// [batch][positions][heads][head_dim]: bfloat16 operands, and O in float32. Where a result is asked for
+// rounded it is bfloat16, and its strides are those of pairs.
 struct Fa4Rows {
   void* data;
   int32_t shape[3];  // batch, positions, heads
@@ -48,6 +49,7 @@ struct Fa4ForwardCall {
   Fa4Places lse;
   float scale;
   int32_t left, right;  // read by kWindow
+  int32_t rounded = 0;  // kForward of 9.0: not 0 where `out` is bfloat16
 };
 struct Fa4BackwardCall {
   Fa4Rows q, k, v, dout;
@@ -55,19 +57,28 @@ struct Fa4BackwardCall {
   Fa4Lines delta;  // likewise; 0 past the last
   Fa4Lines dq;     // sums in the order of the kernel's fragments, not scaled; added to (fa4_sums.h)
   Fa4Places dk, dv;
-  Fa4Turns turns;  // kBackwardFixed: zero before the call
+  Fa4Turns turns;     // kBackwardFixed: zero before the call
+  Fa4Turns kv_turns;  // likewise, by tile of kKeyTile keys; read where `shared`
   float scale;
   int32_t left, right;
+  int32_t rounded = 0;  // of 9.0: not 0 where dk and dv are written, as bfloat16, instead of added to
+  int32_t shared = 0;   // kBackwardFixed of 9.0: not 0 where all batches add to the same dk and dv, in turns
 };
 
 class Fa4Kernel {
  public:
+  static constexpr int kKeyTile = 128;
+
   // Of this build; null where it has none of the kind for the capability (90 is 9.0).
   static const Fa4Kernel* Find(int capability, Fa4Kind kind, int head_dim, Fa4Mask mask);
 
   int tile_m() const { return tile_m_; }  // queries of a tile
   // How a backward kernel lays down its sums of dQ.
   SumOrder sum_order() const { return capability_ == 90 ? SumOrder::kRegisters : SumOrder::kTensorMemory; }
+  // Whether it gives results that are rounded.
+  bool rounds() const { return capability_ == 90 && kind_ != Fa4Kind::kMerge; }
+  // Whether, in fixed order, heads of one launch may share keys' gradients.
+  bool takes_turns() const { return capability_ == 90 && kind_ == Fa4Kind::kBackwardFixed; }
   // Enqueues on the current device, and first loads the kernel there where it has not been yet. Thread-safe.
   absl::Status Forward(cudaStream_t stream, const Fa4ForwardCall& call) const;
   absl::Status Backward(cudaStream_t stream, const Fa4BackwardCall& call) const;

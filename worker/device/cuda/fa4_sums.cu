@@ -1,4 +1,7 @@
+#include <cuda_bf16.h>
+
 #include <cmath>
+#include <type_traits>
 
 #include "worker/device/cuda/fa4_sums.h"
 
@@ -41,16 +44,32 @@ enum class Parts {
   kColumns,  // the parts are 64 columns each
 };
 
+// Where a thread's vector v of a tile lies: elements x and y at row `row`, z and w eight rows on, from
+// column `col` on.
+template <Parts kParts, int kTile, int kDim>
+struct Fragment {
+  int row, col;
+  __device__ explicit Fragment(int v) {
+    constexpr int kPart = kTile * kDim / (kParts == Parts::kOne ? 1 : 2);  // floats
+    const int group = v / (kPart / 4), within = v % (kPart / 4), block = within / 128, thread = within % 128;
+    row = 16 * (thread / 32) + thread % 32 / 4 + (kParts == Parts::kRows ? 64 * group : 0);
+    col = 8 * block + 2 * (thread % 4) + (kParts == Parts::kColumns ? 64 * group : 0);
+  }
+};
+
+template <typename To>
+__device__ To* RowsOf(const PerQuery& dq, int64_t outer, int64_t inner) {
+  return reinterpret_cast<To*>(dq.data) + outer * dq.outer_stride + inner * dq.head_stride;
+}
+
 template <Parts kParts, int kTile, int kDim>
 __global__ void __launch_bounds__(kThreads) AddGradients(BackwardSums from, float scale, PerQuery dq) {
-  constexpr int kGroups = kParts == Parts::kOne ? 1 : 2;
-  constexpr int kPart = kTile * kDim / kGroups;          // floats
   constexpr int kVectors = kTile * kDim / 4 / kThreads;  // of a thread
   static_assert(kVectors * 4 * kThreads == kTile * kDim);
   const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
   const int64_t first = int64_t{blockIdx.x} * kTile;
   const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim);
-  float* const to = dq.data + outer * dq.outer_stride + inner * dq.head_stride;
+  float* const to = RowsOf<float>(dq, outer, inner);
   // Every load before the first store, so that they overlap.
   float4 v[kVectors];
   float2* at[kVectors][2];
@@ -59,15 +78,12 @@ __global__ void __launch_bounds__(kThreads) AddGradients(BackwardSums from, floa
   for (int n = 0; n < kVectors; ++n) v[n] = sums[threadIdx.x + n * kThreads];
 #pragma unroll
   for (int n = 0; n < kVectors; ++n) {
-    const int i = threadIdx.x + n * kThreads;
-    const int group = i / (kPart / 4), within = i % (kPart / 4), block = within / 128, thread = within % 128;
-    const int row = 16 * (thread / 32) + thread % 32 / 4 + (kParts == Parts::kRows ? 64 * group : 0);
-    const int col = 8 * block + 2 * (thread % 4) + (kParts == Parts::kColumns ? 64 * group : 0);
+    const Fragment<kParts, kTile, kDim> fragment(threadIdx.x + n * kThreads);
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const int64_t query = first + row + 8 * j;
-      at[n][j] =
-          query < from.queries ? reinterpret_cast<float2*>(to + query * dq.query_stride + col) : nullptr;
+      const int64_t query = first + fragment.row + 8 * j;
+      at[n][j] = query < from.queries ? reinterpret_cast<float2*>(to + query * dq.query_stride + fragment.col)
+                                      : nullptr;
       old[n][j] = at[n][j] == nullptr ? make_float2(0, 0) : *at[n][j];
     }
   }
@@ -78,6 +94,44 @@ __global__ void __launch_bounds__(kThreads) AddGradients(BackwardSums from, floa
     for (int j = 0; j < 2; ++j) {
       if (at[n][j] == nullptr) continue;
       *at[n][j] = make_float2(fmaf(added[j].x, scale, old[n][j].x), fmaf(added[j].y, scale, old[n][j].y));
+    }
+  }
+}
+
+__device__ uint32_t RoundedPair(float x, float y) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(x, y);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// Bfloat16 is written. A thread's vectors are of neighbouring blocks of eight columns, and two threads trade
+// the halves of two: each then has four columns beside one another, and four of them a whole sector.
+template <Parts kParts, int kTile, int kDim>
+__global__ void __launch_bounds__(kThreads) RoundGradients(BackwardSums from, float scale, PerQuery dq) {
+  constexpr int kVectors = kTile * kDim / 4 / kThreads;
+  static_assert(kVectors * 4 * kThreads == kTile * kDim && kVectors % 2 == 0 && kThreads == 256);
+  const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
+  const int64_t first = int64_t{blockIdx.x} * kTile;
+  const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim);
+  auto* const to = RowsOf<__nv_bfloat16>(dq, outer, inner);
+  const int begin = threadIdx.x / 128 * kVectors * 128 + threadIdx.x % 128;
+  const bool odd = threadIdx.x % 2 != 0;
+  float4 v[kVectors];
+#pragma unroll
+  for (int n = 0; n < kVectors; ++n) v[n] = sums[begin + n * 128];
+#pragma unroll
+  for (int n = 0; n < kVectors; n += 2) {
+    const Fragment<kParts, kTile, kDim> fragment(begin + (n + odd) * 128);
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const uint32_t low =
+          j == 0 ? RoundedPair(v[n].x * scale, v[n].y * scale) : RoundedPair(v[n].z * scale, v[n].w * scale);
+      const uint32_t high = j == 0 ? RoundedPair(v[n + 1].x * scale, v[n + 1].y * scale)
+                                   : RoundedPair(v[n + 1].z * scale, v[n + 1].w * scale);
+      const uint32_t got = __shfl_xor_sync(0xffffffff, odd ? low : high, 1);
+      const int64_t query = first + fragment.row + 8 * j;
+      if (query >= from.queries) continue;
+      *reinterpret_cast<uint2*>(to + query * dq.query_stride + fragment.col - 2 * odd) =
+          odd ? make_uint2(got, high) : make_uint2(low, got);
     }
   }
 }
@@ -107,18 +161,24 @@ __global__ void __launch_bounds__(kThreads) AddRows(BackwardSums from, float sca
   }
 }
 
+// To float it is added, bfloat16 is written.
+template <typename To>
+constexpr bool kAdds = std::is_same_v<To, float>;
+__device__ void Put(float value, float* at) { *at = value; }
+__device__ void Put(float value, __nv_bfloat16* at) { *at = __float2bfloat16_rn(value); }
+
 // Of parts of 64 columns each that lie transposed: columns are queries.
-template <int kTile, int kDim>
-__global__ void __launch_bounds__(kThreads) AddTransposed(BackwardSums from, float scale, PerQuery dq) {
+template <typename To, int kTile, int kDim>
+__global__ void __launch_bounds__(kThreads) PutTransposed(BackwardSums from, float scale, PerQuery dq) {
   constexpr int kPart = kTile * kDim / 2;
   constexpr int kVectors = kTile * kDim / 4 / kThreads;
   static_assert(kVectors * 4 * kThreads == kTile * kDim);
   const int64_t head = blockIdx.y, outer = head / from.heads, inner = head % from.heads;
   const int64_t first = int64_t{blockIdx.x} * kTile;
   const auto* sums = reinterpret_cast<const float4*>(from.sums + (head * from.padded + first) * kDim);
-  float* const to = dq.data + outer * dq.outer_stride + inner * dq.head_stride;
+  To* const to = RowsOf<To>(dq, outer, inner);
   float4 v[kVectors], old[kVectors];
-  float* at[kVectors][2];  // of two queries
+  To* at[kVectors][2];  // of two queries
 #pragma unroll
   for (int n = 0; n < kVectors; ++n) v[n] = sums[threadIdx.x + n * kThreads];
 #pragma unroll
@@ -131,18 +191,21 @@ __global__ void __launch_bounds__(kThreads) AddTransposed(BackwardSums from, flo
       const int64_t query = first + 8 * block + 2 * (thread % 4) + j;
       at[n][j] = query < from.queries ? to + query * dq.query_stride + d : nullptr;
     }
-    old[n] = make_float4(at[n][0] ? at[n][0][0] : 0, at[n][1] ? at[n][1][0] : 0, at[n][0] ? at[n][0][8] : 0,
-                         at[n][1] ? at[n][1][8] : 0);
+    old[n] = make_float4(0, 0, 0, 0);
+    if constexpr (kAdds<To>) {
+      old[n] = make_float4(at[n][0] ? at[n][0][0] : 0, at[n][1] ? at[n][1][0] : 0, at[n][0] ? at[n][0][8] : 0,
+                           at[n][1] ? at[n][1][8] : 0);
+    }
   }
 #pragma unroll
   for (int n = 0; n < kVectors; ++n) {
     if (at[n][0] != nullptr) {
-      at[n][0][0] = fmaf(v[n].x, scale, old[n].x);
-      at[n][0][8] = fmaf(v[n].z, scale, old[n].z);
+      Put(fmaf(v[n].x, scale, old[n].x), at[n][0]);
+      Put(fmaf(v[n].z, scale, old[n].z), at[n][0] + 8);
     }
     if (at[n][1] != nullptr) {
-      at[n][1][0] = fmaf(v[n].y, scale, old[n].y);
-      at[n][1][8] = fmaf(v[n].w, scale, old[n].w);
+      Put(fmaf(v[n].y, scale, old[n].y), at[n][1]);
+      Put(fmaf(v[n].w, scale, old[n].w), at[n][1] + 8);
     }
   }
 }
@@ -158,6 +221,32 @@ dim3 GridOf(const BackwardSums& s) {
   return dim3(static_cast<unsigned>(s.padded / s.tile_m), static_cast<unsigned>(s.outer * s.heads));
 }
 
+// SumOrder::kRegisters.
+template <typename To, Parts kParts, int kTile, int kDim>
+void PutTile(cudaStream_t stream, const BackwardSums& from, float scale, const PerQuery& dq) {
+  if constexpr (kAdds<To>) {
+    AddGradients<kParts, kTile, kDim><<<GridOf(from), kThreads, 0, stream>>>(from, scale, dq);
+  } else {
+    RoundGradients<kParts, kTile, kDim><<<GridOf(from), kThreads, 0, stream>>>(from, scale, dq);
+  }
+}
+template <typename To>
+cudaError_t PutQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale,
+                              const PerQuery& dq) {
+  if (from.head_dim == 64 && from.tile_m == 128) {
+    PutTile<To, Parts::kRows, 128, 64>(stream, from, scale, dq);
+  } else if (from.head_dim == 96 && from.tile_m == 64) {
+    PutTile<To, Parts::kOne, 64, 96>(stream, from, scale, dq);
+  } else if (from.head_dim == 128 && from.tile_m == 64) {
+    PutTile<To, Parts::kColumns, 64, 128>(stream, from, scale, dq);
+  } else if (from.head_dim == 128 && from.tile_m == 80) {
+    PutTransposed<To, 80, 128><<<GridOf(from), kThreads, 0, stream>>>(from, scale, dq);
+  } else {
+    return cudaErrorInvalidValue;
+  }
+  return cudaGetLastError();
+}
+
 }  // namespace
 
 cudaError_t PrepareBackward(cudaStream_t stream, const PerQuery& lse, const PerQuery& delta,
@@ -168,30 +257,25 @@ cudaError_t PrepareBackward(cudaStream_t stream, const PerQuery& lse, const PerQ
 
 cudaError_t AddQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale,
                               const PerQuery& dq) {
+  if (from.order == SumOrder::kRegisters) return PutQueryGradients<float>(stream, from, scale, dq);
   const dim3 grid = GridOf(from);
-  if (from.order == SumOrder::kTensorMemory) {
-    if (from.tile_m != kThreads / 2) return cudaErrorInvalidValue;
-    if (from.head_dim == 64) {
-      AddRows<64><<<grid, kThreads, 0, stream>>>(from, scale, dq);
-    } else if (from.head_dim == 96) {
-      AddRows<96><<<grid, kThreads, 0, stream>>>(from, scale, dq);
-    } else if (from.head_dim == 128) {
-      AddRows<128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
-    } else {
-      return cudaErrorInvalidValue;
-    }
-  } else if (from.head_dim == 64 && from.tile_m == 128) {
-    AddGradients<Parts::kRows, 128, 64><<<grid, kThreads, 0, stream>>>(from, scale, dq);
-  } else if (from.head_dim == 96 && from.tile_m == 64) {
-    AddGradients<Parts::kOne, 64, 96><<<grid, kThreads, 0, stream>>>(from, scale, dq);
-  } else if (from.head_dim == 128 && from.tile_m == 64) {
-    AddGradients<Parts::kColumns, 64, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
-  } else if (from.head_dim == 128 && from.tile_m == 80) {
-    AddTransposed<80, 128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  if (from.tile_m != kThreads / 2) return cudaErrorInvalidValue;
+  if (from.head_dim == 64) {
+    AddRows<64><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  } else if (from.head_dim == 96) {
+    AddRows<96><<<grid, kThreads, 0, stream>>>(from, scale, dq);
+  } else if (from.head_dim == 128) {
+    AddRows<128><<<grid, kThreads, 0, stream>>>(from, scale, dq);
   } else {
     return cudaErrorInvalidValue;
   }
   return cudaGetLastError();
+}
+
+cudaError_t RoundQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale,
+                                const PerQuery& dq) {
+  if (from.order != SumOrder::kRegisters) return cudaErrorInvalidValue;
+  return PutQueryGradients<__nv_bfloat16>(stream, from, scale, dq);
 }
 
 cudaError_t FillUnseen(cudaStream_t stream, float* out, int64_t out_ld, int64_t out_cols, float* lse,

@@ -9,7 +9,7 @@
 
 namespace seqpar::cuda {
 
-// A value a (outer, head, query), float32, anywhere in a matrix.
+// A value a (outer, head, query), float32 unless a function says otherwise, anywhere in a matrix.
 struct PerQuery {
   float* data;
   int64_t outer_stride, head_stride, query_stride;
@@ -36,6 +36,9 @@ cudaError_t PrepareBackward(cudaStream_t stream, const PerQuery& lse, const PerQ
                             const BackwardSums& to);
 // dq += scale * sums, which are put in order. dq: its rows' first elements; 16-byte aligned.
 cudaError_t AddQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale, const PerQuery& dq);
+// dq = scale * sums, rounded to bfloat16. SumOrder::kRegisters; dq is of bfloat16, with strides of its own.
+cudaError_t RoundQueryGradients(cudaStream_t stream, const BackwardSums& from, float scale,
+                                const PerQuery& dq);
 
 // Queries that see no key: rows of out become 0, of lse -infinity.
 cudaError_t FillUnseen(cudaStream_t stream, float* out, int64_t out_ld, int64_t out_cols, float* lse,

@@ -109,6 +109,11 @@ class Compiler:
         operands, run = (self.backward if variant.backward else self.forward)(variant)
         return self.cute.compile(run, *operands, self.cute.runtime.make_fake_stream())
 
+    @staticmethod
+    def takes_rounded(variant):
+        """Whether its results may be asked for in bfloat16: what merges has them in float32."""
+        return variant.arch == 90 and variant.kind != "merge"
+
     def forward_kernel(self, variant):
         local, d = variant.mask == "window", variant.head_dim
         if variant.arch == 100:
@@ -136,41 +141,50 @@ class Compiler:
         o, lse = self.tensor(f32, (b, sq, h, d)), self.tensor(f32, (b, h, sq), last=None, align=4)
         Tensor, Float32, Int32 = cute.Tensor, f32, i32
         import cuda.bindings.driver as cuda
+        from flash_attn.cute.utils import AuxData
+
+        takes_rounded = self.takes_rounded(variant)
 
         @cute.jit
         def run(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: Float32, left: Int32, right: Int32,
-                stream: cuda.CUstream):
+                rounded: Int32, stream: cuda.CUstream):
             op(q, k, v, o, lse, scale, window_size_left=left if cutlass.const_expr(local) else None,
-               window_size_right=right if cutlass.const_expr(local) else None, stream=stream)
+               window_size_right=right if cutlass.const_expr(local) else None,
+               aux_data=AuxData(scalars=(rounded,) if cutlass.const_expr(takes_rounded) else None), stream=stream)
 
-        return (q, k, v, o, lse, f32(1), i32(0), i32(0)), run
+        return (q, k, v, o, lse, f32(1), i32(0), i32(0), i32(0)), run
 
     def backward(self, variant):
         cutlass, cute = self.cutlass, self.cute
         bf16, f32, i32 = cutlass.BFloat16, cutlass.Float32, cutlass.Int32
         local, d, fixed = variant.mask == "window", variant.head_dim, variant.kind == "backward_fixed"
         op = self.backward_kernel(variant)
-        b, sq, sk, h, padded, sums, tiles = self.extents(7)
+        b, sq, sk, h, padded, sums, tiles, kv_tiles = self.extents(8)
         q, k, v, do = (self.tensor(bf16, (b, s, h, d)) for s in (sq, sk, sk, sq))
         lse, delta = self.tensor(f32, (b, h, padded)), self.tensor(f32, (b, h, padded))
         dq = self.tensor(f32, (b, h, sums))
         dk, dv = (self.tensor(f32, (b, h, sk), last=None) for _ in range(2))
         turns = self.tensor(i32, (b, h, tiles, 1), align=4)
+        kv_turns = self.tensor(i32, (b, h, kv_tiles, 1), align=4)
         Tensor, Float32, Int32 = cute.Tensor, f32, i32
         import cuda.bindings.driver as cuda
+        from flash_attn.cute.utils import AuxData
+
+        takes_rounded = self.takes_rounded(variant)
 
         @cute.jit
         def run(q: Tensor, k: Tensor, v: Tensor, do: Tensor, lse: Tensor, delta: Tensor, dq: Tensor, dk: Tensor,
-                dv: Tensor, turns: Tensor, scale: Float32, left: Int32, right: Int32, stream: cuda.CUstream):
-            # dK and dV need no turns, but the base class asks for some.
+                dv: Tensor, turns: Tensor, kv_turns: Tensor, scale: Float32, left: Int32, right: Int32, rounded: Int32,
+                shared: Int32, stream: cuda.CUstream):
             op(q, k, v, do, lse, delta, dq, dk, dv, scale,
                window_size_left=left if cutlass.const_expr(local) else None,
                window_size_right=right if cutlass.const_expr(local) else None,
                mdQ_semaphore=turns if cutlass.const_expr(fixed) else None,
-               mdK_semaphore=turns if cutlass.const_expr(fixed) else None,
-               mdV_semaphore=turns if cutlass.const_expr(fixed) else None, stream=stream)
+               mdK_semaphore=kv_turns if cutlass.const_expr(fixed) else None,
+               mdV_semaphore=kv_turns if cutlass.const_expr(fixed) else None,
+               aux_data=AuxData(scalars=(rounded, shared) if cutlass.const_expr(takes_rounded) else None), stream=stream)
 
-        return (q, k, v, do, lse, delta, dq, dk, dv, turns, f32(1), i32(0), i32(0)), run
+        return (q, k, v, do, lse, delta, dq, dk, dv, turns, kv_turns, f32(1), *(i32(0) for _ in range(4))), run
 
 
 _compiler = None

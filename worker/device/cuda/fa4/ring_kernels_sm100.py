@@ -13,7 +13,7 @@ from cutlass.cute.nvgpu import tcgen05
 from flash_attn.cute.flash_bwd_sm100 import FlashAttentionBackwardSm100
 from flash_attn.cute.flash_fwd_sm100 import FlashAttentionForwardSm100
 from quack import layout_utils
-from ring_kernels import SummedHeads, add_to_row
+from ring_kernels import SummedHeads, add_pair
 
 
 class SplitForward:
@@ -70,7 +70,7 @@ class RingBackwardSm100(FlashAttentionBackwardSm100):
                     x = values[2 * j] * factor
                     y = values[2 * j + 1] * factor
                     column = places[2 * j][1]
-                    add_to_row(row, column, x, y, self.deterministic)
+                    add_pair(row + column, x, y)
         cute.arch.sync_warp()
         with cute.arch.elect_one():
             pipeline_dKV.consumer_release(consumer_state_dKV)
