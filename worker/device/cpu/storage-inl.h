@@ -32,16 +32,26 @@ HWY_INLINE void StoreFloats(hn::Vec<D> value, D d, float* to) {
   hn::StoreU(value, d, to);
 }
 
-// As ToBF16. To nearest even by adding half a unit less one, and one more where the last bit kept is odd.
-// (The processor's own conversion takes denormals for zeros.)
+// Numbers whose upper halves are those of bfloat16, to nearest even: half a unit less one is added, and one
+// more where the last bit kept is odd. Where one operation does And and Or that bit sets the last of all
+// instead, so that what is half a unit is more than that.
+template <typename D>
+HWY_INLINE hn::Vec<D> RoundedUpperHalf(D d, hn::Vec<D> u) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  return hn::Add(hn::OrAnd(u, hn::ShiftRight<16>(u), hn::Set(d, 1)), hn::Set(d, 0x7fff));
+#else
+  return hn::Add(u, hn::Add(hn::And(hn::ShiftRight<16>(u), hn::Set(d, 1)), hn::Set(d, 0x7fff)));
+#endif
+}
+
+// As ToBF16. (The processor's own conversion takes denormals for zeros.)
 template <typename D>
 HWY_INLINE void StoreFloats(hn::Vec<D> value, D d, BF16* to) {
   const hn::Rebind<uint32_t, D> wide;
   const hn::Rebind<int32_t, D> wide_signed;
   const hn::Rebind<uint16_t, D> half;
   const auto u = hn::BitCast(wide, value);
-  const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(wide, 1));
-  const auto rounded = hn::Add(u, hn::Add(odd, hn::Set(wide, 0x7fff)));
+  const auto rounded = RoundedUpperHalf(wide, u);
   const auto quiet = hn::Or(u, hn::Set(wide, 0x400000));
   const auto chosen = hn::IfThenElse(hn::IsNaN(value), hn::BitCast(d, quiet), hn::BitCast(d, rounded));
   const auto kept = hn::ShiftRight<16>(hn::BitCast(wide, chosen));
@@ -111,11 +121,8 @@ template <typename D>
 HWY_INLINE void StoreTwoOfBF16(Two<hn::Vec<D>> values, D d, BF16* to) {
   const hn::Repartition<uint16_t, D> halves;
   const hn::Repartition<uint32_t, D> words;
-  const auto rounded = [&](hn::Vec<D> value) HWY_ATTR {
-    const auto u = hn::BitCast(words, value);
-    const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(words, 1));
-    return hn::Add(u, hn::Add(odd, hn::Set(words, 0x7fff)));
-  };
+  const auto rounded = [&](hn::Vec<D> value)
+                           HWY_ATTR { return RoundedUpperHalf(words, hn::BitCast(words, value)); };
   hn::StoreU(hn::OddEven(hn::BitCast(halves, rounded(values.b)),
                          hn::BitCast(halves, hn::ShiftRight<16>(rounded(values.a)))),
              halves, &to->bits);
