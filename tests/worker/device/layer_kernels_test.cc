@@ -230,6 +230,42 @@ TEST_P(LayerKernelsTest, ActivationsAtTheirTails) {
   }
 }
 
+// Every bfloat16 number of [2^-8, 16) and its negative: polynomials of few terms are off somewhere between
+// the points of other tests, if they are.
+TEST_P(LayerKernelsTest, ActivationsOfEveryBfloat16) {
+  const Shape shape{2 * 12, 128, 0};  // a binade a row
+  const auto point = [](int64_t row, int64_t col) {
+    const double size = std::ldexp(1 + static_cast<double>(col) / 128, static_cast<int>(row / 2) - 8);
+    return row % 2 == 0 ? size : -size;
+  };
+  const GuardedMatrix x(Type(), shape.rows, shape.cols, 0, Guard::kAfter, point);
+  const GuardedMatrix one(Type(), shape.rows, shape.cols, 0, Guard::kAfter,
+                          [](int64_t, int64_t) { return 1; });
+  const Values points = x.Values();
+  const bool bf16 = Type() == DType::kBF16;
+  const auto is_near = [&](double value, double expected) {
+    const double half_unit = bf16 ? std::ldexp(1, std::ilogb(expected) - 8) : 0;
+    return std::abs(value - expected) <= half_unit + (bf16 ? 3e-4 : 1e-5) * std::max(std::abs(expected), 0.1);
+  };
+  for (MlpKind kind : {MlpKind::kGelu, MlpKind::kGeluTanh, MlpKind::kSwiglu}) {
+    const bool gated = kind == MlpKind::kSwiglu;
+    const Values y = Run(4, shape, Type(), [&](Device& device, Stream& s, const Matrix& to) {
+      device.ActivationForward(s, kind, gated ? &x.matrix() : nullptr, gated ? one : x, to);
+    });
+    const Values slope = Run(4, shape, Type(), [&](Device& device, Stream& s, const Matrix& to) {
+      const auto ignored = New(5, shape);
+      device.ActivationBackward(s, kind, gated ? &x.matrix() : nullptr, gated ? one : x, one,
+                                gated ? &to : nullptr, gated ? ignored->matrix() : to, nullptr);
+      EXPECT_TRUE(s.Synchronize().ok());
+    });
+    for (size_t i = 0; i < y.size(); ++i) {
+      const double at = points[i], f = Activated(kind, at), df = Slope(kind, at);
+      ASSERT_TRUE(is_near(y[i], f)) << y[i] << " for " << f << " at " << at;
+      ASSERT_TRUE(is_near(slope[i], df)) << slope[i] << " for " << df << " at " << at;
+    }
+  }
+}
+
 SEQPAR_INSTANTIATE_KERNEL_TESTS(LayerKernelsTest);
 
 }  // namespace

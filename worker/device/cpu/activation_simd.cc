@@ -1,6 +1,7 @@
 #include "worker/device/cpu/activation_simd.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "worker/device/cpu/simd-dispatch.h"
 #undef HWY_TARGET_INCLUDE
@@ -78,13 +79,45 @@ struct Functions<BF16> {
     return Functions<float>::Inverse(x);
 #endif
   }
-
-  static constexpr float kTailScale = 0.34f;
-  static HWY_INLINE Vec Tail(Vec t) {
-    const Vec sum = hn::MulAdd(Fill(0.341274440f), t, Fill(-0.00666940678f));
-    return hn::MulAdd(sum, t, Fill(0.165442690f));
-  }
 };
+
+// sum of c[i] x^(kTerms - 1 - i), two terms at a time: half as many operations that wait for one another.
+template <int kTerms>
+HWY_INLINE Vec Polynomial(const float (&c)[kTerms], Vec x, Vec square) {
+  constexpr int kFirst = 2 - kTerms % 2;
+  Vec sum = kFirst == 1 ? Fill(c[0]) : hn::MulAdd(Fill(c[0]), x, Fill(c[1]));
+  HWY_UNROLL(4)
+  for (int i = kFirst; i < kTerms; i += 2) {
+    sum = hn::MulAdd(sum, square, hn::MulAdd(Fill(c[i]), x, Fill(c[i + 1])));
+  }
+  return sum;
+}
+
+// What a gelu f(x) = max(x, 0) - z tail(z) of bfloat16 is made of, z = |x|: tail(z) = kPower(z)^-8 is Phi(-z)
+// or its approximation by tanh, and f'(-z) = tail(z) kSlope(z). So it takes no exponential. Minimax fits of
+// both to z = 5.6; beyond, both go on to zero.
+struct GeluFits {  // f to 2e-5 of the larger of f and 1e-1, f' to 1e-4
+  static constexpr float kPower[] = {1.238318e-4f,  -2.05767652e-4f, 0.00193619649f, 0.0083949526f,
+                                     0.0493216366f, 0.10867963f,     1.09050773f};
+  static constexpr float kSlope[] = {-0.00137585491f, 0.0181792988f, -0.105122347f,
+                                     -0.639498806f,   -0.797266855f, 1.0f};
+};
+struct GeluTanhFits {  // 5e-5, 2e-4
+  static constexpr float kPower[] = {2.9056057e-4f, -8.25215987e-4f, 0.00304144477f, 0.00712873733f,
+                                     0.0498701975f, 0.108591329f,    1.09050773f};
+  static constexpr float kSlope[] = {0.00248499762f, -0.024994351f, 0.0721897266f, -0.155091453f,
+                                     -0.616132992f,  -0.800945006f, 1.0f};
+};
+template <typename Fits>
+HWY_INLINE Activated GeluOfBF16(Vec x) {
+  const Vec z = hn::Min(Fill(12.0f), hn::Abs(x));  // finite, for where it meets a tail of zero
+  const Vec square = hn::Mul(z, z), root = Polynomial(Fits::kPower, z, square);
+  const Vec root_2 = hn::Mul(root, root), root_4 = hn::Mul(root_2, root_2);
+  const Vec tail = Functions<BF16>::Inverse(hn::Mul(root_4, root_4));
+  const Vec left_slope = hn::Mul(tail, Polynomial(Fits::kSlope, z, square));
+  return {hn::NegMulAdd(z, tail, hn::Max(hn::Zero(Floats()), x)),
+          hn::IfNegativeThenElse(x, left_slope, hn::Sub(Fill(1.0f), left_slope))};
+}
 
 // x within [-limit, infinity), and within [-limit, limit]; NaN stays NaN. An activation is 0 below and its
 // slope 0 or 1 beyond, and the exponentials stay finite and larger than 0.
@@ -122,15 +155,19 @@ struct Silu {
 struct GeluTanh {
   template <typename T>
   static HWY_INLINE Activated Of(Vec x) {
-    constexpr float kTwiceRoot = 1.59576912f, kLog2E = 1.44269504f, kCubic = 0.044715f;  // 2 sqrt(2 / pi)
-    const Limited limited = Limit(x, 9.5f);
-    const Vec square = hn::Mul(limited.within, limited.within);
-    const Vec over_x = hn::MulAdd(square, Fill(-kLog2E * kTwiceRoot * kCubic), Fill(-kLog2E * kTwiceRoot));
-    const Sigmoid sigmoid = SigmoidOf<T>(Functions<T>::Exp2(hn::Mul(limited.within, over_x)));
-    const Vec slope_of_two_u = hn::MulAdd(square, Fill(3 * kCubic * kTwiceRoot), Fill(kTwiceRoot));
-    const Vec slope_over_s =
-        hn::MulAdd(hn::Mul(limited.within, slope_of_two_u), sigmoid.one_less_s, Fill(1.0f));
-    return {hn::Mul(limited.above, sigmoid.s), hn::Mul(sigmoid.s, slope_over_s)};
+    if constexpr (std::is_same_v<T, BF16>) {
+      return GeluOfBF16<GeluTanhFits>(x);
+    } else {
+      constexpr float kTwiceRoot = 1.59576912f, kLog2E = 1.44269504f, kCubic = 0.044715f;  // 2 sqrt(2 / pi)
+      const Limited limited = Limit(x, 9.5f);
+      const Vec square = hn::Mul(limited.within, limited.within);
+      const Vec over_x = hn::MulAdd(square, Fill(-kLog2E * kTwiceRoot * kCubic), Fill(-kLog2E * kTwiceRoot));
+      const Sigmoid sigmoid = SigmoidOf<T>(Functions<T>::Exp2(hn::Mul(limited.within, over_x)));
+      const Vec slope_of_two_u = hn::MulAdd(square, Fill(3 * kCubic * kTwiceRoot), Fill(kTwiceRoot));
+      const Vec slope_over_s =
+          hn::MulAdd(hn::Mul(limited.within, slope_of_two_u), sigmoid.one_less_s, Fill(1.0f));
+      return {hn::Mul(limited.above, sigmoid.s), hn::Mul(sigmoid.s, slope_over_s)};
+    }
   }
 };
 
@@ -139,13 +176,17 @@ struct GeluTanh {
 struct Gelu {
   template <typename T>
   static HWY_INLINE Activated Of(Vec x) {
-    const Vec z = hn::Min(Fill(12.0f), hn::Abs(x));  // beyond, all that Phi(-|x|) is a part of is zero
-    const Vec bell = Functions<T>::Exp2(hn::Mul(z, hn::Mul(z, Fill(-0.721347520f))));
-    const Vec t = Functions<T>::Inverse(hn::MulAdd(z, Fill(Functions<T>::kTailScale), Fill(1.0f)));
-    const Vec tail = hn::Mul(hn::Mul(bell, t), Functions<T>::Tail(t));
-    const Vec left_slope = hn::NegMulAdd(hn::Mul(z, Fill(0.398942280f)), bell, tail);
-    return {hn::NegMulAdd(z, tail, hn::Max(hn::Zero(Floats()), x)),
-            hn::IfNegativeThenElse(x, left_slope, hn::Sub(Fill(1.0f), left_slope))};
+    if constexpr (std::is_same_v<T, BF16>) {
+      return GeluOfBF16<GeluFits>(x);
+    } else {
+      const Vec z = hn::Min(Fill(12.0f), hn::Abs(x));  // beyond, all that Phi(-|x|) is a part of is zero
+      const Vec bell = Functions<T>::Exp2(hn::Mul(z, hn::Mul(z, Fill(-0.721347520f))));
+      const Vec t = Functions<T>::Inverse(hn::MulAdd(z, Fill(Functions<T>::kTailScale), Fill(1.0f)));
+      const Vec tail = hn::Mul(hn::Mul(bell, t), Functions<T>::Tail(t));
+      const Vec left_slope = hn::NegMulAdd(hn::Mul(z, Fill(0.398942280f)), bell, tail);
+      return {hn::NegMulAdd(z, tail, hn::Max(hn::Zero(Floats()), x)),
+              hn::IfNegativeThenElse(x, left_slope, hn::Sub(Fill(1.0f), left_slope))};
+    }
   }
 };
 
