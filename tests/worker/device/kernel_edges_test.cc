@@ -1,5 +1,5 @@
-// Products and activations where kernels break: around block edges, beside pages that fault, with values at
-// the ends of their range.
+// Products, norms and activations where kernels break: around block edges, beside pages that fault, with
+// values at the ends of their range.
 #include <limits>
 
 #include "tests/worker/device/kernel_fixture.h"
@@ -173,6 +173,66 @@ TEST_P(KernelEdgesTest, ActivationsOfDenormals) {
     for (int64_t i = 0; i < n; ++i) {
       EXPECT_NEAR(y[i], values[i] / 2, 1e-44 + units * std::abs(values[i]) / 2) << values[i];
     }
+  }
+}
+
+// One of three rows has a NaN: its own results are, those of others are not, wherever vectors end.
+TEST_P(KernelEdgesTest, NormsOfEveryLengthWithANaNInARow) {
+  const auto seven = [](int64_t, int64_t) { return 7; };
+  for (const Guard guard : {Guard::kBefore, Guard::kAfter}) {
+    for (const int64_t n : {1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 70, 127, 130, 511, 513, 530}) {
+      for (const NormKind kind : {NormKind::kRmsNorm, NormKind::kLayerNorm}) {
+        SCOPED_TRACE(n);
+        const bool layer_norm = kind == NormKind::kLayerNorm;
+        const GuardedMatrix x(Type(), 3, n, 0, guard, [&](int64_t row, int64_t col) {
+          return row == 1 && col == n - 1 ? NAN : Wave(1, row, col);
+        });
+        const GuardedMatrix weight(Type(), 1, n, 0, guard,
+                                   [](int64_t, int64_t col) { return Wave(2, 0, col); });
+        const GuardedMatrix dy(Type(), 3, n, 0, guard, seven), around(Type(), 3, n, 0, guard, seven);
+        const GuardedMatrix y(Type(), 3, n, 0, guard, seven), dx(Type(), 3, n, 0, guard, seven);
+        const GuardedMatrix stats(DType::kF32, 3, 2, 0, guard, seven),
+            sums(DType::kF32, 2, n, 0, guard, seven);
+        const auto stream = devices_[0]->CreateStream("norm");
+        devices_[0]->NormForward(*stream, kind, x, weight, layer_norm ? &weight.matrix() : nullptr, 1e-5f, y,
+                                 stats.floats());
+        devices_[0]->NormBackward(*stream, kind, x, weight, stats.floats(), dy, &around.matrix(), dx,
+                                  sums.floats(), layer_norm ? sums.floats() + n : nullptr);
+        ASSERT_TRUE(stream->Synchronize().ok());
+        const Values ys = y.Values(), dxs = dx.Values();
+        for (int64_t i = 0; i < 3 * n; ++i) {
+          EXPECT_EQ(std::isnan(ys[i]), i / n == 1) << i;
+          EXPECT_EQ(std::isnan(dxs[i]), i / n == 1) << i;
+        }
+      }
+    }
+  }
+}
+
+// A row far from zero, and one whose first number is far from the others: the sums are not about the mean.
+TEST_P(KernelEdgesTest, LayerNormOfRowsFarFromTheirBeginning) {
+  const int64_t n = 2000;
+  const GuardedMatrix x(Type(), 3, n, 0, Guard::kAfter, [](int64_t row, int64_t col) {
+    const double value = Wave(1, row, col);
+    return row == 0               ? 1000 + 8 * value
+           : row == 1 && col == 0 ? 1e4
+           : row == 2 && col < 64 ? 3e3 + value
+                                  : value;
+  });
+  const GuardedMatrix weight(Type(), 1, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 1; });
+  const GuardedMatrix y(Type(), 3, n, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+  const GuardedMatrix stats(DType::kF32, 3, 2, 0, Guard::kAfter, [](int64_t, int64_t) { return 7; });
+  const auto stream = devices_[0]->CreateStream("norm");
+  devices_[0]->NormForward(*stream, NormKind::kLayerNorm, x, weight, nullptr, 1e-5f, y, stats.floats());
+  ASSERT_TRUE(stream->Synchronize().ok());
+  const Values values = x.Values(), got = stats.Values();
+  for (int64_t row = 0; row < 3; ++row) {
+    double mean = 0, square = 0;
+    for (int64_t i = 0; i < n; ++i) mean += values[row * n + i] / n;
+    for (int64_t i = 0; i < n; ++i) square += std::pow(values[row * n + i] - mean, 2) / n;
+    const double deviation = std::sqrt(square + 1e-5);
+    EXPECT_NEAR(got[2 * row], mean, 1e-7 * std::abs(mean) + 1e-5 * deviation) << row;
+    EXPECT_NEAR(got[2 * row + 1] * deviation, 1, 5e-6) << row;
   }
 }
 

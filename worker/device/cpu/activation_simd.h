@@ -7,15 +7,9 @@
 #include <string>
 
 #include "common/tensor/dtype.h"
+#include "worker/device/cpu/row_simd.h"
 
 namespace seqpar::cpu {
-
-// A matrix's numbers: `ld` from one row to the next. Null where an operand is absent.
-template <typename T>
-struct RowsOf {
-  T* data;
-  int64_t ld;
-};
 
 // One activation f, within a few units in the last place of the larger of the result and 1e-1; of bfloat16
 // numbers within a few 1e-4 of the larger of the two, and then rounded, by up to 2e-3 of the result. No

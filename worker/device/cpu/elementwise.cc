@@ -78,11 +78,13 @@ void SumInOrder(const RowSimd& simd, ThreadPool& pool, const std::vector<Matrix>
 absl::Status AddColumnSums(const RowSimd& simd, const CpuContext& cpu, const Matrix& x, float* sums) {
   return SumOverRows(
       cpu, x.rows, x.cols,
-      [&](int64_t row, float* partial) {
+      [&](int64_t begin, int64_t end, float* partial) {
         SpanBuffer buffer;
-        ForEachSpan(x.cols, [&](int64_t col, int64_t n) {
-          simd.add(partial + col, simd.Read(x, row, col, n, buffer), n, partial + col);
-        });
+        for (int64_t row = begin; row < end; ++row) {
+          ForEachSpan(x.cols, [&](int64_t col, int64_t n) {
+            simd.add(partial + col, simd.Read(x, row, col, n, buffer), n, partial + col);
+          });
+        }
       },
       [&](int64_t col, double total) { sums[col] = static_cast<float>(sums[col] + total); });
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
-#include <type_traits>
 
 #include "worker/device/cpu/elementwise.h"
 #include "worker/device/cpu/sum_over_rows.h"
@@ -11,7 +10,10 @@
 namespace seqpar::cpu {
 namespace {
 
-// A norm on matrices that are all bfloat16, or, as float32, on any: how spans are read and written.
+// A norm on matrices that are all bfloat16, or, as float32, on any: how spans are read and written, and of
+// how many rows forward makes the statistics before it writes them. Of two the ends of the sums, a root and a
+// division, are hidden behind each other; more, or of float32, wait longer for memory, which likes reading
+// and writing in turns.
 template <typename T>
 class Spans;
 
@@ -19,17 +21,18 @@ template <>
 class Spans<float> {
  public:
   explicit Spans(const RowSimd& simd) : norm(simd.norm), simd_(simd) {}
-  const float* Read(const Matrix& m, int64_t row, int64_t col, int64_t n, float* buffer) const {
-    return simd_.Read(m, row, col, n, buffer);
+  RowsOf<const float> Read(const Matrix& m, int64_t row, int64_t col, int64_t n, float* buffer) const {
+    return {simd_.Read(m, row, col, n, buffer), m.ld};
   }
-  float* Target(const Matrix& m, int64_t row, int64_t col, float* buffer) const {
-    return SpanTarget(m, row, col, buffer);
+  RowsOf<float> Target(const Matrix& m, int64_t row, int64_t col, float* buffer) const {
+    return {SpanTarget(m, row, col, buffer), m.ld};
   }
   void Store(const Matrix& m, int64_t row, int64_t col, int64_t n, const float* values) const {
     simd_.Store(m, row, col, n, values);
   }
 
   const NormOn<float>& norm;
+  static constexpr int64_t kTogether = 1;
 
  private:
   const RowSimd& simd_;
@@ -39,78 +42,84 @@ template <>
 class Spans<BF16> {
  public:
   explicit Spans(const RowSimd& simd) : norm(simd.norm_bf16) {}
-  const BF16* Read(const Matrix& m, int64_t row, int64_t col, int64_t, float*) const {
-    return reinterpret_cast<const BF16*>(m.At(row, col));
+  RowsOf<const BF16> Read(const Matrix& m, int64_t row, int64_t col, int64_t, float*) const {
+    return {reinterpret_cast<const BF16*>(m.At(row, col)), m.ld};
   }
-  BF16* Target(const Matrix& m, int64_t row, int64_t col, float*) const {
-    return reinterpret_cast<BF16*>(m.At(row, col));
+  RowsOf<BF16> Target(const Matrix& m, int64_t row, int64_t col, float*) const {
+    return {reinterpret_cast<BF16*>(m.At(row, col)), m.ld};
   }
   void Store(const Matrix&, int64_t, int64_t, int64_t, const BF16*) const {}
 
   const NormOn<BF16>& norm;
+  static constexpr int64_t kTogether = 2;
 };
 
-bool AreBF16(std::initializer_list<const Matrix*> matrices) {
+bool Are(DType type, std::initializer_list<const Matrix*> matrices) {
   return std::all_of(matrices.begin(), matrices.end(),
-                     [](const Matrix* m) { return m == nullptr || m->dtype == DType::kBF16; });
+                     [type](const Matrix* m) { return m == nullptr || m->dtype == type; });
 }
+
+// Calls fn(spans) with how these matrices are read and written.
+template <typename Fn>
+auto WithSpans(const RowSimd& simd, std::initializer_list<const Matrix*> matrices, const Fn& fn) {
+  if (Are(DType::kBF16, matrices)) return fn(Spans<BF16>(simd));
+  return fn(Spans<float>(simd));
+}
+
+// Of so many numbers their mean and the sum of squares of what they are away from it.
+struct Spread {
+  double count = 0, mean = 0, squares = 0;
+
+  // Adds those of a stretch of n.
+  void Add(const Moments& stretch, int64_t n) {
+    // Divisions of what is known before the sums are, which rows wait for.
+    const double more = static_cast<double>(n), total = count + more;
+    const double shift = stretch.sum * (1 / more), away = stretch.center + shift - mean;
+    squares += std::max(0.0, stretch.squares - shift * stretch.sum) + away * away * (count * more / total);
+    mean += away * (more / total);
+    count = total;
+  }
+};
 
 // Writes (mean, 1 / deviation) of the row.
 template <typename T>
 void StatsOfRow(const Spans<T>& spans, NormKind kind, const Matrix& x, int64_t row, float eps, float* stats) {
   SpanBuffer buffer;
-  double mean = 0;
-  if (kind == NormKind::kLayerNorm) {
-    ForEachSpan(x.cols, [&](int64_t col, int64_t n) {
-      mean += spans.norm.sum(spans.Read(x, row, col, n, buffer), n);
-    });
-    mean /= static_cast<double>(x.cols);
-  }
-  const float center = static_cast<float>(mean);
-  double square = 0;
+  Spread spread;
   ForEachSpan(x.cols, [&](int64_t col, int64_t n) {
-    square += spans.norm.sum_of_squares(spans.Read(x, row, col, n, buffer), center, n);
+    const T* values = spans.Read(x, row, col, n, buffer).data;
+    if (kind == NormKind::kLayerNorm) {
+      spread.Add(spans.norm.moments(values, n), n);
+    } else {
+      spread.squares += spans.norm.sum_of_squares(values, n);
+    }
   });
-  stats[2 * row] = center;
-  stats[2 * row + 1] = static_cast<float>(1 / std::sqrt(square / static_cast<double>(x.cols) + eps));
+  stats[2 * row] = static_cast<float>(spread.mean);
+  stats[2 * row + 1] =
+      static_cast<float>(1 / std::sqrt(spread.squares * (1 / static_cast<double>(x.cols)) + eps));
 }
 
 template <typename T>
-void NormaliseRow(const Spans<T>& spans, const Matrix& x, const Matrix& weight, const Matrix* bias,
-                  const Matrix& y, int64_t row, const float* stats) {
+void NormaliseRows(const Spans<T>& spans, const Matrix& x, const Matrix& weight, const Matrix* bias,
+                   const Matrix& y, const float* stats, int64_t begin, int64_t end) {
   SpanBuffer x_buffer, weight_buffer, bias_buffer, y_buffer;
   ForEachSpan(x.cols, [&](int64_t col, int64_t n) {
-    const NormSpan<T> span{n, spans.Read(x, row, col, n, x_buffer),
-                           spans.Read(weight, 0, col, n, weight_buffer), stats[2 * row], stats[2 * row + 1]};
-    const T* plus = bias == nullptr ? nullptr : spans.Read(*bias, 0, col, n, bias_buffer);
-    T* to = spans.Target(y, row, col, y_buffer);
-    spans.norm.normalise(span, plus, to);
-    spans.Store(y, row, col, n, to);
+    const NormRows<T> rows{end - begin, n, spans.Read(x, begin, col, n, x_buffer),
+                           spans.Read(weight, 0, col, n, weight_buffer).data, stats + 2 * begin};
+    const T* plus = bias == nullptr ? nullptr : spans.Read(*bias, 0, col, n, bias_buffer).data;
+    const RowsOf<T> to = spans.Target(y, begin, col, y_buffer);
+    spans.norm.normalise(rows, plus, to);
+    spans.Store(y, begin, col, n, to.data);
   });
 }
 
-// Rows of bfloat16 together, as many as the first level cache holds: what one row's root and division take is
-// hidden behind the sums of the next. Rows of float32 wait for memory instead, which likes reading and
-// writing in turns.
-template <typename T>
-void ForwardRows(const Spans<T>& spans, NormKind kind, const Matrix& x, const Matrix& weight,
-                 const Matrix* bias, float eps, const Matrix& y, float* stats, int64_t begin, int64_t end) {
-  constexpr int64_t kTogetherMax = std::is_same_v<T, BF16> ? 8 : 1;
-  const int64_t together = std::clamp<int64_t>(8192 / std::max<int64_t>(1, x.cols), 1, kTogetherMax);
-  for (int64_t first = begin; first < end; first += together) {
-    const int64_t last = std::min(end, first + together);
-    for (int64_t row = first; row < last; ++row) StatsOfRow(spans, kind, x, row, eps, stats);
-    for (int64_t row = first; row < last; ++row) NormaliseRow(spans, x, weight, bias, y, row, stats);
-  }
-}
-
-// The backward pass through one row after the other.
+// The backward pass through rows.
 template <typename T>
 class Gradient {
  public:
-  Gradient(const RowSimd& simd, NormKind kind, const Matrix& x, const Matrix& weight, const float* stats,
+  Gradient(const Spans<T>& spans, NormKind kind, const Matrix& x, const Matrix& weight, const float* stats,
            const Matrix& dy, const Matrix* residual, const Matrix& dx)
-      : spans_(simd),
+      : spans_(spans),
         kind_(kind),
         x_(x),
         weight_(weight),
@@ -119,30 +128,13 @@ class Gradient {
         residual_(residual),
         dx_(dx) {}
 
-  // Adds dy h to weight_sums[cols] and dy to bias_sums (null: not wanted), and writes the row of dx:
+  // Adds dy h to weight_sums[cols] and dy to bias_sums (null: not wanted), and writes the rows of dx:
   // inverse_deviation * (g - mean(g) - h mean(g h)); the first mean is LayerNorm's alone.
-  void Row(int64_t row, float* weight_sums, float* bias_sums) const {
-    Buffers buffers;
-    double sum_g = 0, sum_gh = 0;
+  void Rows(int64_t begin, int64_t end, float* weight_sums, float* bias_sums) const {
+    for (int64_t row = begin; row < end; ++row) Row(row, weight_sums, bias_sums);
     ForEachSpan(x_.cols, [&](int64_t col, int64_t n) {
-      const NormSpan<T> span = SpanAt(row, col, n, &buffers);
-      const T* dys = spans_.Read(dy_, row, col, n, buffers.dy);
-      const GradientSums sums = spans_.norm.add_gradients(span, dys, weight_sums + col,
-                                                          bias_sums == nullptr ? nullptr : bias_sums + col);
-      sum_g += sums.g;
-      sum_gh += sums.gh;
-    });
-    const double cols = static_cast<double>(x_.cols);
-    const GradientSums means{kind_ == NormKind::kLayerNorm ? static_cast<float>(sum_g / cols) : 0,
-                             static_cast<float>(sum_gh / cols)};
-    ForEachSpan(x_.cols, [&](int64_t col, int64_t n) {
-      const NormSpan<T> span = SpanAt(row, col, n, &buffers);
-      const T* dys = spans_.Read(dy_, row, col, n, buffers.dy);
-      const T* around =
-          residual_ == nullptr ? nullptr : spans_.Read(*residual_, row, col, n, buffers.residual);
-      T* to = spans_.Target(dx_, row, col, buffers.dx);
-      spans_.norm.gradient(span, dys, means, around, to);
-      spans_.Store(dx_, row, col, n, to);
+      spans_.norm.order_sums(weight_sums + col, n);
+      if (bias_sums != nullptr) spans_.norm.order_sums(bias_sums + col, n);
     });
   }
 
@@ -151,9 +143,28 @@ class Gradient {
     SpanBuffer x, weight, dy, residual, dx;
   };
 
-  NormSpan<T> SpanAt(int64_t row, int64_t col, int64_t n, Buffers* buffers) const {
-    return {n, spans_.Read(x_, row, col, n, buffers->x), spans_.Read(weight_, 0, col, n, buffers->weight),
-            stats_[2 * row], stats_[2 * row + 1]};
+  void Row(int64_t row, float* weight_sums, float* bias_sums) const {
+    Buffers buffers;
+    GradientSums sums{0, 0};
+    ForEachSpan(x_.cols, [&](int64_t col, int64_t n) {
+      spans_.norm.add_gradients(SpanAt(row, col, n, &buffers), spans_.Read(dy_, row, col, n, buffers.dy),
+                                weight_sums + col, bias_sums == nullptr ? nullptr : bias_sums + col, &sums);
+    });
+    const double cols = static_cast<double>(x_.cols);
+    const GradientSums means{kind_ == NormKind::kLayerNorm ? sums.g / cols : 0, sums.gh / cols};
+    ForEachSpan(x_.cols, [&](int64_t col, int64_t n) {
+      RowsOf<const T> around{nullptr, 0};
+      if (residual_ != nullptr) around = spans_.Read(*residual_, row, col, n, buffers.residual);
+      const RowsOf<T> to = spans_.Target(dx_, row, col, buffers.dx);
+      spans_.norm.gradient(SpanAt(row, col, n, &buffers), spans_.Read(dy_, row, col, n, buffers.dy), &means,
+                           around, to);
+      spans_.Store(dx_, row, col, n, to.data);
+    });
+  }
+
+  NormRows<T> SpanAt(int64_t row, int64_t col, int64_t n, Buffers* buffers) const {
+    return {1, n, spans_.Read(x_, row, col, n, buffers->x),
+            spans_.Read(weight_, 0, col, n, buffers->weight).data, stats_ + 2 * row};
   }
 
   const Spans<T> spans_;
@@ -165,41 +176,36 @@ class Gradient {
   const Matrix& dx_;
 };
 
-template <typename T>
-absl::Status Backward(const Gradient<T>& gradient, const CpuContext& cpu, int64_t rows, int64_t cols,
-                      float* dweight, float* dbias) {
-  return SumOverRows(
-      cpu, rows, dbias == nullptr ? cols : 2 * cols,
-      [&](int64_t row, float* sums) { gradient.Row(row, sums, dbias == nullptr ? nullptr : sums + cols); },
-      [&](int64_t col, double total) {
-        float& sum = col < cols ? dweight[col] : dbias[col - cols];
-        sum = static_cast<float>(sum + total);
-      });
-}
-
 }  // namespace
 
 void NormForward(const RowSimd& simd, ThreadPool& pool, NormKind kind, const Matrix& x, const Matrix& weight,
                  const Matrix* bias, float eps, const Matrix& y, float* stats) {
-  const bool bf16 = AreBF16({&x, &weight, bias, &y});
-  ParallelRows(pool, x.rows, x.cols, [&](int64_t begin, int64_t end) {
-    if (bf16) {
-      ForwardRows(Spans<BF16>(simd), kind, x, weight, bias, eps, y, stats, begin, end);
-    } else {
-      ForwardRows(Spans<float>(simd), kind, x, weight, bias, eps, y, stats, begin, end);
-    }
+  WithSpans(simd, {&x, &weight, bias, &y}, [&](const auto& spans) {
+    ParallelRows(pool, x.rows, x.cols, [&](int64_t begin, int64_t end) {
+      for (int64_t first = begin; first < end; first += spans.kTogether) {
+        const int64_t last = std::min(end, first + spans.kTogether);
+        for (int64_t row = first; row < last; ++row) StatsOfRow(spans, kind, x, row, eps, stats);
+        NormaliseRows(spans, x, weight, bias, y, stats, first, last);
+      }
+    });
   });
 }
 
 absl::Status NormBackward(const RowSimd& simd, const CpuContext& cpu, NormKind kind, const Matrix& x,
                           const Matrix& weight, const float* stats, const Matrix& dy, const Matrix* residual,
                           const Matrix& dx, float* dweight, float* dbias) {
-  if (AreBF16({&x, &weight, &dy, residual, &dx})) {
-    return Backward(Gradient<BF16>(simd, kind, x, weight, stats, dy, residual, dx), cpu, x.rows, x.cols,
-                    dweight, dbias);
-  }
-  return Backward(Gradient<float>(simd, kind, x, weight, stats, dy, residual, dx), cpu, x.rows, x.cols,
-                  dweight, dbias);
+  return WithSpans(simd, {&x, &weight, &dy, residual, &dx}, [&](const auto& spans) {
+    const Gradient gradient(spans, kind, x, weight, stats, dy, residual, dx);
+    return SumOverRows(
+        cpu, x.rows, dbias == nullptr ? x.cols : 2 * x.cols,
+        [&](int64_t begin, int64_t end, float* sums) {
+          gradient.Rows(begin, end, sums, dbias == nullptr ? nullptr : sums + x.cols);
+        },
+        [&](int64_t col, double total) {
+          float& sum = col < x.cols ? dweight[col] : dbias[col - x.cols];
+          sum = static_cast<float>(sum + total);
+        });
+  });
 }
 
 }  // namespace seqpar::cpu

@@ -11,31 +11,47 @@
 
 namespace seqpar::cpu {
 
-// A stretch of a row in a norm: h = (x - mean) * inverse_deviation, g = dy * weight.
+// A matrix's numbers: `ld` from one row to the next. Null where an operand is absent.
 template <typename T>
-struct NormSpan {
-  int64_t n;
-  const T* x;
+struct RowsOf {
+  T* data;
+  int64_t ld;
+};
+
+// Stretches of rows in a norm: h = (x - mean) / deviation, g = dy * weight.
+template <typename T>
+struct NormRows {
+  int64_t rows, n;
+  RowsOf<const T> x;
   const T* weight;
-  float mean, inverse_deviation;
+  const float* stats;  // of each row its mean and 1 / deviation
+};
+
+// Of a stretch the sums of x - center and of its square.
+struct Moments {
+  float center, sum, squares;
 };
 
 struct GradientSums {
-  float g, gh;
+  double g, gh;
 };
 
 // Norms of rows of float32 or bfloat16, computed in float32.
 template <typename T>
 struct NormOn {
-  float (*sum)(const T* x, int64_t n);
-  float (*sum_of_squares)(const T* x, float center, int64_t n);  // of x - center
+  Moments (*moments)(const T* x, int64_t n);
+  float (*sum_of_squares)(const T* x, int64_t n);
 
   // to = h * weight + bias (null: none).
-  void (*normalise)(const NormSpan<T>& span, const T* bias, T* to);
-  // Adds dy h to weight_sums and dy to bias_sums (null: not wanted); the sums of g and of g h.
-  GradientSums (*add_gradients)(const NormSpan<T>& span, const T* dy, float* weight_sums, float* bias_sums);
-  // to = inverse_deviation * (g - means.g - h * means.gh) + around (null: none).
-  void (*gradient)(const NormSpan<T>& span, const T* dy, GradientSums means, const T* around, T* to);
+  void (*normalise)(const NormRows<T>& rows, const T* bias, RowsOf<T> to);
+  // Adds dy h to weight_sums and dy to bias_sums (null: not wanted), in an order of columns that order_sums
+  // turns into that of memory, and each row's sums of g and of g h to its sums.
+  void (*add_gradients)(const NormRows<T>& rows, RowsOf<const T> dy, float* weight_sums, float* bias_sums,
+                        GradientSums* sums);
+  void (*order_sums)(float* sums, int64_t n);  // in place; n as it was when they were added to
+  // to = (g - means.g - h * means.gh) / deviation + around (null: none), means for each row.
+  void (*gradient)(const NormRows<T>& rows, RowsOf<const T> dy, const GradientSums* means,
+                   RowsOf<const T> around, RowsOf<T> to);
 };
 
 // Every function is for n numbers that no alignment is asked of, and reads element i of its operands before

@@ -11,11 +11,11 @@
 
 namespace seqpar::cpu {
 
-// Calls add(row, sums) once for every row in [0, rows), rows of different blocks at once: it adds the row's
-// terms to sums[width]. Then calls finish(column, total) for every column in [0, width). Rows are summed in
-// float32 in groups of a fixed size, groups in float64 in an order that depends on the number of rows alone.
-// RESOURCE_EXHAUSTED where the limit forbids the partial sums, 12 bytes a column in each of 64 blocks at
-// most.
+// Calls add(begin, end, sums) for groups of rows that are all of [0, rows), of different blocks at once: it
+// adds their terms to sums[width], which are zero. Then calls finish(column, total) for every column in [0,
+// width). Rows are summed in float32 in groups of a fixed size, groups in float64 in an order that depends on
+// the number of rows alone. RESOURCE_EXHAUSTED where the limit forbids the partial sums, 12 bytes a column in
+// each of 64 blocks at most.
 template <typename Add, typename Finish>
 absl::Status SumOverRows(const CpuContext& cpu, int64_t rows, int64_t width, const Add& add,
                          const Finish& finish) {
@@ -36,7 +36,7 @@ absl::Status SumOverRows(const CpuContext& cpu, int64_t rows, int64_t width, con
     const int64_t end = std::min(rows, (block + 1) * block_rows);
     for (int64_t group = block * block_rows; group < end; group += kGroupRows) {
       std::fill_n(sums, width, 0.0f);
-      for (int64_t row = group; row < std::min(end, group + kGroupRows); ++row) add(row, sums);
+      add(group, std::min(end, group + kGroupRows), sums);
       for (int64_t i = 0; i < width; ++i) totals[i] += sums[i];
     }
   });
