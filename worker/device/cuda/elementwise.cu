@@ -85,8 +85,8 @@ __device__ Activated Gelu(float x) {
 }
 __device__ Activated GeluTanh(float x) {
   constexpr float kScale = 0.79788456080286536f, kCubic = 0.044715f;
-  // Beyond, the slope is 0 or 1, and x * x would overflow further out.
-  const float near = fminf(fmaxf(x, -20.0f), 20.0f);
+  // Beyond, the slope is 0 or 1, and x * x would overflow further out. NaN stays NaN.
+  const float near = x < -20.0f ? -20.0f : x > 20.0f ? 20.0f : x;
   const float t = tanhf(kScale * (near + kCubic * near * near * near)), below = 0.5f * (1.0f + t);
   const float inner_slope = kScale * (1.0f + 3.0f * kCubic * near * near);
   return {x * below, below + 0.5f * near * (1.0f - t * t) * inner_slope};
