@@ -29,7 +29,7 @@ case " jobs longest faults shared links all " in
 esac
 export LD_LIBRARY_PATH=$bundle/lib:$bundle/lib/ucx${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export SEQPAR_CUDA_PLUGIN=$bundle/lib/libseqpar-cuda.so
-. "$bundle/cudnn.sh" && cudnn=1 || cudnn=
+. "$bundle/cudnn.sh" && grep -qx cudnn "$bundle/attention.txt" && cudnn=1 || cudnn=
 dir=$(mktemp -d)
 seqpar=$bundle/bin/seqpar
 failures=0 worker=
