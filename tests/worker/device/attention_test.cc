@@ -302,6 +302,21 @@ TEST_P(AttentionTest, BFloat16OfWideHeadsOfOneQuery) {
   }
 }
 
+// More queries than a CPU's backward pass takes through the keys together; also by several threads.
+TEST_P(AttentionTest, QueriesOfSeveralBlocks) {
+  AttentionCase c;
+  c.head_dim = 128;
+  c.queries = c.keys = 1600;
+  SetCausal(&c);
+  Check(c);
+  SetWindow(&c, 90, 20);
+  Check(c);
+  if (IsGpuKernel(GetParam())) return;
+  const AttentionInputs in(c);
+  const auto threads = MakeDevice(GetParam(), 3);
+  ExpectSameBits(RunThrough(*device_, c, in), RunThrough(*threads, c, in));
+}
+
 SEQPAR_INSTANTIATE_ATTENTION_TESTS(AttentionTest);
 
 }  // namespace

@@ -1,9 +1,10 @@
 // Flash attention on packed panels: the fast kernel. See attention_simd.h for the layout of its operands.
 //
 // Forward: K and V of a KV head are packed once, then each task takes a tile of queries of one head through
-// all the chunks of keys that it sees. Backward: each task takes a chunk of keys through all tiles of queries
-// that see it; dK and dV of the chunk are the task's own, and dQ of a tile is added to by its chunks in
-// ascending order, a task waiting for its turn. Either way every sum has an order that threads cannot change.
+// all the chunks of keys that it sees. Backward: of one block of queries after the other, as many as a cache
+// holds, each task takes a chunk of keys through all tiles that see it; dK and dV of the chunk are the task's
+// own, and dQ of a tile is added to by its chunks in ascending order, a task waiting for its turn. Either way
+// every sum has an order that threads cannot change.
 #ifndef SEQPAR_WORKER_DEVICE_CPU_TILED_ATTENTION_H_
 #define SEQPAR_WORKER_DEVICE_CPU_TILED_ATTENTION_H_
 
