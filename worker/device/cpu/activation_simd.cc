@@ -27,6 +27,22 @@ struct Activated {
   Vec value, slope;
 };
 
+// NaN stays NaN. x86's maximum and minimum are their second operand where one is NaN, others' the number.
+HWY_INLINE Vec AtLeast(float bound, Vec x) {
+#if HWY_ARCH_X86
+  return hn::Max(Fill(bound), x);
+#else
+  return hn::IfThenElse(hn::Lt(x, Fill(bound)), Fill(bound), x);
+#endif
+}
+HWY_INLINE Vec AtMost(float bound, Vec x) {
+#if HWY_ARCH_X86
+  return hn::Min(Fill(bound), x);
+#else
+  return hn::IfThenElse(hn::Lt(Fill(bound), x), Fill(bound), x);
+#endif
+}
+
 // The functions that activations are made of, as exact as numbers of type T need them: bfloat16 rounds the
 // result by up to 2^-9 of it.
 template <typename T>
@@ -110,12 +126,12 @@ struct GeluTanhFits {  // 5e-5, 2e-4
 };
 template <typename Fits>
 HWY_INLINE Activated GeluOfBF16(Vec x) {
-  const Vec z = hn::Min(Fill(12.0f), hn::Abs(x));  // finite, for where it meets a tail of zero
+  const Vec z = AtMost(12, hn::Abs(x));  // finite, for where it meets a tail of zero
   const Vec square = hn::Mul(z, z), root = Polynomial(Fits::kPower, z, square);
   const Vec root_2 = hn::Mul(root, root), root_4 = hn::Mul(root_2, root_2);
   const Vec tail = Functions<BF16>::Inverse(hn::Mul(root_4, root_4));
   const Vec left_slope = hn::Mul(tail, Polynomial(Fits::kSlope, z, square));
-  return {hn::NegMulAdd(z, tail, hn::Max(hn::Zero(Floats()), x)),
+  return {hn::NegMulAdd(z, tail, AtLeast(0, x)),
           hn::IfNegativeThenElse(x, left_slope, hn::Sub(Fill(1.0f), left_slope))};
 }
 
@@ -125,8 +141,8 @@ struct Limited {
   Vec above, within;
 };
 HWY_INLINE Limited Limit(Vec x, float limit) {
-  const Vec above = hn::Max(Fill(-limit), x);
-  return {above, hn::Min(Fill(limit), above)};
+  const Vec above = AtLeast(-limit, x);
+  return {above, AtMost(limit, above)};
 }
 
 // s = 1 / (1 + e), the sigmoid of -ln e, and 1 - s with all its digits.
@@ -179,12 +195,12 @@ struct Gelu {
     if constexpr (std::is_same_v<T, BF16>) {
       return GeluOfBF16<GeluFits>(x);
     } else {
-      const Vec z = hn::Min(Fill(12.0f), hn::Abs(x));  // beyond, all that Phi(-|x|) is a part of is zero
+      const Vec z = AtMost(12, hn::Abs(x));  // beyond, all that Phi(-|x|) is a part of is zero
       const Vec bell = Functions<T>::Exp2(hn::Mul(z, hn::Mul(z, Fill(-0.721347520f))));
       const Vec t = Functions<T>::Inverse(hn::MulAdd(z, Fill(Functions<T>::kTailScale), Fill(1.0f)));
       const Vec tail = hn::Mul(hn::Mul(bell, t), Functions<T>::Tail(t));
       const Vec left_slope = hn::NegMulAdd(hn::Mul(z, Fill(0.398942280f)), bell, tail);
-      return {hn::NegMulAdd(z, tail, hn::Max(hn::Zero(Floats()), x)),
+      return {hn::NegMulAdd(z, tail, AtLeast(0, x)),
               hn::IfNegativeThenElse(x, left_slope, hn::Sub(Fill(1.0f), left_slope))};
     }
   }
