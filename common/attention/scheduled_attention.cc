@@ -154,12 +154,12 @@ class ScheduledAttention : public AttentionCore {
     if (schedule_.ranks > 1 || rows() == 0) return nullptr;
     const PlannedTile* whole = nullptr;
     for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
-      int64_t count = 0;
+      std::vector<const PlannedTile*> tiles;
       for (const std::vector<PlannedTile>& slot : tiles_.Of(pass)) {
-        count += static_cast<int64_t>(slot.size());
-        if (!slot.empty()) whole = &slot.front();
+        for (const PlannedTile& tile : slot) tiles.push_back(&tile);
       }
-      if (count != 1 || whole->tile.keys != tokens_.size()) return nullptr;
+      if (tiles.size() != 1 || tiles[0]->tile.keys != tokens_.size()) return nullptr;
+      whole = tiles[0];
     }
     return whole;
   }

@@ -1,6 +1,5 @@
 // Movement, sums, products and the small kernels of attention against float64, over odd shapes, strides and
 // types.
-#include <array>
 #include <random>
 
 #include "tests/worker/device/kernel_fixture.h"
@@ -143,18 +142,21 @@ TEST_P(KernelsTest, ProductsPlusAnotherMatrix) {
 TEST(GradientsOfWeightsTest, AreTheSameBitsWhicheverAlgorithmIsFastest) {
   const auto tried = MakeTestDevice("cuda"), fixed = MakeTestDevice("cuda_deterministic");
   if (!tried.ok() || !fixed.ok()) GTEST_SKIP() << "no GPU";
-  for (const auto& [rows, cols, tokens] :
-       std::vector<std::array<int64_t, 3>>{{2048, 4096, 4096}, {6144, 2048, 3000}}) {
+  struct Product {
+    int64_t rows, cols, tokens;
+  };
+  for (const Product& p : std::vector<Product>{{2048, 4096, 4096}, {6144, 2048, 3000}}) {
     std::vector<Values> results;
     for (Device* device : {tried->get(), fixed->get()}) {
       const auto random = [&](int64_t cols_of) {
         std::mt19937 bits(1);
         std::normal_distribution<double> normal;
-        return GuardedMatrix(DType::kBF16, tokens, cols_of, 0, Guard::kAfter,
+        return GuardedMatrix(DType::kBF16, p.tokens, cols_of, 0, Guard::kAfter,
                              [&](int64_t, int64_t) { return normal(bits); });
       };
-      const GuardedMatrix dy = random(rows), x = random(cols);
-      const GuardedMatrix sums(DType::kF32, rows, cols, 0, Guard::kAfter, [](int64_t, int64_t) { return 0; });
+      const GuardedMatrix dy = random(p.rows), x = random(p.cols);
+      const GuardedMatrix sums(DType::kF32, p.rows, p.cols, 0, Guard::kAfter,
+                               [](int64_t, int64_t) { return 0; });
       const auto stream = device->CreateStream("products");
       device->Gemm(*stream, dy, true, x, false, sums, false, nullptr);
       device->Gemm(*stream, dy, true, x, false, sums, true, nullptr);

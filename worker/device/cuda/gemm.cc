@@ -189,25 +189,30 @@ absl::StatusOr<bool> GemmLibrary::Enqueue(cudaStream_t stream, const Matrix& a, 
     return Key{c.rows, c.cols, depth, a.ld, b.ld, added.ld, c.ld, alignments, of_flags};
   };
   const Operands operands{a.data, b.data, added.data, c.data, addend == nullptr ? 0.0f : 1.0f};
-  auto found = chosen_.find(key(flags));
-  if (found == chosen_.end()) {
-    Choice choice{std::make_unique<Description>(), std::nullopt};
-    SEQPAR_RETURN_IF_ERROR(
-        choice.description->Init(a, transpose_a, b, transpose_b, added, c, bias, workspace_bytes_));
+  const auto [found, is_new] = chosen_.try_emplace(key(flags));
+  Choice& choice = found->second;
+  if (is_new) {
+    choice.description = std::make_unique<Description>();
+    absl::Status made =
+        choice.description->Init(a, transpose_a, b, transpose_b, added, c, bias, workspace_bytes_);
     // What adds to itself cannot be tried: it takes what was found for the product that does not.
     const auto twin = in_place ? chosen_.find(key(flags & ~kAdds)) : chosen_.end();
-    if (twin != chosen_.end() && twin->second.algorithm.has_value()) {
+    if (made.ok() && twin != chosen_.end() && twin != found && twin->second.algorithm.has_value()) {
       choice.algorithm = twin->second.algorithm;
-    } else {
+    } else if (made.ok()) {
       const double flops =
           2.0 * static_cast<double>(c.rows) * static_cast<double>(c.cols) * static_cast<double>(depth);
       const bool by_trial = trials_ && transpose_a && a.dtype == DType::kBF16 && c.dtype == DType::kF32 &&
                             addend == nullptr && bias == nullptr && flops >= kTrialFlops;
-      SEQPAR_ASSIGN_OR_RETURN(choice.algorithm, Choose(stream, *choice.description, operands, by_trial));
+      const auto chosen = Choose(stream, *choice.description, operands, by_trial);
+      made = chosen.status();
+      if (made.ok()) choice.algorithm = *chosen;
     }
-    found = chosen_.emplace(key(flags), std::move(choice)).first;
+    if (!made.ok()) {
+      chosen_.erase(found);
+      return made;
+    }
   }
-  const Choice& choice = found->second;
   if (!choice.algorithm.has_value()) {
     if (bias != nullptr) return false;
     return MakeError(absl::StatusCode::kInternal, reason::kInternal,
