@@ -7,9 +7,10 @@ import unittest
 from harness import ClusterTest, alive, read_safetensors, relative_error, wait_for
 
 NODES = ("node-a", "node-b", "node-c")
+# Long enough for a fast machine too: that a rank stays slow takes seconds to see.
 LONG = {"config": {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 256,
                    "num_hidden_layers": 250, "rope_theta": 10000.0},
-        "input": {"seed": 2, "tokens": 1000}, "output": {"file": "out.safetensors", "overwrite": True},
+        "input": {"seed": 2, "tokens": 2500}, "output": {"file": "out.safetensors", "overwrite": True},
         "workers": {"min": 2, "max": 2}, "parallelism": {"strategy": "ring", "ring": 2}}
 STOPPED, RUNNING = 0.06, 0.005  # seconds of each turn
 
