@@ -127,9 +127,7 @@ class CudaDevice : public Device {
 
   void Gemm(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b, const Matrix& c,
             bool accumulate, const Matrix* bias) override {
-    const int64_t depth = transpose_a ? a.rows : a.cols;
-    SEQPAR_CHECK(a.dtype == b.dtype && (transpose_a ? a.cols : a.rows) == c.rows);
-    SEQPAR_CHECK((transpose_b ? b.rows : b.cols) == c.cols && (transpose_b ? b.cols : b.rows) == depth);
+    const int64_t depth = DepthOf(a, transpose_a, b, transpose_b, c);
     if (c.empty()) return;
     if (depth == 0) return EmptyProduct(s, c, accumulate, bias);
     static_cast<CudaStream&>(s).EnqueueStatus(
@@ -148,9 +146,7 @@ class CudaDevice : public Device {
 
   void GemmPlus(Stream& s, const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
                 const Matrix& addend, const Matrix& c) override {
-    const int64_t depth = transpose_a ? a.rows : a.cols;
-    SEQPAR_CHECK(a.dtype == b.dtype && (transpose_a ? a.cols : a.rows) == c.rows);
-    SEQPAR_CHECK((transpose_b ? b.rows : b.cols) == c.cols && (transpose_b ? b.cols : b.rows) == depth);
+    const int64_t depth = DepthOf(a, transpose_a, b, transpose_b, c);
     SEQPAR_CHECK(addend.dtype == c.dtype && addend.rows == c.rows && addend.cols == c.cols);
     if (c.empty()) return;
     if (depth == 0) return Copy(s, addend, c);
@@ -332,6 +328,15 @@ class CudaDevice : public Device {
       SEQPAR_RETURN_IF_ERROR(ToStatus(cuda::Copy(stream, ViewOf(sums), ViewOf(to)), "round a product"));
     }
     return absl::OkStatus();
+  }
+
+  // Of a product, whose shapes are checked.
+  static int64_t DepthOf(const Matrix& a, bool transpose_a, const Matrix& b, bool transpose_b,
+                         const Matrix& c) {
+    const int64_t depth = transpose_a ? a.rows : a.cols;
+    SEQPAR_CHECK(a.dtype == b.dtype && (transpose_a ? a.cols : a.rows) == c.rows);
+    SEQPAR_CHECK((transpose_b ? b.rows : b.cols) == c.cols && (transpose_b ? b.cols : b.rows) == depth);
+    return depth;
   }
 
   // A product of no depth is zero.

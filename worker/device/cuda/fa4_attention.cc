@@ -29,26 +29,19 @@ Fa4Rows RowsOf(const HeadPart& part, const Matrix& m) {
           {part.OuterStride(m), part.TokenStride(m), part.InnerStride()}};
 }
 int32_t IsRounded(const Matrix& result) { return result.dtype == DType::kBF16 ? 1 : 0; }
-// A result: as Fa4ForwardCall and Fa4BackwardCall want it where it is rounded, and where it is not.
-Fa4Rows ResultRowsOf(const HeadPart& part, const Matrix& m) {
-  Fa4Rows rows = RowsOf(part, m);
-  if (m.dtype == DType::kBF16) {
-    for (int64_t& stride : rows.stride) stride /= 2;
-  }
-  return rows;
-}
 Fa4Places PlacesOf(const HeadPart& part, const Matrix& m) {
   return {part.Data(m),
           {static_cast<int32_t>(part.grid.outer), static_cast<int32_t>(part.grid.inner),
            static_cast<int32_t>(part.count)},
           {part.OuterStride(m), part.InnerStride(), part.TokenStride(m)}};
 }
-Fa4Places ResultPlacesOf(const HeadPart& part, const Matrix& m) {
-  Fa4Places places = PlacesOf(part, m);
-  if (m.dtype == DType::kBF16) {
-    for (int64_t& stride : places.stride) stride /= 2;
+// A result, of m, as Fa4ForwardCall and Fa4BackwardCall want it: one that is rounded is seen as pairs.
+template <typename Operand>
+Operand ResultOf(Operand operand, const Matrix& m) {
+  if (IsRounded(m)) {
+    for (int64_t& stride : operand.stride) stride /= 2;
   }
-  return places;
+  return operand;
 }
 PerQuery EachOf(const HeadPart& part, const Matrix& m) {
   return {reinterpret_cast<float*>(part.Data(m)), part.OuterStride(m), part.InnerStride(),
@@ -129,7 +122,7 @@ absl::Status Fa4Attention::Forward(cudaStream_t stream, const AttentionTile& til
       const HeadPart q = Queries(tile, run, grid, tile.head_dim), kv = Keys(tile, run, grid);
       SEQPAR_RETURN_IF_ERROR(kernel->Forward(
           stream,
-          {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), ResultRowsOf(q, out),
+          {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), ResultOf(RowsOf(q, out), out),
            PlacesOf(Queries(tile, run, grid, 1), lse), tile.scale, run.left, run.right, IsRounded(out)}));
     }
   }
@@ -245,8 +238,8 @@ absl::Status Fa4Attention::BackwardRun(cudaStream_t stream, const AttentionTile&
   SEQPAR_RETURN_IF_ERROR(kernel->Backward(
       stream, {RowsOf(q, tile.q), RowsOf(kv, tile.k), RowsOf(kv, tile.v), RowsOf(q, dout),
                lines(sums.lse, padded), lines(sums.delta, padded), lines(sums.sums, padded * tile.head_dim),
-               ResultPlacesOf(kv, dk), ResultPlacesOf(kv, dv), counters, kv_counters, tile.scale, run.left,
-               run.right, IsRounded(dk), shared ? 1 : 0}));
+               ResultOf(PlacesOf(kv, dk), dk), ResultOf(PlacesOf(kv, dv), dv), counters, kv_counters,
+               tile.scale, run.left, run.right, IsRounded(dk), shared ? 1 : 0}));
   const auto put = IsRounded(dq) ? &RoundQueryGradients : &AddQueryGradients;
   return ToStatus(put(stream, sums, tile.scale, EachOf(q, dq)), "add an attention gradient");
 }

@@ -179,9 +179,10 @@ class SummedHeads(int):
 class RingBackward(FlashAttentionBackwardSm90):
     """Adds to dK and dV: float32 (batch, heads, keys) of rows of head_dim floats, any strides of four floats.
 
-    In free order several (batch, head) may name the same rows: query heads that share a KV head. In fixed order
-    (deterministic) they must not: of one launch nothing else is added to a row. aux_data.scalars = (rounded,): not 0 where dK and dV are written instead, as bfloat16,
-    which also needs rows of their own for each (batch, head).
+    Several (batch, head) may name the same rows: query heads that share a KV head. In fixed order (deterministic) they are
+    those of one head in all batches, and add in turns, batch after batch. aux_data.scalars = (rounded, shared). rounded: not
+    0 where dK and dV are written instead, as bfloat16, which needs rows of their own for each (batch, head). shared: not 0
+    where turns are to be taken; mdK_semaphore counts them, zero before, by head and tile of keys, one for all batches.
     """
 
     def __init__(self, dtype, head_dim, **kwargs):
