@@ -4,13 +4,15 @@
 // times that backward).
 //
 // Gaps are those of the compute stream longer than 50 microseconds, by CUPTI's records of one forward and
-// backward. --on-request is for gpu_layer_peer.py; each line is a request, all but the first two are
-// answered by a line:
+// backward that follows another, as steps do that are timed; beside them those of the one before, whose host
+// and device had been idle. --on-request is for gpu_layer_peer.py; each line is a request, all but the first
+// two are answered by a line:
 //   tokens N[:RECOMPUTE]  makes the layer for N tokens     none       gives its memory back
 //   go STEPS    seconds a step, of so many one after the other
 //   product STEPS  flops/s of the layer's largest product, so many one after the other
 //   flops       of a step                        memory     bytes at the peak, scratch of kernels included
-//   gaps        LONGER_THAN_50_US LONGEST_US IDLE_FRACTION OPERATIONS AFTER BEFORE, or "none WHY"
+//   gaps        LONGER_THAN_50_US LONGEST_US IDLE_FRACTION OPERATIONS AFTER BEFORE, of the step that follows,
+//               and the same of the one from idle; or "none WHY"
 //   kernel      what attention has run on
 #include <algorithm>
 #include <cmath>
@@ -197,25 +199,33 @@ class Layer {
   std::vector<Matrix> products_;
 };
 
-// Of the second of two steps, with the device idle between them: CUPTI itself stops the host where it first
-// meets an operation of each kind.
-absl::StatusOr<std::vector<DeviceWork>> Record(KernelTimeline* timeline, Layer* layer) {
+// What two steps did, one straight after the other, the first of them after the device was idle. The last
+// operation of that one stands at the head of the other, so that the gap between them is seen, too.
+struct Recording {
+  std::vector<DeviceWork> from_idle, following;
+};
+absl::StatusOr<Recording> Record(KernelTimeline* timeline, Layer* layer) {
   SEQPAR_RETURN_IF_ERROR(timeline->Start());
-  for (int step = 0; step < 2; ++step) layer->Seconds(1);
-  SEQPAR_ASSIGN_OR_RETURN(std::vector<DeviceWork> work, timeline->Stop());
-  work.erase(work.begin(), work.begin() + static_cast<int64_t>(work.size() / 2));
-  return work;
+  layer->Seconds(1);  // CUPTI itself stops the host where it first meets an operation of each kind
+  layer->Seconds(2);
+  SEQPAR_ASSIGN_OR_RETURN(const std::vector<DeviceWork> work, timeline->Stop());
+  const auto step = static_cast<int64_t>(work.size() / 3);
+  const auto second = work.begin() + step, third = second + step;
+  return Recording{{second, third}, {third - 1, work.end()}};
 }
 
 std::string GapsText(const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline, Layer* layer) {
   if (!timeline.ok()) return absl::StrCat("none ", timeline.status().message());
-  const auto work = Record(timeline->get(), layer);
-  if (!work.ok()) return absl::StrCat("none ", work.status().message());
-  const StreamGaps gaps = GapsOf(*work, kGapNs);
-  return absl::StrCat(
-      gaps.longer, " ", static_cast<double>(gaps.longest_ns) / 1e3, " ",
-      static_cast<double>(gaps.idle_ns) / static_cast<double>(std::max<int64_t>(1, gaps.span_ns)), " ",
-      gaps.operations, " ", ShortName(gaps.longest_after), " ", ShortName(gaps.longest_before));
+  const auto recorded = Record(timeline->get(), layer);
+  if (!recorded.ok()) return absl::StrCat("none ", recorded.status().message());
+  const auto text = [](const std::vector<DeviceWork>& work) {
+    const StreamGaps gaps = GapsOf(work, kGapNs);
+    return absl::StrCat(
+        gaps.longer, " ", static_cast<double>(gaps.longest_ns) / 1e3, " ",
+        static_cast<double>(gaps.idle_ns) / static_cast<double>(std::max<int64_t>(1, gaps.span_ns)), " ",
+        gaps.operations, " ", ShortName(gaps.longest_after), " ", ShortName(gaps.longest_before));
+  };
+  return absl::StrCat(text(recorded->following), " ", text(recorded->from_idle));
 }
 
 int Serve(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline) {
@@ -273,19 +283,25 @@ void Print(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<Kern
     std::printf("  no records: %s\n", std::string(timeline.status().message()).c_str());
     return;
   }
-  const std::vector<DeviceWork> work = Value(Record(timeline->get(), &layer));
-  const StreamGaps gaps = GapsOf(work, kGapNs);
-  std::printf(
-      "  %lld operations, %lld gaps longer than 50 us, idle %.3f %% of %.2f ms; longest %.1f us, after %s, "
-      "before %s\n",
-      static_cast<long long>(gaps.operations), static_cast<long long>(gaps.longer),
-      100.0 * static_cast<double>(gaps.idle_ns) / static_cast<double>(gaps.span_ns),
-      static_cast<double>(gaps.span_ns) / 1e6, static_cast<double>(gaps.longest_ns) / 1e3,
-      ShortName(gaps.longest_after).c_str(), ShortName(gaps.longest_before).c_str());
-  for (const auto& [name, ns] : TimesByName(work)) {
-    if (ns * 200 < gaps.span_ns) break;
+  const Recording recorded = Value(Record(timeline->get(), &layer));
+  int64_t span_ns = 0;
+  for (const auto& [what, work] :
+       {std::pair("after another", &recorded.following), std::pair("from idle", &recorded.from_idle)}) {
+    const StreamGaps gaps = GapsOf(*work, kGapNs);
+    std::printf(
+        "  %s: %lld operations, %lld gaps longer than 50 us, idle %.3f %% of %.2f ms; longest %.1f us, after "
+        "%s, "
+        "before %s\n",
+        what, static_cast<long long>(gaps.operations), static_cast<long long>(gaps.longer),
+        100.0 * static_cast<double>(gaps.idle_ns) / static_cast<double>(gaps.span_ns),
+        static_cast<double>(gaps.span_ns) / 1e6, static_cast<double>(gaps.longest_ns) / 1e3,
+        ShortName(gaps.longest_after).c_str(), ShortName(gaps.longest_before).c_str());
+    span_ns = gaps.span_ns;
+  }
+  for (const auto& [name, ns] : TimesByName(recorded.from_idle)) {
+    if (ns * 200 < span_ns) break;
     std::printf("  %8.3f ms %5.1f %%  %s\n", static_cast<double>(ns) / 1e6,
-                100.0 * static_cast<double>(ns) / static_cast<double>(gaps.span_ns), ShortName(name).c_str());
+                100.0 * static_cast<double>(ns) / static_cast<double>(span_ns), ShortName(name).c_str());
   }
   std::fflush(stdout);
 }

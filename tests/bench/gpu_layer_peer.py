@@ -156,9 +156,11 @@ def main():
         if gaps[0] == "none":
             print("        no records of gaps:", *gaps[1:])
         else:
-            longer, longest, idle, operations, after, before = gaps
-            print(f"        gaps: {longer} longer than 50 us among {operations} operations, idle {100 * float(idle):.3f} %, "
-                  f"longest {float(longest):.1f} us after {after} before {before}", flush=True)
+            for what, values in (("after another step", gaps[:6]), ("from idle", gaps[6:])):
+                longer, longest, idle, operations, after, before = values
+                print(f"        gaps, {what}: {longer} longer than 50 us among {operations} operations, "
+                      f"idle {100 * float(idle):.3f} %, longest {float(longest):.1f} us after {after} before {before}",
+                      flush=True)
         ours.say("none")
         del peer, visits
         torch.cuda.empty_cache()

@@ -13,11 +13,16 @@ import cutlass.cute as cute
 from cutlass import BFloat16, Float32, Int32, const_expr
 from cutlass._mlir.dialects import llvm
 from cutlass.cutlass_dsl import dsl_user_op
-from flash_attn.cute import barrier
+from flash_attn.cute import barrier, flash_bwd_sm90
 from flash_attn.cute.flash_bwd_sm90 import FlashAttentionBackwardSm90
 from flash_attn.cute.flash_fwd_sm90 import FlashAttentionForwardSm90
 from flash_attn.cute.named_barrier import NamedBarrierBwd
+from flash_attn.cute.tile_scheduler import SingleTileLPTBwdScheduler
 from quack import copy_utils, layout_utils
+
+# What the base class takes in free order: tiles of one head after those of another, and where heads are short the last
+# one's longest run while the rest of the card has nothing left. This one takes as many heads at once as the cache holds.
+flash_bwd_sm90.SingleTileScheduler = SingleTileLPTBwdScheduler
 
 LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453
@@ -205,8 +210,10 @@ class RingBackward(FlashAttentionBackwardSm90):
     def add_dq_in_turns(self, sums, staged, block_info, TileSchedulerCls, SeqlenInfoCls, turns):
         """The warp that adds each tile's dQ, which two warpgroups leave in `staged`, to its sums in the order of keys.
 
-        A turn is passed on when its addition has happened. The base class waits for that before it gives the staged
-        part back; an addition that has been read is enough for that, and the warpgroups go on meanwhile.
+        A turn is passed on once its addition has happened. To wait for that, pass it on and ask for the next takes as long
+        as a tile's products, so the tile before is never waited for: its part is given back when it has been read, and its
+        turn is passed on behind the next tile's addition, by when its own has long happened. Whoever is next gets it a tile
+        later, and had begun a tile later or more.
         """
         lane = cute.arch.thread_idx()[0] % cute.arch.WARP_SIZE
         parts = const_expr(self.num_wg_dQ)
@@ -226,9 +233,6 @@ class RingBackward(FlashAttentionBackwardSm90):
                 for part in cutlass.range_constexpr(parts):
                     cute.arch.barrier_arrive(
                         barrier_id=int(NamedBarrierBwd.dQEmptyWG0) + part, number_of_threads=party)
-                if m_block > first:
-                    cute.arch.cp_async_bulk_wait_group(0, read=False)
-                    barrier.arrive_inc(turn[(m_block - 1, None)].iterator, lane, 0, 1)
                 before = n_block
                 if const_expr(self.spt):
                     _, keys_end = block_info.get_n_block_min_max(seqlen, m_block)
@@ -240,7 +244,10 @@ class RingBackward(FlashAttentionBackwardSm90):
                         copy_utils.cpasync_reduce_bulk_add_f32(
                             staged[None, part].iterator, tiles[(None, part), m_block].iterator,
                             self.tma_copy_bytes["dQ"])
-                    cute.arch.cp_async_bulk_commit_group()
+                cute.arch.cp_async_bulk_commit_group()
+                if m_block > first:
+                    cute.arch.cp_async_bulk_wait_group(1, read=False)
+                    barrier.arrive_inc(turn[(m_block - 1, None)].iterator, lane, 0, 1)
             if first < end:
                 cute.arch.cp_async_bulk_wait_group(0, read=False)
                 barrier.arrive_inc(turn[(end - 1, None)].iterator, lane, 0, 1)
