@@ -35,7 +35,16 @@ if("${fa4_cache}" STREQUAL "")
   endif()
 endif()
 set(fa4_venv ${PROJECT_BINARY_DIR}/fa4-venv)
-find_program(SEQPAR_FA4_PYTHON NAMES python3.12 python3.11 python3.13 python3.10 python3 DOC "Python 3.10 or newer with venv and pip")
+# A name on the path may stand for a version that is not there (pyenv's shims).
+function(fa4_python_works result python)
+  execute_process(COMMAND ${python} -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))"
+                  RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+  if(failed)
+    set(${result} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+find_program(SEQPAR_FA4_PYTHON NAMES python3.12 python3.11 python3.13 python3.10 python3
+             DOC "Python 3.10 or newer with venv and pip" VALIDATOR fa4_python_works)
 add_custom_command(
   OUTPUT ${fa4_venv}/installed
   COMMAND ${SEQPAR_FA4_PYTHON} -m venv ${fa4_venv}
