@@ -8,7 +8,7 @@ BENCH is the gpu_kernels_bench binary; a shape is HEAD_DIM:TOKENS:full|causal:HE
 are interleaved, each in another order, one call timed by events from launch to finish; the table shows medians, and
 results of bfloat16, ours as the others'. The last columns are our rates of a ring's steps, whose results are float32:
 "first" gives partial results, "merged" merges them into partial results that are there, "added" adds dQ, dK and dV to
-sums, timed by themselves in each round. --kernels adds each kernel of a backward pass, ours by CUPTI's records and the
+sums and "alone" does not, timed by themselves in each round. --kernels adds each kernel of a backward pass, ours by CUPTI's records and the
 others' by PyTorch's profiler. Example:
 
     gpu_attention_peer.py build/bench/gpu_kernels_bench 128:8192:causal:32/8
@@ -114,11 +114,11 @@ def main():
           f"TFLOP/s, medians of {args.rounds}; ratio: ours over the best of the others")
     names = "".join(f"{name:>8s}" for name in others)
     print(f"{'shape':24s} {'forward':>8s}{names} {'ratio':>6s}   {'backward':>8s}{names} {'ratio':>6s}   "
-          f"{'first':>8s} {'merged':>8s} {'added':>8s}")
+          f"{'first':>8s} {'merged':>8s}   {'alone':>8s} {'added':>8s}")
     for shape in args.shapes or SHAPES:
         ours.say(f"shape {shape}")
         running = {name: Peer(shape, attention) for name, attention in others.items()}
-        mine, theirs = [[] for _ in range(5)], {name: ([], []) for name in others}
+        mine, theirs = [[] for _ in range(6)], {name: ([], []) for name in others}
         for round in range(-2, args.rounds):
             times = {}
             for name in shuffled(["go", "steps", *running], round):
@@ -135,17 +135,20 @@ def main():
         def rate(values, work):
             return work * flops / 1e12 / statistics.median(values)
 
-        forward, backward, first, merged, added = (
-            rate(values, work) for values, work in zip(mine, (1, 2.5, 1, 1, 2.5), strict=True))
+        forward, backward, first, merged, alone, added = (
+            rate(values, work) for values, work in zip(mine, (1, 2.5, 1, 1, 2.5, 2.5), strict=True))
         line = f"{shape:24s}"
         for side, work, own in ((0, 1, forward), (1, 2.5, backward)):
             rates = [rate(theirs[name][side], work) for name in others]
             line += ("   " if side else " ") + f"{own:8.1f}"
             line += "".join(f"{value:8.1f}" for value in rates) + f" {own / max(rates):6.2f}"
-        print(f"{line}   {first:8.1f} {merged:8.1f} {added:8.1f}", flush=True)
+        print(f"{line}   {first:8.1f} {merged:8.1f}   {alone:8.1f} {added:8.1f}", flush=True)
         if args.kernels:
-            words = ours.ask("times")
-            rows = {"ours": list(zip(words[::2], words[1::2])), **{name: kernels_of(peer) for name, peer in running.items()}}
+            rows = {}
+            for name, request in (("ours", "times"), ("added", "step_times")):
+                words = ours.ask(request)
+                rows[name] = list(zip(words[::2], words[1::2]))
+            rows.update((name, kernels_of(peer)) for name, peer in running.items())
             for name, times in rows.items():
                 for kernel, us in times:
                     print(f"    {name:8s} {float(us) / 1e3 if kernel != 'none' else float('nan'):9.3f} ms  {kernel}")

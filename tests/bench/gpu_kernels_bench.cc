@@ -5,8 +5,10 @@
 // --on-request is for gpu_attention_peer.py: a line "shape HEAD_DIM:TOKENS:full|causal:HEADS/KV_HEADS"
 // makes operands of bfloat16. After it each line "go" is answered by "FLOPS FORWARD BACKWARD", flops of a
 // forward pass and the seconds of one call of each, attention that is whole, with results of bfloat16;
-// "steps" by "FIRST MERGED ADDED", seconds of a part of it with results of float32, forward and, added,
-// backward; "kernel" by what attention has run on.
+// "steps" by "FIRST MERGED ALONE ADDED", seconds of a ring's steps: forward with results of float32, given
+// and merged into those that are there; backward with results of bfloat16, and added to sums of float32;
+// "times" and "step_times" by "KERNEL US ..." of those two backward passes; "kernel" by what attention has
+// run on.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -207,13 +209,19 @@ class Bench {
   std::mt19937 random_{1};
 };
 
-absl::StatusOr<std::string> BackwardTimes(KernelTimeline* timeline, Bench* bench,
-                                          const Bench::AttentionProblem& problem) {
-  SEQPAR_RETURN_IF_ERROR(timeline->Start());
-  bench->SecondsOnce([&](Stream& s) { bench->WholeBackward(problem, s); });
-  SEQPAR_ASSIGN_OR_RETURN(const std::vector<DeviceWork> work, timeline->Stop());
+// "NAME US ..." of the call's kernels, the most first; "none WHY".
+std::string KernelTimes(const absl::StatusOr<std::unique_ptr<KernelTimeline>>& timeline, Bench* bench,
+                        const std::function<void(Stream&)>& call) {
+  const auto record = [&]() -> absl::StatusOr<std::vector<DeviceWork>> {
+    SEQPAR_RETURN_IF_ERROR(timeline.status());
+    SEQPAR_RETURN_IF_ERROR((*timeline)->Start());
+    bench->SecondsOnce(call);
+    return (*timeline)->Stop();
+  };
+  const absl::StatusOr<std::vector<DeviceWork>> work = record();
+  if (!work.ok()) return absl::StrCat("none ", work.status().message());
   std::string text;
-  for (const auto& [name, ns] : TimesByName(work)) {
+  for (const auto& [name, ns] : TimesByName(*work)) {
     absl::StrAppend(&text, text.empty() ? "" : " ", ShortName(name), " ", static_cast<double>(ns) / 1e3);
   }
   return text;
@@ -245,23 +253,28 @@ int Serve(Bench* bench, const Device& device,
       const double backward = bench->SecondsOnce([&](Stream& s) { bench->WholeBackward(p, s); });
       std::printf("%.9g %.9g %.9g\n", p.flops, forward, backward);
     } else if (word == "steps" && problem != nullptr) {
-      // A card slows down as it warms up: neither is always the later.
-      double first = 0, merged = 0;
+      // A card slows down as it warms up: of two neither is always the later.
+      double first = 0, merged = 0, alone = 0, added = 0;
       for (const bool is_first : {turn, !turn}) {
         (is_first ? first : merged) =
             bench->SecondsOnce([&](Stream& s) { bench->Forward(*problem, s, is_first); });
       }
+      for (const bool adds : {turn, !turn}) {
+        (adds ? added : alone) = bench->SecondsOnce(
+            [&](Stream& s) { adds ? bench->Backward(*problem, s) : bench->WholeBackward(*problem, s); });
+      }
       turn = !turn;
-      const double added = bench->SecondsOnce([&](Stream& s) { bench->Backward(*problem, s); });
-      std::printf("%.9g %.9g %.9g\n", first, merged, added);
-    } else if (word == "times" && problem != nullptr) {
-      const auto times = timeline.ok() ? BackwardTimes(timeline->get(), bench, *problem) : timeline.status();
-      std::printf("%s\n",
-                  times.ok() ? times->c_str() : absl::StrCat("none ", times.status().message()).c_str());
+      std::printf("%.9g %.9g %.9g %.9g\n", first, merged, alone, added);
+    } else if ((word == "times" || word == "step_times") && problem != nullptr) {
+      const bool adds = word == "step_times";
+      const std::string text = KernelTimes(timeline, bench, [&](Stream& s) {
+        adds ? bench->Backward(*problem, s) : bench->WholeBackward(*problem, s);
+      });
+      std::printf("%s\n", text.c_str());
     } else if (word == "kernel") {
       std::printf("%s\n", device.attention_use().kernel.c_str());
     } else {
-      std::fprintf(stderr, "%s: not shape, go, steps, times or kernel\n", word.c_str());
+      std::fprintf(stderr, "%s: not shape, go, steps, times, step_times or kernel\n", word.c_str());
       return 2;
     }
     std::fflush(stdout);

@@ -94,6 +94,16 @@ YAML
   timeout 120 "$seqpar" submit -f "$dir/$1.yaml" --wait 2>&1 | grep -vE '^ *$' | tee "$dir/last.txt" | tail -"${LINES_MAX:-28}"
   [ "${PIPESTATUS[0]}" = 0 ] || { fail "$1"; tail -5 "$dir"/gpu*.log; }
 }
+# Why attempts of jobs ended that did not succeed at once.
+attempts() {
+  "$seqpar" -o json list | python3 -c '
+import json, subprocess, sys
+for job in json.load(sys.stdin).get("jobs", []):
+    got = json.loads(subprocess.check_output([sys.argv[1], "-o", "json", "get", job["id"]]))
+    for attempt in got.get("attempts", []):
+        if attempt.get("error"):
+            print(got.get("name"), "attempt", attempt["attempt"], attempt["error"]["message"])' "$seqpar"
+}
 wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
 
 if wanted jobs || wanted longest || wanted faults; then
@@ -164,5 +174,6 @@ if wanted links; then
   stop_worker
 fi
 "$seqpar" list
+attempts
 [ $failures = 0 ] && echo "all as it should be" || echo "$failures failed"
 exit $((failures > 0))
