@@ -2,8 +2,10 @@
 # usage: tests/gpu/bundle.sh BUILD OUT
 # Copies what tests/gpu/run.sh needs into the folder OUT: test binaries, the service, the plug-in for GPUs, and the
 # shared libraries beside them (not glibc, libstdc++, CUDA or NCCL: the machine with the GPU has its own). So a machine
-# without a compiler, gRPC or UCX can run the tests.
-# Example: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/run.sh --part kernels
+# without a compiler, gRPC or UCX can run the tests. Where OUT ends in .tar.xz, all of that is packed into it (25 MB),
+# as a folder called bundle.
+# Examples: tests/gpu/bundle.sh build /tmp/bundle && /tmp/bundle/run.sh --part kernels
+#           tests/gpu/bundle.sh build /tmp/bundle.tar.xz
 set -euo pipefail
 case "${1:-}" in
   -h | --help) sed -n '2,/^set /s/^# \?//p' "$0"; exit 0 ;;
@@ -13,6 +15,13 @@ esac
 build=$1 out=$2
 [ -d "$build/tests" ] || { echo "tests/gpu/bundle.sh: $build is no build folder: it has no tests/" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
+packed=
+case "$out" in
+  *.tar.xz)
+    packed=$out out=$(mktemp -d)/bundle
+    trap 'rm -rf "$(dirname "$out")"' EXIT
+    ;;
+esac
 skip='ld-linux|/lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)\.so|libcuda|libnccl|libcudnn|libcublas|libcudart'
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib/ucx"
@@ -35,4 +44,5 @@ cp "$here/run.sh" "$here/shards.sh" "$here/service.sh" "$here/cudnn.sh" "$here/f
   if grep -q cudnn_graphs.cc "$build/build.ninja"; then echo cudnn; fi
   echo tiled_float32
 } >"$out/attention.txt"
-du -sh "$out"
+[ -z "$packed" ] || XZ_OPT=-T0 tar cJf "$packed" -C "$(dirname "$out")" bundle
+du -sh "${packed:-$out}"
