@@ -107,9 +107,11 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   config.deterministic = job.deterministic;
   const auto warm_up = [&](const RankRuntime& runtime) {
     if (IsHost(runtime.device->info().kind)) return absl::OkStatus();
-    const absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute);
+    const auto step = [&] { context.progress->Step(); };
+    const absl::Status warm =
+        WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute, step);
     if (!warm.ok() && !absl::IsResourceExhausted(warm)) return warm;
-    SEQPAR_RETURN_IF_ERROR(WarmUpAttention(job, plan, context.rank, *runtime.device));
+    SEQPAR_RETURN_IF_ERROR(WarmUpAttention(job, plan, context.rank, *runtime.device, step));
     runtime.device->ResetPeak();
     return absl::OkStatus();
   };

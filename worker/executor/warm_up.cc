@@ -54,7 +54,8 @@ std::vector<Weight> WeightsOf(const WeightTable& table) {
 
 }  // namespace
 
-absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Device& device, Stream& compute) {
+absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Device& device, Stream& compute,
+                            const std::function<void()>& step) {
   int64_t rows = 0;
   for (const int peer : plan.mesh.TensorGroup(rank)) rows += plan.ranks[peer].tokens.size() * job.batch;
   const HeadLayout heads(plan.mesh, job.config.heads, job.config.kv_heads);
@@ -102,17 +103,23 @@ absl::Status WarmUpProducts(const JobSpec& job, const Plan& plan, int rank, Devi
       if (job.backward()) device.Gemm(compute, y, false, matrix, false, x, w.second, nullptr);
     }
     if (job.backward()) device.Gemm(compute, y, true, x, false, sums, !n.first, nullptr);
+    step();
   }
   return compute.Synchronize();
 }
 
-absl::Status WarmUpAttention(const JobSpec& job, const Plan& plan, int rank, Device& device) {
+absl::Status WarmUpAttention(const JobSpec& job, const Plan& plan, int rank, Device& device,
+                             const std::function<void()>& step) {
   const AttentionPlan attention = MakeLayerPlan(job, plan, rank).Attention();
   SEQPAR_ASSIGN_OR_RETURN(const AttentionCalls calls, AttentionTiles(attention));
-  for (const AttentionTile& tile : calls.forward) device.PrepareAttention(tile, false);
-  if (job.backward()) {
-    for (const AttentionTile& tile : calls.backward) device.PrepareAttention(tile, true);
-  }
+  const auto prepare = [&](const std::vector<AttentionTile>& tiles, bool backward) {
+    for (const AttentionTile& tile : tiles) {
+      device.PrepareAttention(tile, backward);
+      step();
+    }
+  };
+  prepare(calls.forward, false);
+  if (job.backward()) prepare(calls.backward, true);
   const AttentionUse use = device.attention_use();
   if (use.made_ahead > 0) {
     LogInfo("attention prepared", {{"kernels", use.made_ahead}, {"seconds", use.ahead_seconds}});

@@ -93,8 +93,10 @@ TEST(WarmUpTest, RunsEveryProductOfAStepAndNoOther) {
           plan.recompute = recompute;
           ProductsDevice device;
           const auto compute = device.CreateStream("compute");
-          ASSERT_TRUE(WarmUpProducts(job, plan, 0, device, *compute).ok());
+          int steps = 0;
+          ASSERT_TRUE(WarmUpProducts(job, plan, 0, device, *compute, [&] { ++steps; }).ok());
           EXPECT_EQ(device.products, ProductsOfStep(job, plan));
+          EXPECT_GE(steps, 5);  // q, k and v, o, gate and up, down
         }
       }
     }
@@ -136,8 +138,13 @@ std::vector<Prepared> PreparedBy(const JobSpec& job, const Plan& plan, int rank)
                         EXPECT_EQ(tile.q.dtype, job.dtype);
                         prepared.push_back({tile.queries, tile.keys, tile.heads.q_heads(), backward});
                       });
-  const absl::Status status = WarmUpAttention(job, plan, rank, device);
+  size_t steps = 0;
+  const absl::Status status = WarmUpAttention(job, plan, rank, device, [&] {
+    ++steps;
+    EXPECT_EQ(steps, prepared.size());
+  });
   EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(steps, prepared.size());
   EXPECT_EQ(ran, 0);
   return prepared;
 }
@@ -172,7 +179,7 @@ TEST(WarmUpAttentionTest, AMeshThatIsNoneIsAnError) {
   plan.strategy = StrategyKind::kRing;  // which has no such axis
   HookedDevice device([](const std::string&) { return nullptr; },
                       [](Stream&, const AttentionTile&, const Matrix*) {});
-  EXPECT_EQ(WarmUpAttention(job, plan, 0, device).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(WarmUpAttention(job, plan, 0, device, [] {}).code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
