@@ -289,9 +289,8 @@ void Print(const RankStreams& streams, const absl::StatusOr<std::unique_ptr<Kern
        {std::pair("after another", &recorded.following), std::pair("from idle", &recorded.from_idle)}) {
     const StreamGaps gaps = GapsOf(*work, kGapNs);
     std::printf(
-        "  %s: %lld operations, %lld gaps longer than 50 us, idle %.3f %% of %.2f ms; longest %.1f us, after "
-        "%s, "
-        "before %s\n",
+        "  %s: %lld operations, %lld gaps longer than 50 us, idle %.3f %% of %.2f ms; longest %.1f us, "
+        "after %s, before %s\n",
         what, static_cast<long long>(gaps.operations), static_cast<long long>(gaps.longer),
         100.0 * static_cast<double>(gaps.idle_ns) / static_cast<double>(gaps.span_ns),
         static_cast<double>(gaps.span_ns) / 1e6, static_cast<double>(gaps.longest_ns) / 1e3,
