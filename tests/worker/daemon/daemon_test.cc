@@ -80,6 +80,12 @@ class WorkerTest : public ::testing::Test {
         .string();
   }
 
+  // One for all tests of the process: slots are measured once.
+  static const std::string& StateFolder() {
+    static const TempFolder folder;
+    return folder.path();
+  }
+
   void StartWorker(const FakeFleet& fleet, std::vector<std::string> more = {}) {
     std::vector<std::string> arguments = {Binary(),
                                           "--coordinator",
@@ -93,7 +99,7 @@ class WorkerTest : public ::testing::Test {
                                           "--data-root",
                                           "data=" + folder_ / "data",
                                           "--state-dir",
-                                          "/tmp/seqpar-test-calibration",
+                                          StateFolder(),
                                           "--memory-per-slot",
                                           "1GiB"};
     arguments.insert(arguments.end(), more.begin(), more.end());
