@@ -177,7 +177,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(
   std::unique_ptr<Authenticator> authenticator;
   if (config.tls.enabled()) {
     SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<TokenFile> tokens, TokenFile::Open(config.tokens_file, clock));
-    authenticator = std::make_unique<Authenticator>(std::move(tokens));
+    authenticator = std::make_unique<Authenticator>(std::move(tokens), clock);
   }
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<AuditLog> audit, AuditLog::Open(config.audit_log, clock));
   SEQPAR_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.state_dir));

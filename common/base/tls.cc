@@ -49,10 +49,16 @@ BioPtr Memory(const std::string& text) {
   return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free);
 }
 
+// Null where there is none.
+CertificatePtr ParseCertificate(const std::string& pem) {
+  CertificatePtr certificate(PEM_read_bio_X509(Memory(pem).get(), nullptr, nullptr, nullptr), X509_free);
+  ERR_clear_error();
+  return certificate;
+}
+
 absl::StatusOr<CertificatePtr> ReadCertificate(const char* flag, const std::string& path) {
   SEQPAR_ASSIGN_OR_RETURN(const std::string text, ReadFile(flag, path));
-  CertificatePtr certificate(PEM_read_bio_X509(Memory(text).get(), nullptr, nullptr, nullptr), X509_free);
-  ERR_clear_error();
+  CertificatePtr certificate = ParseCertificate(text);
   if (certificate == nullptr) return Refuse(absl::StrCat(flag, " ", path, " has no certificate in PEM"));
   return certificate;
 }
@@ -146,6 +152,12 @@ absl::Status CheckTls(const ClientTls& tls, int64_t wall_us) {
 
 absl::StatusOr<CertificateTimes> ReadCertificateTimes(const std::string& cert_file) {
   SEQPAR_ASSIGN_OR_RETURN(const CertificatePtr certificate, ReadCertificate("certificate", cert_file));
+  return TimesOf(certificate.get());
+}
+
+absl::StatusOr<CertificateTimes> CertificateTimesOf(const std::string& pem) {
+  const CertificatePtr certificate = ParseCertificate(pem);
+  if (certificate == nullptr) return Refuse("no certificate in PEM");
   return TimesOf(certificate.get());
 }
 

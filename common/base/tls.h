@@ -45,6 +45,8 @@ struct CertificateTimes {
   int64_t begin_us = 0, end_us = 0;
 };
 absl::StatusOr<CertificateTimes> ReadCertificateTimes(const std::string& cert_file);
+// The same of its text. INVALID_ARGUMENT where it has no certificate in PEM.
+absl::StatusOr<CertificateTimes> CertificateTimesOf(const std::string& pem);
 
 // The token to send now: of the file, without the white space around it, or of the environment.
 // INVALID_ARGUMENT for a file that cannot be read and for a token of other characters than HTTP allows there

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/base/tls.h"
 
 namespace seqpar {
 namespace {
@@ -29,6 +30,11 @@ Credentials CredentialsOf(const Metadata& metadata, const grpc::AuthContext* con
   if (connection == nullptr) return credentials;
   for (const grpc::string_ref& uri : connection->FindPropertyValues(GRPC_PEER_URI_PROPERTY_NAME)) {
     credentials.certificate_uris.push_back(Text(uri));
+  }
+  if (credentials.certificate_uris.empty() || !credentials.authorization.empty()) return credentials;
+  for (const grpc::string_ref& pem : connection->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME)) {
+    const absl::StatusOr<CertificateTimes> times = CertificateTimesOf(Text(pem));
+    credentials.certificate_end_us = times.ok() ? times->end_us : 0;
   }
   return credentials;
 }

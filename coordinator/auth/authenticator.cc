@@ -40,6 +40,12 @@ absl::StatusOr<Caller> Authenticator::Identify(const Credentials& credentials) c
   }
   for (const std::string& uri : credentials.certificate_uris) {
     if (!absl::StartsWith(uri, kNodeUriPrefix)) continue;
+    if (clock_->WallMicros() >= credentials.certificate_end_us) {
+      return MakeError(absl::StatusCode::kUnauthenticated, reason::kUnauthenticated,
+                       absl::StrCat("the certificate of ", uri,
+                                    " that this connection was made with has "
+                                    "expired"));
+    }
     Caller caller;
     caller.name = uri;
     caller.role = Role::kWorker;

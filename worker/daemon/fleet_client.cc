@@ -49,10 +49,7 @@ absl::Status FromGrpc(const grpc::Status& status) {
 class FleetClient::Impl {
  public:
   Impl(const std::string& coordinator, const ClientTls& tls, std::function<void(FleetEvent)> on_event)
-      : on_event_(std::move(on_event)),
-        channel_(MakeChannel(coordinator, tls, Arguments())),
-        stub_(v1::FleetService::NewStub(channel_)),
-        runner_([this] { Run(); }) {}
+      : coordinator_(coordinator), tls_(tls), on_event_(std::move(on_event)), runner_([this] { Run(); }) {}
 
   ~Impl() {
     {
@@ -85,10 +82,14 @@ class FleetClient::Impl {
   void Run() {
     std::minstd_rand random(std::random_device{}());
     auto pause = kPauseMin;
+    std::shared_ptr<grpc::Channel> channel;
     while (true) {
-      std::chrono::milliseconds asked(0);
-      WaitOutFailure(*channel_, kConnectTime, [this] { return Stopping(); });
-      if (RunStream(&asked)) pause = kPauseMin;
+      if (channel == nullptr) channel = MakeChannel(coordinator_, tls_, Arguments());
+      WaitOutFailure(*channel, kConnectTime, [this] { return Stopping(); });
+      const StreamEnd end = RunStream(channel);
+      if (end.heard) pause = kPauseMin;
+      if (absl::IsUnauthenticated(end.error)) channel = nullptr;
+      const std::chrono::milliseconds asked = std::chrono::seconds(RetrySecondsOf(end.error));
       // A coordinator that has too much to do says after how long it may be asked again.
       const auto jittered = asked + std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(
                                         pause.count() / 2, pause.count())(random));
@@ -108,29 +109,33 @@ class FleetClient::Impl {
     return stopping_;
   }
 
-  // One stream from its beginning to its end. True where the coordinator said anything. `asked`: for how long
-  // it does not want to be asked again.
-  bool RunStream(std::chrono::milliseconds* asked) {
+  struct StreamEnd {
+    bool heard = false;  // the coordinator said anything
+    absl::Status error;  // of the coordinator
+  };
+  // One stream from its beginning to its end.
+  StreamEnd RunStream(const std::shared_ptr<grpc::Channel>& channel) {
     grpc::ClientContext context;
     FleetEvent event;
     {
       MutexLock lock(mutex_);
-      if (stopping_) return false;
+      if (stopping_) return {};
       event.stream = ++stream_;
       queue_.clear();
       broken_ = absl::OkStatus();
       context_ = &context;
       ended_ = false;
     }
-    const std::unique_ptr<Stream> stream = stub_->Attach(&context);
+    const std::unique_ptr<v1::FleetService::Stub> stub = v1::FleetService::NewStub(channel);
+    const std::unique_ptr<Stream> stream = stub->Attach(&context);
     event.kind = FleetEvent::Kind::kConnected;
     on_event_(event);
     std::thread writer([this, &stream] { Write(stream.get()); });
 
-    bool heard = false;
+    StreamEnd end;
     event.kind = FleetEvent::Kind::kMessage;
     while (stream->Read(&event.message)) {
-      heard = true;
+      end.heard = true;
       on_event_(event);
     }
     {
@@ -139,8 +144,7 @@ class FleetClient::Impl {
       changed_.notify_all();
     }
     writer.join();
-    event.error = FromGrpc(stream->Finish());
-    *asked = std::chrono::seconds(RetrySecondsOf(event.error));
+    end.error = event.error = FromGrpc(stream->Finish());
     {
       MutexLock lock(mutex_);
       context_ = nullptr;
@@ -149,7 +153,7 @@ class FleetClient::Impl {
     event.kind = FleetEvent::Kind::kBroken;
     event.message.Clear();
     on_event_(event);
-    return heard;
+    return end;
   }
 
   // Writes what is queued until the stream has ended, or all is written and the client stops.
@@ -169,9 +173,9 @@ class FleetClient::Impl {
     stream->WritesDone();
   }
 
+  const std::string coordinator_;
+  const ClientTls tls_;
   const std::function<void(FleetEvent)> on_event_;
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<v1::FleetService::Stub> stub_;
 
   Mutex mutex_;
   ConditionVariable changed_;

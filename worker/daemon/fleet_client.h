@@ -23,8 +23,9 @@ struct FleetEvent {
 
 // Keeps one stream open until it is destroyed. A stream that breaks is dialled again after a pause that grows
 // from 0.1 to 0.5 s (with jitter) and starts over once the coordinator has answered; on top of it comes the
-// time that the coordinator asked for when it ended the stream. kConnected says that a stream was opened, not
-// that anybody hears: what is written to it may come back as kBroken.
+// time that the coordinator asked for when it ended the stream. One that ended with UNAUTHENTICATED is
+// dialled over a new connection, which is made with the certificate that is there by then. kConnected says
+// that a stream was opened, not that anybody hears: what is written to it may come back as kBroken.
 class FleetClient {
  public:
   // `on_event` is called from the client's threads, one at a time, in order; it must not call back.

@@ -8,6 +8,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+constexpr int64_t kCentury = int64_t{36'525} * 24 * 3600 * 1'000'000;  // the fixture's certificates end in it
+
 class LapseTest : public SecurityTest {
  protected:
   void SetUp() override {
@@ -17,7 +19,7 @@ class LapseTest : public SecurityTest {
   }
   void Configure(CoordinatorConfig* config) override {
     SecurityTest::Configure(config);
-    config->engine.lease_us = int64_t{3600} * 1'000'000;  // nothing else ends a worker's stream here
+    config->engine.lease_us = 2 * kCentury;  // nothing else ends a worker's stream here
   }
   void WriteTokens(const std::string& text) {
     std::ofstream(certificates_.Path("tokens")) << Token("ann", "submitter", "tenant=search") << text;
@@ -85,6 +87,15 @@ TEST_F(LapseTest, AWorkersStreamEndsWithItsToken) {
   auto by_certificate = Worker({.node = "a", .credentials = As("", "node")});
   by_certificate->Heartbeat(1);
   EXPECT_TRUE(by_certificate->WaitHeartbeatAnswer(1));
+}
+
+TEST_F(LapseTest, AWorkersStreamEndsWithItsCertificate) {
+  auto worker = Worker({.node = "a", .credentials = As("", "node")});
+  worker->Heartbeat(1);
+  ASSERT_TRUE(worker->WaitHeartbeatAnswer(1));
+  clock_.AdvanceMicros(kCentury);
+  worker->Heartbeat(2);
+  ExpectUnauthenticated(worker->WaitStatus(), "the certificate of seqpar://node/a");
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ class AuthenticatorTest : public ::testing::Test {
     std::ofstream(folder_ / "tokens") << text;
     auto tokens = TokenFile::Open(folder_ / "tokens", &clock_);
     ASSERT_TRUE(tokens.ok()) << tokens.status();
-    authenticator_ = std::make_unique<Authenticator>(*std::move(tokens));
+    authenticator_ = std::make_unique<Authenticator>(*std::move(tokens), &clock_);
   }
 
   absl::StatusCode Admit(const std::string& method, const Credentials& credentials) const {
@@ -137,6 +137,20 @@ TEST_F(AuthenticatorTest, ACertificateNamesANodeByItsUri) {
   EXPECT_EQ(identify({"seqpar://node/a"}, "Bearer viewer")->role, Role::kViewer);
   EXPECT_EQ(identify({"seqpar://node/a"}, "Bearer forged").status().code(),
             absl::StatusCode::kUnauthenticated);
+}
+
+TEST_F(AuthenticatorTest, ACertificateEnds) {
+  Credentials credentials{{"seqpar://node/a"}, "", clock_.WallMicros() + 1'000'000};
+  const absl::StatusOr<Caller> worker = authenticator_->Identify(credentials);
+  ASSERT_TRUE(worker.ok()) << worker.status();
+  clock_.AdvanceMicros(999'999);
+  EXPECT_TRUE(authenticator_->Confirm(credentials, *worker).ok());
+  clock_.AdvanceMicros(1);
+  const absl::Status over = authenticator_->Confirm(credentials, *worker);
+  EXPECT_EQ(over.code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_THAT(over.message(), ::testing::HasSubstr("the certificate of seqpar://node/a"));
+  credentials.authorization = "Bearer worker";  // who shows a token is who the token says
+  EXPECT_TRUE(authenticator_->Identify(credentials).ok());
 }
 
 TEST(Caller, SeesTheJobsOfItsTenant) {

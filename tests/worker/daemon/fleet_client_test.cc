@@ -21,7 +21,7 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-// Ends every stream with the same error at once, and notes when it was asked.
+// Ends every stream with the same error at once, and notes when it was asked, and over which connection.
 class BusyCoordinator : public v1::FleetService::Service {
  public:
   explicit BusyCoordinator(const absl::Status& error) : error_(error) {
@@ -34,17 +34,21 @@ class BusyCoordinator : public v1::FleetService::Service {
   }
   ~BusyCoordinator() override { server_->Shutdown(); }
 
-  grpc::Status Attach(grpc::ServerContext*,
+  grpc::Status Attach(grpc::ServerContext* context,
                       grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*) override {
     MutexLock lock(mutex_);
-    asked_.push_back(SteadyClock::now());
+    asked_.push_back({SteadyClock::now(), context->peer()});
     changed_.notify_all();
     return grpc::Status(static_cast<grpc::StatusCode>(error_.code()), std::string(error_.message()),
                         StatusToProto(error_).SerializeAsString());
   }
 
-  // When the first `count` streams came; fewer where they did not within a minute.
-  std::vector<SteadyClock::time_point> WaitAsked(size_t count) {
+  struct Asked {
+    SteadyClock::time_point at;
+    std::string peer;
+  };
+  // How the first `count` streams came; fewer where they did not within a minute.
+  std::vector<Asked> WaitAsked(size_t count) {
     MutexLock lock(mutex_);
     const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return asked_.size() >= count; };
     changed_.wait_for(mutex_, TestSeconds(60), enough);
@@ -56,7 +60,7 @@ class BusyCoordinator : public v1::FleetService::Service {
   const absl::Status error_;
   Mutex mutex_;
   ConditionVariable changed_;
-  std::vector<SteadyClock::time_point> asked_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Asked> asked_ ABSL_GUARDED_BY(mutex_);
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
 };
@@ -66,7 +70,7 @@ TEST(FleetClient, DialsAgainAfterTheTimeThatItIsTold) {
       WithRetry(MakeError(absl::StatusCode::kResourceExhausted, reason::kOverloaded, "too much to do"), 1));
   Mutex mutex;
   std::vector<absl::Status> ends;
-  std::vector<SteadyClock::time_point> asked;
+  std::vector<BusyCoordinator::Asked> asked;
   {
     FleetClient client(coordinator.address(), {}, [&](FleetEvent event) {
       MutexLock lock(mutex);
@@ -75,9 +79,23 @@ TEST(FleetClient, DialsAgainAfterTheTimeThatItIsTold) {
     asked = coordinator.WaitAsked(3);
   }
   ASSERT_GE(asked.size(), 3u);
-  for (size_t i = 1; i < 3; ++i) EXPECT_GE(asked[i] - asked[i - 1], std::chrono::seconds(1));
+  for (size_t i = 1; i < 3; ++i) {
+    EXPECT_GE(asked[i].at - asked[i - 1].at, std::chrono::seconds(1));
+    EXPECT_EQ(asked[i].peer, asked[0].peer) << "another connection";
+  }
   ASSERT_FALSE(ends.empty());
   EXPECT_EQ(ReasonOf(ends[0]), reason::kOverloaded) << "and the worker's log says why";
+}
+
+// A connection is known by the certificate that it was made with, which may have been renewed since.
+TEST(FleetClient, MakesANewConnectionWhereTheOldOneIsNotBelieved) {
+  BusyCoordinator coordinator(
+      MakeError(absl::StatusCode::kUnauthenticated, reason::kUnauthenticated, "its certificate has expired"));
+  FleetClient client(coordinator.address(), {}, [](const FleetEvent&) {});
+  const std::vector<BusyCoordinator::Asked> asked = coordinator.WaitAsked(3);
+  ASSERT_GE(asked.size(), 3u);
+  EXPECT_NE(asked[1].peer, asked[0].peer);
+  EXPECT_NE(asked[2].peer, asked[1].peer);
 }
 
 }  // namespace
