@@ -67,7 +67,7 @@ class CoordinatorServer::Impl {
 
   absl::Status ServeMetrics(const CoordinatorConfig& config) {
     if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
-    const absl::Status served = metrics_.Serve(
+    absl::Status served = metrics_.Serve(
         config.metrics_listen, [this] { return Alive(); }, [this] { return Ready(); });
     if (served.ok() || config.metrics_required) return served;
     LogWarning("no metrics are served", {{"error", served.message()}});

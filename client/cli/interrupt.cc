@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
-#include <cstring>
 
 #include "client/cli/exit_codes.h"
 
@@ -47,7 +46,7 @@ void Install(void (*handler)(int)) {
 void ExitOnInterrupt(const std::string& message) {
   message_size = 0;
   const size_t size = std::min(message.size(), kMessageBytesMax);
-  std::memcpy(message_text, message.data(), size);
+  std::copy_n(message.data(), size, message_text);
   message_size = size;
   Install(OnInterruptExit);
 }

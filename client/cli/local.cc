@@ -72,7 +72,7 @@ absl::Status LocalCluster::StartMember(const std::string& name, std::vector<std:
   args.insert(args.end(),
               {"--metrics-listen", "127.0.0.1:0", "--metrics-port-file", Path(name + ".metrics")});
   SEQPAR_ASSIGN_OR_RETURN(const ProcessId process, SpawnDaemon(args, Path(name + ".log")));
-  const absl::Status written = WritePidFile(Path(name + ".pid"), process);
+  absl::Status written = WritePidFile(Path(name + ".pid"), process);
   if (!written.ok()) StopProcess(process, kGraceSeconds).IgnoreError();
   return written;
 }
@@ -103,7 +103,7 @@ absl::Status LocalCluster::Start(const CliConfig& config) {
                                   Path("address"), "--state-dir", Path("coordinator"), "--data-root", root}));
   // The worker needs to know the port.
   const Member started_first = coordinator();
-  const absl::Status listens =
+  absl::Status listens =
       WaitForAddress(started_first.process.value_or(ProcessId()), Path("address"), started_first.log, nullptr)
           .status();
   if (!listens.ok()) {
@@ -120,7 +120,7 @@ absl::Status LocalCluster::Start(const CliConfig& config) {
     args.insert(args.end(), {"--threads-per-slot", absl::StrCat(config.threads_per_slot)});
   }
   if (!config.memory_per_slot.empty()) args.insert(args.end(), {"--memory-per-slot", config.memory_per_slot});
-  const absl::Status started = StartMember("worker", std::move(args));
+  absl::Status started = StartMember("worker", std::move(args));
   if (!started.ok()) Stop().IgnoreError();
   return started;
 }

@@ -17,7 +17,6 @@ namespace seqpar {
 namespace {
 
 using ::google::protobuf::Descriptor;
-using ::google::protobuf::EnumValueDescriptor;
 using ::google::protobuf::FieldDescriptor;
 using ::google::protobuf::Message;
 using ::google::protobuf::Reflection;

@@ -17,7 +17,7 @@ namespace {
 
 using Metadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 
-std::string Text(grpc::string_ref ref) { return std::string(ref.data(), ref.size()); }
+std::string Text(const grpc::string_ref& ref) { return std::string(ref.data(), ref.size()); }
 
 // Nothing where the header is there twice: which of the two counts is not for us to guess.
 std::string Header(const Metadata& metadata, const char* name) {

@@ -114,11 +114,12 @@ class Edge {
       const HandOverFailpoint point(FailpointsOn() ? PointOf(rule) : "");
       if (point.drops_request()) return reactor->Finish(ToGrpcStatus(LostCall()));
       absl::StatusOr<Response> answer = (api_->*method)(caller, *request);
-      if (answer.ok()) *response = *std::move(answer);
+      const absl::Status status = answer.status();
+      if (status.ok()) *response = *std::move(answer);
       if (rule.change) {
-        gate_->audit()->Changed(caller, rule.path, ObjectOf(*response), ScalarsOf(*request), answer.status());
+        gate_->audit()->Changed(caller, rule.path, ObjectOf(*response), ScalarsOf(*request), status);
       }
-      reactor->Finish(ToGrpcStatus(point.drops_response() ? LostCall() : answer.status()));
+      reactor->Finish(ToGrpcStatus(point.drops_response() ? LostCall() : status));
     });
     if (!queued) reactor->Finish(ToGrpcStatus(ShuttingDown()));
     return reactor;

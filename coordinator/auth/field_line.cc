@@ -46,7 +46,7 @@ std::string FieldLine::Value(const std::string& name) const {
 }
 
 std::string FieldLine::Word(const std::string& name, bool required) {
-  const std::string value = Value(name);
+  std::string value = Value(name);
   if (value.empty() && required) Wrong(absl::StrCat("needs ", name, "="), "");
   if (!value.empty() && !IsWord(value)) {
     Wrong(absl::StrCat(name, " has other characters than A-Z a-z 0-9 - _ . @"), "");

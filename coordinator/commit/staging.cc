@@ -247,7 +247,7 @@ absl::Status CommitStaging(const DataRoots& roots, const JobSpec& spec, const st
                                           NameOf(spec.output_file), spec.overwrite, inode));
   }
   const HandOverFailpoint point("coordinator.commit.fsync", {job, attempt});
-  const absl::Status synced = point.error().ok() ? folder.Sync() : point.error();
+  absl::Status synced = point.error().ok() ? folder.Sync() : point.error();
   if (!synced.ok() && !spec.overwrite) TakeBack(folder, spec, job, attempt);
   return synced;
 }

@@ -94,7 +94,7 @@ absl::Status Engine::Start() {
 // Jobs that are taken up may be seen as they are now before anything else of this start is written.
 absl::Status Engine::ReserveFirstRevisions() {
   if (const auto reserve = revisions_.Reserve()) batch_.settings[kRevisions] = *reserve;
-  const absl::Status written = WriteOut();
+  absl::Status written = WriteOut();
   batch_ = WriteBatch();
   return written;
 }

@@ -13,7 +13,9 @@ std::vector<int> CheckpointLayers(const JobSpec& spec, const Plan& plan, int fir
   if (layer_us <= 0) return {};
   const double every = std::max(1.0, std::ceil(static_cast<double>(interval_us) / layer_us));
   std::vector<int> after;
-  for (double at = first_layer + every; at < layers; at += every) after.push_back(static_cast<int>(at));
+  for (int count = 1; first_layer + count * every < layers; ++count) {
+    after.push_back(static_cast<int>(first_layer + count * every));
+  }
   return after;
 }
 

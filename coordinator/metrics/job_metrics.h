@@ -37,13 +37,13 @@ class JobMetrics : public EngineObserver {
   };
 
   // The job as it was, which is taken up as it is where it was not known.
-  Seen& Find(const JobRecord& record);
+  Seen& Find(const JobRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountPhases(const JobRecord& record, Seen* seen);
   void CountAttempts(const JobRecord& record, Seen* seen);
   void CountResult(const JobRecord& record);
   // Of each rank that executes, or none.
-  void SetSlowness(const JobRecord& record);
-  void Leave(const std::string& job);
+  void SetSlowness(const JobRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Leave(const std::string& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   prometheus::Gauge& JobsIn(JobState state, JobPhase phase);
 
   MetricRegistry* const registry_;

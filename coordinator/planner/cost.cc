@@ -58,7 +58,8 @@ double CostModel::UlyssesBytes(const Mesh& m, const HeadLayout& heads, const Rin
                                bool backward) const {
   if (m.ulysses == 1) return 0;
   const int64_t share = ring.tokens[0];
-  const double tokens = static_cast<double>(share / m.ulysses + (u < share % m.ulysses ? 1 : 0));
+  const int64_t own = share / m.ulysses + (u < share % m.ulysses ? 1 : 0);
+  const auto tokens = static_cast<double>(own);
   const HeadRange& mine = heads.Of(0, u);
   double theirs_q = 0, theirs_kv = 0;
   for (int other = 0; other < m.ulysses; ++other) {

@@ -44,7 +44,8 @@ class Counter {
     share_ = batch_ * static_cast<double>(ring.tokens[at.ring]);
     group_ = batch_ * group_tokens_;
     own_ = batch_ * static_cast<double>(Part(group, mesh_.tensor, at.tensor));
-    least_own_ = batch_ * static_cast<double>(group / mesh_.tensor);
+    const int64_t least_own = group / mesh_.tensor;
+    least_own_ = batch_ * static_cast<double>(least_own);
     const HeadRange& outer = heads.OfTensor(at.tensor);
     const HeadRange& inner = heads.Of(at.tensor, at.ulysses);
     q_ = outer.q_heads() * dim_;

@@ -175,7 +175,8 @@ RingLoad RingLoadByReceipts(const Attendance& attendance, const std::vector<Toke
     return f;
   };
   const bool crosses = nodes.front() != nodes.back(), plain = inner == ring;
-  const double turns = static_cast<double>(ring / inner);
+  const int whole_turns = ring / inner;
+  const double turns = whole_turns;
   load.forward = load.backward_kv = flow(!crosses ? 0 : plain ? 1 : (turns - 1) / (ring - 1));
   load.backward_grad = flow(!crosses ? 0 : plain ? 1 : turns / ring);
   load.buffer_keys = std::min(received, (plain ? 2 : 3) * longest);

@@ -177,7 +177,7 @@ void SqliteStore::GiveUpReserve() {
 
 absl::Status SqliteStore::KeepReserve() {
   MutexLock lock(mutex_);
-  const absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes);
+  absl::Status kept = folder_.KeepReserve(limits_.reserve_bytes);
   has_reserve_ = folder_.has_reserve();
   return kept;
 }
@@ -224,7 +224,8 @@ absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string
   if (batch.empty()) return absl::OkStatus();
   MutexLock lock(mutex_);
   int64_t trace_bytes = trace_bytes_;
-  SEQPAR_RETURN_IF_ERROR(InTransaction(db_, [&]() -> absl::Status {
+  // Run at once, so under the lock.
+  const auto write = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> absl::Status {
     SEQPAR_RETURN_IF_ERROR(WriteRows(batch, taken));
     SEQPAR_RETURN_IF_ERROR(TraceTable(db_).Write(batch.traces, limits_.trace_bytes, &trace_bytes));
     bool forgot = false;
@@ -232,7 +233,8 @@ absl::Status SqliteStore::Write(const WriteBatch& batch, std::vector<std::string
     if (!forgot) return absl::OkStatus();
     SEQPAR_ASSIGN_OR_RETURN(trace_bytes, TraceTable(db_).Bytes());
     return absl::OkStatus();
-  }));
+  };
+  SEQPAR_RETURN_IF_ERROR(InTransaction(db_, write));
   trace_bytes_ = trace_bytes;
   return absl::OkStatus();
 }

@@ -301,7 +301,7 @@ NodeIdentity Identify(const WorkerConfig& config, const DataRoots& roots, const 
 
 absl::Status ServeMetrics(const WorkerConfig& config, const Pulse* pulse, WorkerMetrics* metrics) {
   if (config.metrics_listen == kMetricsOff) return absl::OkStatus();
-  const absl::Status served = metrics->Serve(config.metrics_listen, [pulse] { return pulse->Alive(); });
+  absl::Status served = metrics->Serve(config.metrics_listen, [pulse] { return pulse->Alive(); });
   if (!served.ok() && config.metrics_required) return served;
   if (!served.ok()) LogWarning("no metrics are served", {{"error", served.message()}});
   if (!served.ok() || config.metrics_port_file.empty()) return absl::OkStatus();

@@ -142,7 +142,8 @@ std::map<int, int> GpuWatch::States() const {
 bool GpuWatch::TakeChanged() {
   std::map<int, int> states = States();
   if (states == states_) return false;
-  for (const auto& [device, state] : states) {
+  for (const auto& entry : states) {
+    const int device = entry.first, state = entry.second;
     const auto is = [&](DeviceGate::State s) { return state == static_cast<int>(s); };
     const bool was_aside =
         states_.count(device) != 0 && states_[device] == static_cast<int>(DeviceGate::State::kSetAside);

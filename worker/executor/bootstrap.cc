@@ -108,8 +108,7 @@ absl::StatusOr<RankRuntime> Bootstrap(const RankContext& context, const JobSpec&
   const auto warm_up = [&](const RankRuntime& runtime) {
     if (IsHost(runtime.device->info().kind)) return absl::OkStatus();
     const auto step = [&] { context.progress->Step(); };
-    const absl::Status warm =
-        WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute, step);
+    absl::Status warm = WarmUpProducts(job, plan, context.rank, *runtime.device, *runtime.compute, step);
     if (!warm.ok() && !absl::IsResourceExhausted(warm)) return warm;
     SEQPAR_RETURN_IF_ERROR(WarmUpAttention(job, plan, context.rank, *runtime.device, step));
     runtime.device->ResetPeak();

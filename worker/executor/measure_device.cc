@@ -76,8 +76,9 @@ class Measurement {
     }
     const double row_flops = 2.0 * static_cast<double>(width) * static_cast<double>(width);
     const double all = 2 * static_cast<double>(width) * row_flops;
-    const double row = (times.forward - times.few) / (static_cast<double>(2 * width - width / 8));
-    const double beside = std::max(times.few - static_cast<double>(width / 8) * row, 1e-7);
+    const int64_t few = width / 8, more = 2 * width - few;  // rows
+    const double row = (times.forward - times.few) / static_cast<double>(more);
+    const double beside = std::max(times.few - static_cast<double>(few) * row, 1e-7);
     const double fastest = all / std::min({times.forward, times.inputs, times.weights});
     rates->peak_flops = fastest;
     rates->gemm_flops = row > 0 ? std::min(row_flops / row, 1.1 * fastest) : all / times.forward;

@@ -38,7 +38,7 @@ class NumbersTest : public ::testing::Test {
   }
   double Percent() const { return ViewOf(record_, now_.boot_us).progress().percent(); }
 
-  const MachineConfig config_;
+  const MachineConfig config_{};
   Now now_{1'000'000, 1'000'000};
   JobRecord record_{.spec = SampleSpec()};
 };

@@ -37,7 +37,7 @@ class TimeLeftTest : public ::testing::Test {
     return ViewOf(record_, now_.boot_us).progress().seconds_left();
   }
 
-  const MachineConfig config_;
+  const MachineConfig config_{};
   Now now_{100 * kSecond, 100 * kSecond};
   JobRecord record_{.spec = SampleSpec()};
 };

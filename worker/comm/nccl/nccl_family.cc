@@ -70,7 +70,7 @@ absl::Status NcclFamily::Settle(ncclComm_t comm, ncclResult_t result, const char
     if (waited > kSpin) std::this_thread::sleep_for(kSleep);
     if (nccl_->comm_get_async_error(comm, &result) != ncclSuccess) break;
   }
-  const absl::Status status = nccl_->ToStatus(result, what);
+  absl::Status status = nccl_->ToStatus(result, what);
   if (status.ok()) return status;
   Abort(status);
   return Check();

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
@@ -28,7 +29,7 @@ absl::StatusOr<const NcclLibrary*> OpenOnce() {
   // Never closed: its threads may outlive every communicator.
   void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) return Missing(dlerror());
-  auto* library = new NcclLibrary();
+  auto library = std::make_unique<NcclLibrary>();
   std::string absent;
   const auto find = [&](auto* call, const char* name) {
     *call = reinterpret_cast<std::remove_reference_t<decltype(*call)>>(dlsym(handle, name));
@@ -54,7 +55,7 @@ absl::StatusOr<const NcclLibrary*> OpenOnce() {
   if (library->get_version(&library->version) != ncclSuccess || library->version < kVersionMin) {
     return Missing(absl::StrCat(path, " is ", TextOf(library->version)));
   }
-  return library;
+  return library.release();  // for the life of the process
 }
 
 }  // namespace

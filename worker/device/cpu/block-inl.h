@@ -15,6 +15,7 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET != HWY_SCALAR
 
 // Every loop over a Block's rows or vectors is unrolled whole, so that all of it stays in registers.
+// NOLINTNEXTLINE(bugprone-macro-parentheses): `i` is a name
 #define SEQPAR_EACH(i, count) HWY_UNROLL(16) for (int i = 0; i < (count); ++i)
 
 // kVectors vectors side by side. The constructors say what would go without saying, but that an implicit one

@@ -216,7 +216,7 @@ absl::Status CudaStream::WaitUntil(cudaEvent_t event) {
 
 absl::Status CudaStream::Synchronize() {
   cudaSetDevice(device_);
-  if (const absl::Status known = core_->Known(); !known.ok()) return known;
+  if (absl::Status known = core_->Known(); !known.ok()) return known;
   const std::shared_ptr<CUevent_st> end = Mark();
   if (end == nullptr) return core_->Known();
   if (const absl::Status status = WaitUntil(end.get()); !status.ok()) {
@@ -312,7 +312,7 @@ void CudaStream::Host(std::function<absl::Status()> fn, WorkKind kind) {
           if (const absl::Status status = owned->fn(); !status.ok()) owned->core->Fail(status);
         };
         const cudaError_t error = cudaLaunchHostFunc(handle, run, call.get());
-        if (error == cudaSuccess) call.release();
+        if (error == cudaSuccess) static_cast<void>(call.release());  // run's now
         return error;
       },
       kind);
