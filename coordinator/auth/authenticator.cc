@@ -42,9 +42,7 @@ absl::StatusOr<Caller> Authenticator::Identify(const Credentials& credentials) c
     if (!absl::StartsWith(uri, kNodeUriPrefix)) continue;
     if (clock_->WallMicros() >= credentials.certificate_end_us) {
       return MakeError(absl::StatusCode::kUnauthenticated, reason::kUnauthenticated,
-                       absl::StrCat("the certificate of ", uri,
-                                    " that this connection was made with has "
-                                    "expired"));
+                       absl::StrCat("the certificate of ", uri, " on this connection has expired"));
     }
     Caller caller;
     caller.name = uri;

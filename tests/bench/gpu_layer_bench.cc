@@ -209,6 +209,7 @@ absl::StatusOr<Recording> Record(KernelTimeline* timeline, Layer* layer) {
   layer->Seconds(1);  // CUPTI itself stops the host where it first meets an operation of each kind
   layer->Seconds(2);
   SEQPAR_ASSIGN_OR_RETURN(const std::vector<DeviceWork> work, timeline->Stop());
+  if (work.size() < 3) return absl::DataLossError("CUPTI recorded no steps");
   const auto step = static_cast<int64_t>(work.size() / 3);
   const auto second = work.begin() + step, third = second + step;
   return Recording{{second, third}, {third - 1, work.end()}};

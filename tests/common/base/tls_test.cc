@@ -104,6 +104,7 @@ TEST_F(TlsTest, TheEndOfACertificateIsKnown) {
   EXPECT_EQ(times->begin_us, int64_t{1'577'836'800} * 1'000'000);
   EXPECT_EQ(times->end_us, int64_t{1'609'459'200} * 1'000'000);
   EXPECT_FALSE(ReadCertificateTimes(Path("text")).ok());
+  EXPECT_EQ(CertificateTimesOf("no certificate").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Sha256, IsThatOfTheStandard) {
